@@ -1,0 +1,1 @@
+"""Benchmarks: the model zoo and the harnesses that time compiled plans against their peers."""

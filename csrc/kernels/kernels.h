@@ -1,0 +1,96 @@
+/* The heavy kernel families: what generated code may call.
+ *
+ * Every function computes part `part` of `parts` of its work.  Work is split over output tiles only, never over a
+ * reduction, and each output element is accumulated in one fixed order that does not depend on the tile it falls in, so
+ * the bits are the same for every `parts` and for every batch neighbour.
+ *
+ * Nothing here allocates.  `workspace` is private to the part; its size comes from the *_workspace functions' twins in
+ * codegen (one test compares them).  Strides are in elements.  `restrict` is not promised between inputs and outputs.
+ *
+ * A finished tile of accumulators is handed to a *store callback* (the epilogue, generated per cluster): it reads
+ * tile[i * ld + j] for i < m, j < n and writes its outputs.  An optional *load callback* (the prologue) produces rows of the
+ * left operand.
+ */
+#ifndef STRATAC_KERNELS_H
+#define STRATAC_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Consume the finished block: rows [row, row+rows) x columns [col, col+cols) of batch `batch`. */
+typedef void (*st_store_fn)(const void *ctx, int64_t batch, int64_t row, int64_t rows, int64_t col, int64_t cols,
+                            const float *tile, int64_t ld);
+
+/* Write columns [k, k+count) of row `row` of the left operand of batch `batch` to out[0..count). */
+typedef void (*st_load_fn)(const void *ctx, int64_t batch, int64_t row, int64_t k, int64_t count, float *out);
+
+/* C[b, i, j] = sum_k A[b, i, k] * B[b, k, j]. */
+typedef struct st_gemm {
+    int64_t batch, m, n, k;
+    const float *a;               /* a[b*a_batch + i*a_row + k*a_col]; NULL when load is set */
+    int64_t a_batch, a_row, a_col;
+    st_load_fn load;              /* prologue, or NULL */
+    const void *load_ctx;
+    const float *b;               /* packed (see st_pack below) when b_packed, else b[b*b_batch + k*b_row + j*b_col] */
+    int64_t b_batch, b_row, b_col; /* packed: only b_batch is read (elements between packed matrices; 0 = shared) */
+    int b_packed;
+    st_store_fn store;            /* epilogue, or NULL: then write c[b*c_batch + i*c_row + j] */
+    const void *store_ctx;
+    float *c;
+    int64_t c_batch, c_row;
+    void *workspace;
+} st_gemm;
+void st_gemm_f32(const st_gemm *g, int part, int parts);
+
+/* Two-dimensional convolution, channels last: X[n, h, w, groups*cg], packed filters, output row r = (n*oh + y)*ow + x,
+ * output column = channel in [0, groups*og).  The store callback gets batch = 0, row = r, col = output channel. */
+typedef struct st_conv {
+    int64_t n, h, w, cg;           /* cg: input channels per group */
+    int64_t oh, ow, og, groups;    /* og: output channels per group */
+    int64_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    const float *x;
+    int64_t x_n, x_h, x_w;         /* element strides; channels are contiguous */
+    const float *filter;           /* packed: groups matrices of K = kh*kw*cg by og, each as st_pack lays it out */
+    st_store_fn store;
+    const void *store_ctx;
+    float *c;                      /* used when store is NULL: c[r*c_row + channel] */
+    int64_t c_row;
+    void *workspace;
+} st_conv;
+void st_conv_f32(const st_conv *c, int part, int parts);
+
+/* Depthwise (cg == 1, og == 1), channels last; filter[kh*kw][channels], not packed. */
+void st_depthwise_f32(const st_conv *c, int part, int parts);
+
+/* Change a block of scores before the softmax (scale is already applied): add a mask, apply a bias, ... */
+typedef void (*st_score_fn)(const void *ctx, int64_t batch, int64_t head, int64_t query, int64_t queries, int64_t key,
+                            int64_t keys, float *scores, int64_t ld);
+
+/* out[b, h, i, :] = softmax_j(scale * q[b,h,i,:] . k[b,h,j,:] (+ score callback)) @ v[b,h,j,:].
+ * Key/value head of head h is h / (heads / kv_heads).  A row whose scores are all -infinity gives zeros. */
+typedef struct st_attention {
+    int64_t batch, heads, kv_heads, queries, keys, dim, v_dim;
+    const float *q, *k, *v;
+    int64_t q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row; /* last stride is 1 */
+    float scale;
+    int causal;                    /* key j visible to query i iff j <= i + (keys - queries) */
+    st_score_fn score;             /* or NULL */
+    const void *score_ctx;
+    st_store_fn store;             /* or NULL; batch = b*heads + h, row = query, col = value column */
+    const void *store_ctx;
+    float *out;
+    int64_t out_batch, out_head, out_row;
+    void *workspace;
+} st_attention;
+void st_attention_f32(const st_attention *a, int part, int parts);
+
+/* Facts codegen and packing need, as this build's constants: panel width (columns) of packed right operands, and workspace
+ * bytes one part needs.  A packed K x N matrix is ceil(N/panel) panels, each K rows of `panel` consecutive columns,
+ * zero padded: panel p holds B[k][p*panel + c] at packed[(p*K + k)*panel + c]. */
+int64_t st_panel(void);
+int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed);
+int64_t st_conv_workspace(int64_t k, int64_t og);
+int64_t st_attention_workspace(int64_t queries, int64_t keys, int64_t dim, int64_t v_dim);
+void st_pack_f32(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed);
+
+#endif

@@ -1,0 +1,99 @@
+"""Errors that say what, where and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a node came from: the model file and the node's name in it."""
+
+    file: str = ""
+    node: str = ""
+
+    def __str__(self) -> str:
+        return ":".join(part for part in (self.file, self.node) if part) or "(no source)"
+
+
+class StratacError(Exception):
+    """A user-visible failure.
+
+    `what` says what went wrong; `op`, `level`, `source` and `pass_name` say where; `hint` says what to try.
+    `exit_code` is what the command line returns: 2 for bad input, 3 for a machine or environment that cannot do it.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        op: str = "",
+        level: str = "",
+        source: Source | None = None,
+        pass_name: str = "",
+        hint: str = "",
+    ) -> None:
+        self.what, self.op, self.level, self.pass_name, self.hint = what, op, level, pass_name, hint
+        self.source = source
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        where = []
+        if self.pass_name:
+            where.append(f"after pass {self.pass_name}")
+        if self.level:
+            where.append(f"level {self.level}")
+        if self.op:
+            where.append(f"op {self.op}")
+        if self.source and (self.source.file or self.source.node):
+            where.append(f"at {self.source}")
+        text = self.what
+        if where:
+            text += f" ({', '.join(where)})"
+        if self.hint:
+            text += f"; {self.hint}"
+        return text
+
+
+class VerifyError(StratacError):
+    """An IR does not obey its level's rules: a defect of the compiler or of a hand-written text."""
+
+
+class ModelError(StratacError):
+    """A model cannot be compiled. Carries every problem found, so that one run reports all of them."""
+
+    def __init__(self, what: str, problems: Iterable[Problem] = (), **where: object) -> None:
+        self.problems = tuple(problems)
+        super().__init__(what, **where)  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        head = super().__str__()
+        return "\n".join([head, *(f"  - {problem}" for problem in self.problems)])
+
+
+class PlanError(StratacError):
+    """A plan cannot be opened or run: tampered, truncated, of another version or for another machine."""
+
+
+class EnvironmentProblem(StratacError):
+    """The machine lacks what is needed: a compiler, disk space, a CPU feature, a writable folder."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One reason why a model cannot be compiled."""
+
+    what: str
+    op: str = ""
+    source: Source = Source()
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.op} " if self.op else ""
+        at = f" at {self.source}" if self.source.file or self.source.node else ""
+        return f"{where}{self.what}{at}" + (f"; {self.hint}" if self.hint else "")

@@ -1,0 +1,258 @@
+"""Type rules: the output types of an op from its attributes and input types. Named by the rows of `ops`.
+
+Every rule takes `(node, types)`, types being one TensorType per input (None where an optional one is absent), and returns one
+TensorType per output. It raises VerifyError where the inputs do not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .dims import Dim, Shape, product
+from .errors import VerifyError
+from .graph import Node
+from .types import DType, TensorType, bool_, i64
+
+Types = Sequence["TensorType | None"]
+
+
+def _fail(node: Node, what: str, hint: str = "") -> VerifyError:
+    return VerifyError(what, op=node.op, source=node.source, hint=hint)
+
+
+def _given(node: Node, types: Types, index: int) -> TensorType:
+    if index >= len(types) or types[index] is None:
+        raise _fail(node, f"input {index} is missing")
+    return types[index]  # type: ignore[return-value]
+
+
+def broadcast_shapes(node: Node, shapes: Sequence[Shape]) -> Shape:
+    """Numpy broadcasting over symbolic dims; two different symbolic extents do not broadcast."""
+    rank = max(len(s) for s in shapes)
+    result: list[Dim] = []
+    for axis in range(rank):
+        extent: Dim = 1
+        for shape in shapes:
+            position = axis - (rank - len(shape))
+            if position < 0 or shape[position] == 1:
+                continue
+            if extent != 1 and extent != shape[position]:
+                text = " and ".join(f"[{', '.join(map(str, s))}]" for s in shapes)
+                raise _fail(node, f"shapes {text} do not broadcast: {extent} against {shape[position]}")
+            extent = shape[position]
+        result.append(extent)
+    return tuple(result)
+
+
+def axis_of(node: Node, axis: int, rank: int) -> int:
+    """A possibly negative axis made non-negative, checked."""
+    if not -rank <= axis < max(rank, 1):
+        raise _fail(node, f"axis {axis} is out of range for rank {rank}")
+    return axis % rank if rank else 0
+
+
+def _same_dtype(node: Node, types: Types, start: int = 0) -> DType:
+    names = [t.dtype for t in types[start:] if t is not None]
+    if any(d != names[0] for d in names):
+        raise _fail(node, f"inputs have different element types: {', '.join(map(str, names))}", "insert a cast")
+    return names[0]
+
+
+def elementwise(node: Node, types: Types) -> list[TensorType]:
+    present = [t for t in types if t is not None]
+    return [TensorType(_same_dtype(node, types), broadcast_shapes(node, [t.shape for t in present]))]
+
+
+def compare(node: Node, types: Types) -> list[TensorType]:
+    return [TensorType(bool_, elementwise(node, types)[0].shape)]
+
+
+def cast(node: Node, types: Types) -> list[TensorType]:
+    return [TensorType(node.attr("to"), _given(node, types, 0).shape)]
+
+
+def where(node: Node, types: Types) -> list[TensorType]:
+    condition = _given(node, types, 0)
+    if condition.dtype != bool_:
+        raise _fail(node, f"the condition must be bool, got {condition.dtype}")
+    shape = broadcast_shapes(node, [t.shape for t in types if t is not None])
+    return [TensorType(_same_dtype(node, types, 1), shape)]
+
+
+def reduce(node: Node, types: Types) -> list[TensorType]:
+    x = _given(node, types, 0)
+    axes = {axis_of(node, a, x.rank) for a in node.attr("axes")}
+    keep = node.attr("keepdims", True)
+    shape = tuple(1 if i in axes else d for i, d in enumerate(x.shape) if keep or i not in axes)
+    return [TensorType(x.dtype, shape)]
+
+
+def arg_reduce(node: Node, types: Types) -> list[TensorType]:
+    x = _given(node, types, 0)
+    axis, keep = axis_of(node, node.attr("axis"), x.rank), node.attr("keepdims", True)
+    return [TensorType(i64, tuple(1 if i == axis else d for i, d in enumerate(x.shape) if keep or i != axis))]
+
+
+def reshape(node: Node, types: Types) -> list[TensorType]:
+    x = _given(node, types, 0)
+    shape = node.attr("shape")
+    if product(shape) != product(x.shape):
+        raise _fail(node, f"cannot reshape {x} to [{', '.join(map(str, shape))}]: the element counts differ")
+    return [TensorType(x.dtype, shape)]
+
+
+def transpose(node: Node, types: Types) -> list[TensorType]:
+    x, perm = _given(node, types, 0), node.attr("perm")
+    if sorted(perm) != list(range(x.rank)):
+        raise _fail(node, f"perm {perm} is no permutation of rank {x.rank}")
+    return [TensorType(x.dtype, tuple(x.shape[p] for p in perm))]
+
+
+def expand(node: Node, types: Types) -> list[TensorType]:
+    x = _given(node, types, 0)
+    shape = broadcast_shapes(node, [x.shape, node.attr("shape")])
+    return [TensorType(x.dtype, shape)]
+
+
+def slice_(node: Node, types: Types) -> list[TensorType]:
+    x = _given(node, types, 0)
+    axis = axis_of(node, node.attr("axis"), x.rank)
+    return [TensorType(x.dtype, (*x.shape[:axis], node.attr("extent"), *x.shape[axis + 1 :]))]
+
+
+def concat(node: Node, types: Types) -> list[TensorType]:
+    first = _given(node, types, 0)
+    axis = axis_of(node, node.attr("axis"), first.rank)
+    total: Dim = 0
+    for index in range(len(types)):
+        x = _given(node, types, index)
+        if x.rank != first.rank or any(a != b for i, (a, b) in enumerate(zip(x.shape, first.shape)) if i != axis):  # noqa: B905
+            raise _fail(node, f"cannot join {x} to {first} along axis {axis}")
+        total = total + x.shape[axis]
+    return [TensorType(_same_dtype(node, types), (*first.shape[:axis], total, *first.shape[axis + 1 :]))]
+
+
+def pad(node: Node, types: Types) -> list[TensorType]:
+    x, pads = _given(node, types, 0), node.attr("pads")
+    if len(pads) != 2 * x.rank:
+        raise _fail(node, f"pads must have {2 * x.rank} entries, got {len(pads)}")
+    return [TensorType(x.dtype, tuple(d + pads[i] + pads[i + x.rank] for i, d in enumerate(x.shape)))]
+
+
+def gather(node: Node, types: Types) -> list[TensorType]:
+    x, indices = _given(node, types, 0), _given(node, types, 1)
+    axis = axis_of(node, node.attr("axis"), x.rank)
+    if not indices.dtype.is_integer:
+        raise _fail(node, f"indices must be integers, got {indices.dtype}")
+    return [TensorType(x.dtype, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))]
+
+
+def iota(node: Node, types: Types) -> list[TensorType]:
+    return [TensorType(node.attr("dtype", i64), (node.attr("extent"),))]
+
+
+def dim(node: Node, types: Types) -> list[TensorType]:
+    return [TensorType(node.attr("dtype", i64), ())]
+
+
+def same_as_first(node: Node, types: Types) -> list[TensorType]:
+    return [_given(node, types, 0)]
+
+
+def softmax(node: Node, types: Types) -> list[TensorType]:
+    x = _given(node, types, 0)
+    axis_of(node, node.attr("axis"), x.rank)
+    return [x]
+
+
+def normalise(node: Node, types: Types) -> list[TensorType]:
+    """layer_norm, rms_norm: over the axes from `axis` on; scale and bias broadcast to those."""
+    x = _given(node, types, 0)
+    axis = axis_of(node, node.attr("axis"), x.rank)
+    for extra in types[1:]:
+        if extra is not None and broadcast_shapes(node, [extra.shape, x.shape[axis:]]) != x.shape[axis:]:
+            raise _fail(node, f"scale or bias {extra} does not fit the normalised axes of {x}")
+    return [x]
+
+
+def batch_norm(node: Node, types: Types) -> list[TensorType]:
+    x = _given(node, types, 0)
+    for index in range(1, 5):
+        if _given(node, types, index).shape != (x.shape[1],):
+            raise _fail(node, f"input {index} must have shape [{x.shape[1]}], got {types[index]}")
+    return [x]
+
+
+def matmul(node: Node, types: Types) -> list[TensorType]:
+    a, b = _given(node, types, 0), _given(node, types, 1)
+    if a.rank < 1 or b.rank < 1:
+        raise _fail(node, "matmul needs inputs of rank 1 or more")
+    left = a.shape if a.rank > 1 else (1, *a.shape)
+    right = b.shape if b.rank > 1 else (*b.shape, 1)
+    if left[-1] != right[-2]:
+        raise _fail(node, f"matmul of {a} by {b}: inner sizes {left[-1]} and {right[-2]} differ")
+    batch = broadcast_shapes(node, [left[:-2], right[:-2]]) if max(a.rank, b.rank) > 2 else ()
+    shape = (*batch, *((left[-2],) if a.rank > 1 else ()), *((right[-1],) if b.rank > 1 else ()))
+    return [TensorType(_same_dtype(node, types), shape)]
+
+
+def _spatial(node: Node, x: TensorType) -> tuple[Dim, Shape, Dim]:
+    """Batch, spatial extents and channels of an activation, whichever layout the node says."""
+    if node.attr("channels_last", False):
+        return x.shape[0], x.shape[1:-1], x.shape[-1]
+    return x.shape[0], x.shape[2:], x.shape[1]
+
+
+def _windowed(node: Node, x: TensorType, kernel: Sequence[int], channels: Dim) -> TensorType:
+    batch, spatial, _ = _spatial(node, x)
+    n = len(spatial)
+    strides, pads, dilations = node.attr("strides"), node.attr("pads"), node.attr("dilations")
+    if not (len(strides) == len(dilations) == len(kernel) == n and len(pads) == 2 * n):
+        raise _fail(node, f"strides, pads, dilations and kernel must fit {n} spatial axes")
+    sizes = []
+    for i, extent in enumerate(spatial):
+        reach = dilations[i] * (kernel[i] - 1) + 1
+        sizes.append((extent + (pads[i] + pads[i + n] - reach)) // strides[i] + 1)
+        if isinstance(sizes[-1], int) and sizes[-1] < 0:
+            raise _fail(node, f"the window of {reach} does not fit the padded extent of {extent}")
+    shape = (batch, *sizes, channels) if node.attr("channels_last", False) else (batch, channels, *sizes)
+    return TensorType(x.dtype, shape)
+
+
+def conv(node: Node, types: Types) -> list[TensorType]:
+    """x, filter [out, in / groups, *kernel], optional bias [out]."""
+    x, w = _given(node, types, 0), _given(node, types, 1)
+    groups = node.attr("groups", 1)
+    _, spatial, channels = _spatial(node, x)
+    if w.rank != len(spatial) + 2 or any(not isinstance(d, int) for d in w.shape):
+        raise _fail(node, f"filter {w} does not fit input {x}")
+    if channels != w.shape[1] * groups or w.shape[0] % groups:  # type: ignore[operator]
+        raise _fail(node, f"filter {w} with {groups} groups does not fit {channels} input channels")
+    _same_dtype(node, types)
+    return [_windowed(node, x, w.shape[2:], w.shape[0])]  # type: ignore[arg-type]
+
+
+def pool(node: Node, types: Types) -> list[TensorType]:
+    x = _given(node, types, 0)
+    return [_windowed(node, x, node.attr("kernel"), _spatial(node, x)[2])]
+
+
+def resize(node: Node, types: Types) -> list[TensorType]:
+    return [TensorType(_given(node, types, 0).dtype, node.attr("shape"))]
+
+
+def attention(node: Node, types: Types) -> list[TensorType]:
+    """q [B, H, L, D], k [B, G, S, D], v [B, G, S, E], optional additive mask broadcastable to [B, H, L, S]."""
+    q, k, v = (_given(node, types, i) for i in range(3))
+    if not q.rank == k.rank == v.rank == 4:
+        raise _fail(node, f"attention needs rank 4, got {q}, {k}, {v}")
+    if q.shape[3] != k.shape[3] or k.shape[:3] != v.shape[:3] or q.shape[0] != k.shape[0]:
+        raise _fail(node, f"attention shapes do not fit: q {q}, k {k}, v {v}")
+    heads, groups = q.shape[1], k.shape[1]
+    if not isinstance(heads, int) or not isinstance(groups, int) or heads % groups:
+        raise _fail(node, f"{groups} key heads do not divide {heads} query heads")
+    if len(types) > 3 and types[3] is not None:
+        scores = (*q.shape[:3], k.shape[2])
+        if broadcast_shapes(node, [types[3].shape, scores]) != scores:
+            raise _fail(node, f"mask {types[3]} does not broadcast to [{', '.join(map(str, scores))}]")
+    return [TensorType(q.dtype, (*q.shape[:3], v.shape[3]))]
