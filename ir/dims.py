@@ -7,7 +7,7 @@ All symbols stand for integers >= 0 within declared bounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Union
 
@@ -85,6 +85,9 @@ class Expr:
 
     def __mod__(self, other: Dim) -> Dim:
         return mod(self, other)
+
+    def __rmod__(self, other: Dim) -> Dim:
+        return mod(other, self)
 
     def __bool__(self) -> bool:
         raise TypeError(f"the symbolic dim {self} has no truth value; compare with ==, or use bounds()")
@@ -228,7 +231,12 @@ def product(dims: Iterable[Dim]) -> Dim:
     return total
 
 
-_FUNCTIONS = {"floordiv": lambda a, b: a // b, "mod": lambda a, b: a % b, "min": min, "max": max}
+_FUNCTIONS: Mapping[str, Callable[[int, int], int]] = {
+    "floordiv": lambda a, b: a // b,
+    "mod": lambda a, b: a % b,
+    "min": min,
+    "max": max,
+}
 
 
 def _atom_value(atom: Atom, values: Mapping[str, int]) -> int:

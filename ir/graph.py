@@ -190,9 +190,11 @@ class GraphBuilder:
         return self.weight(Weight(self.fresh(hint), type, Inline(np.ascontiguousarray(array).tobytes())))
 
     def add(self, node: Node) -> Node:
-        """Append a node as it is; its outputs get the types the op's row derives."""
+        """Append a node as it is; its outputs, and the values in a cluster's body, get the types the op's row derives."""
         from .ops import infer
 
+        for child in node.body:
+            self.types.update(zip(child.outputs, infer(child, self.types, self.symbols), strict=True))
         kinds = infer(node, self.types, self.symbols)
         for value, kind in zip(node.outputs, kinds, strict=False):
             if value:

@@ -148,6 +148,15 @@ _ROWS = (
     Op("gather", "movement", (2, 2), rules.gather, {"axis": _INT}, 0, "negative indices count from the end"),
     # sources
     Op("iota", "source", (0, 0), rules.iota, {"extent": AttrSpec("dim"), "dtype": AttrSpec("dtype", None)}, 0, "0, 1, 2, ..."),
+    Op(
+        "fill",
+        "source",
+        (0, 0),
+        rules.fill,
+        {"value": _FLOAT, "shape": AttrSpec("dims"), "dtype": AttrSpec("dtype")},
+        0,
+        "every element is `value`",
+    ),
     Op("dim", "source", (0, 0), rules.dim, {"value": AttrSpec("dim"), "dtype": AttrSpec("dtype", None)}, 0, "a dim as a scalar"),
     # contractions
     Op("matmul", "contraction", (2, 2), rules.matmul, {}, 2),

@@ -151,6 +151,10 @@ def iota(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(node.attr("dtype", i64), (node.attr("extent"),))]
 
 
+def fill(node: Node, types: Types) -> list[TensorType]:
+    return [TensorType(node.attr("dtype"), node.attr("shape"))]
+
+
 def dim(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(node.attr("dtype", i64), ())]
 
@@ -226,7 +230,7 @@ def conv(node: Node, types: Types) -> list[TensorType]:
     _, spatial, channels = _spatial(node, x)
     if w.rank != len(spatial) + 2 or any(not isinstance(d, int) for d in w.shape):
         raise _fail(node, f"filter {w} does not fit input {x}")
-    if channels != w.shape[1] * groups or w.shape[0] % groups:  # type: ignore[operator]
+    if channels != w.shape[1] * groups or w.shape[0] % groups:
         raise _fail(node, f"filter {w} with {groups} groups does not fit {channels} input channels")
     _same_dtype(node, types)
     return [_windowed(node, x, w.shape[2:], w.shape[0])]  # type: ignore[arg-type]

@@ -23,6 +23,8 @@ class DType:
     def __str__(self) -> str:
         return self.name
 
+    __repr__ = __str__
+
     @property
     def is_float(self) -> bool:
         return self.kind == "float"

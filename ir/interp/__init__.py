@@ -1,1 +1,17 @@
-""""""
+"""The oracle: what every op means, in numpy; passes, kernels and the runtime are tested against it."""
+
+from . import composite, contraction, elementwise, movement, reduction
+from .evaluate import bind_symbols, evaluate_weight, run
+from .registry import MEANINGS
+
+__all__ = [
+    "MEANINGS",
+    "bind_symbols",
+    "composite",
+    "contraction",
+    "elementwise",
+    "evaluate_weight",
+    "movement",
+    "reduction",
+    "run",
+]

@@ -1,1 +1,9 @@
-""""""
+"""The ONNX front end: `import_onnx` turns a model file into a Graph. The only place that knows the `onnx` package."""
+
+from . import attention, contraction, elementwise, generate, indexing, normalization, reduction, shape, window
+from .importer import import_onnx
+
+#: The files that register rules, by subject.
+SUBJECTS = (attention, contraction, elementwise, generate, indexing, normalization, reduction, shape, window)
+
+__all__ = ["SUBJECTS", "import_onnx"]

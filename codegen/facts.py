@@ -1,0 +1,65 @@
+"""Constants and workspace formulas of csrc/kernels, mirrored: planning for a machine needs them without running its code.
+
+A test compiles the kernels for every ISA this CPU has and compares each number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tile:
+    """csrc/kernels/tile.h: lanes, rows of the register tile, k-block, rows and columns kept while k is blocked."""
+
+    lanes: int
+    rows: int
+    k_block: int
+    kept_rows: int
+    kept_columns: int = 128
+    pad: int = 16
+
+    @property
+    def panel(self) -> int:
+        return 2 * self.lanes
+
+
+TILES = {"avx512": Tile(16, 14, 1024, 112), "avx2": Tile(8, 6, 512, 96), "portable": Tile(4, 4, 512, 64)}
+_LOAD_FLOATS = 65536  # gemm.c
+_KEYS = 2048  # attention.c
+
+
+def _up(count: int, step: int) -> int:
+    return -(-count // step) * step
+
+
+def _row_stride(count: int) -> int:
+    stride = _up(count, 16)
+    return stride + 16 if stride % 512 == 0 else stride
+
+
+def _product_floats(tile: Tile, k: int, packed: bool) -> int:
+    blocks = max(-(-k // tile.k_block), 1)
+    depth = max(_up(-(-k // blocks), 16), 16)
+    right = 0 if packed else depth * tile.kept_columns
+    return tile.rows * (depth + tile.pad) + tile.kept_rows * tile.kept_columns + right
+
+
+def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool) -> int:
+    """st_gemm_workspace: bytes of one thread. It grows with every size, so the greatest sizes suffice."""
+    tile = TILES[isa]
+    rows = max(min(_LOAD_FLOATS // (k + tile.pad) // tile.rows, tile.kept_rows // tile.rows), 1) * tile.rows
+    return 4 * (_product_floats(tile, k, packed) + min(_up(m, tile.rows), rows) * _row_stride(k)) + 64
+
+
+def conv_workspace(isa: str, k: int, og: int) -> int:
+    """st_conv_workspace."""
+    return 4 * _product_floats(TILES[isa], k, True) + 64
+
+
+def attention_workspace(isa: str, queries: int, keys: int, dim: int, v_dim: int) -> int:
+    """st_attention_workspace."""
+    tile = TILES[isa]
+    keys_p, v_p = _up(max(keys, 1), tile.panel), _up(v_dim, tile.panel)
+    block = 4 * tile.rows * (_row_stride(dim) + _row_stride(keys_p) + v_p)
+    return 4 * (block + min(keys_p, _KEYS) * (dim + v_p)) + 64

@@ -1,0 +1,67 @@
+"""Attention: csrc/kernels/attention.c with a generated score change (masks) and, rarely, an epilogue."""
+
+from __future__ import annotations
+
+from ...ir.dims import upper
+from ...ir.kernel import Attention, Contraction, Kernel
+from ...ir.machine import Device
+from ..c_scalar import literal
+from ..facts import attention_workspace
+from ..family import Emitted, Packing, Symbols
+from ...ir.types import f32
+from .contraction import CallParts, emit_call, is_accumulator, new_printer, score_callback, store_callback
+
+
+def _root(kernel: Kernel) -> Attention:
+    assert isinstance(kernel, Contraction) and isinstance(kernel.root, Attention)
+    return kernel.root
+
+
+class AttentionFamily:
+    """Fused attention over strided rows: no transposed copy of q, k, v or the result."""
+
+    name = "attention"
+
+    def accepts(self, kernel: Kernel, device: Device) -> bool:
+        return isinstance(kernel, Contraction) and isinstance(kernel.root, Attention)
+
+    def packings(self, kernel: Kernel, weights: frozenset[int], device: Device) -> tuple[Packing, ...]:
+        return ()
+
+    def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
+        root = _root(kernel)
+        sizes = (root.row.extent, root.keys, root.width, root.column.extent)
+        return attention_workspace(device.isa, *(upper(d, symbols) for d in sizes))
+
+    def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
+        root = _root(kernel)
+        assert isinstance(kernel, Contraction)
+        printer = new_printer(kernel, symbols)
+        dim = printer.dim
+        sizes = {
+            **{"batch": root.batch.extent, "heads": root.heads.extent, "kv_heads": root.kv_heads},
+            **{"queries": root.row.extent, "keys": root.keys, "dim": root.width, "v_dim": root.column.extent},
+        }
+        fields = [(key, dim(value)) for key, value in sizes.items()]
+        for letter, operand in (("q", root.q), ("k", root.k), ("v", root.v)):
+            fields.append((letter, f"a{operand.operand} + {dim(operand.offset)}"))
+            steps = zip(("batch", "head", "row"), operand.strides, strict=True)
+            fields += [(f"{letter}_{axis}", dim(step)) for axis, step in steps]
+        fields += [("scale", literal(root.scale, f32)), ("causal", str(int(root.causal)))]
+        score = ""
+        if root.score is not None:
+            score = score_callback(kernel, symbols, root.score, (root.batch, root.heads, root.row))
+            fields += [("score", f"{name}_score"), ("score_ctx", "&context")]
+        store = ""
+        (first, *others) = kernel.epilogue
+        if is_accumulator(first) and not others and first.index.coefficient(root.column.name) == 1:
+            fields.append(("out", f"a{first.operand} + {dim(first.index.base)}"))
+            for field, axis in (("out_batch", root.batch), ("out_head", root.heads), ("out_row", root.row)):
+                fields.append((field, dim(first.index.coefficient(axis.name))))
+        else:
+            axes = (root.batch, root.heads)
+            store = store_callback(kernel, symbols, axes, (root.row,), root.column)
+            fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
+        need = self.workspace(kernel, packed, symbols, device)
+        parts = CallParts("st_attention", "st_attention_f32", fields, need, store, "", score)
+        return emit_call(kernel, name, symbols, parts, printer)

@@ -1,0 +1,185 @@
+"""What matmul, convolution and attention share: the callbacks (epilogue, prologue, score) and the call of the family's function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...ir.kernel import Accumulator, Axis, Contraction, Scalar, Store
+from ...ir.types import f32
+from ..c_printer import Printer
+from ..family import Emitted, Symbols
+from ..render import render
+from .loops import decode
+
+
+@dataclass
+class CallParts:
+    """Everything the template needs that differs between the families."""
+
+    struct: str
+    function: str
+    fields: list[tuple[str, str]]
+    workspace: int
+    store: str = ""
+    load: str = ""
+    score: str = ""
+    loops: tuple[Axis, ...] = ()
+    moving: list[tuple[str, str]] = field(default_factory=list)
+
+
+def new_printer(kernel: Contraction, symbols: Symbols) -> Printer:
+    return Printer(kernel.operands, tuple(symbols), [f"a{k}" for k in range(len(kernel.operands))])
+
+
+def pointer_lines(kernel: Contraction) -> list[str]:
+    lines = []
+    for k, operand in enumerate(kernel.operands):
+        const = "const " if operand.role == "in" else ""
+        lines.append(f"{const}{operand.dtype.c} *const a{k} = ({const}{operand.dtype.c} *)args[{k + 1}];")
+        lines.append(f"(void)a{k};")
+    return lines
+
+
+def _finish(printer: Printer, kernel: Contraction, loops: Sequence[Axis], symbols: Symbols) -> str:
+    head = [*printer.dim_lines(tuple(symbols)), *pointer_lines(kernel)]
+    head += [f"const int64_t {axis.name} = c->{axis.name}; (void){axis.name};" for axis in loops]
+    return "\n".join([*(f"    {line}" for line in head), printer.out.text])
+
+
+def vector_stores(printer: Printer, stores: Sequence[Store], axis: str) -> bool:
+    """Whether the epilogue can run over vectors of columns."""
+    return all(
+        printer.can_vectorise(s.value, axis, False)
+        and printer.store_is_contiguous(s, axis)
+        and s.value.dtype == f32 == printer.operands[s.operand].dtype
+        for s in stores
+    )
+
+
+def print_rows(
+    printer: Printer,
+    rows: Sequence[Axis],
+    first: str,
+    count: str,
+    column: str,
+    start: str,
+    end: str,
+    pointer: str,
+    stores: Sequence[Store],
+) -> None:
+    """for each row of a tile: the stores over columns start .. end; `pointer` is the C of the tile row, less `start`."""
+    with printer.out.block(f"for (int64_t r = 0; r < {count}; r++)"):
+        printer.memo.append({})
+        decode(printer, rows, f"{first} + r")
+        printer.out.put(f"float *const t = {pointer};")
+        printer.out.put("(void)t;")
+        printer.accumulator = f"t + {column}"
+        if vector_stores(printer, stores, column):
+            printer.vector_loop(column, start, end, lambda u: [printer.store(s, vector=True) for s in stores], 1, stores)
+        else:
+            with printer.out.block(f"for (int64_t {column} = {start}; {column} < {end}; {column}++)"), printer.scope():
+                for store in stores:
+                    printer.store(store, vector=False)
+        printer.memo.pop()
+
+
+def store_callback(
+    kernel: Contraction,
+    symbols: Symbols,
+    batch: Sequence[Axis],
+    rows: Sequence[Axis],
+    column: Axis,
+    loops: Sequence[Axis] = (),
+) -> str:
+    """The body of the epilogue callback."""
+    printer = new_printer(kernel, symbols)
+    decode(printer, batch, "batch0")
+    tile = "(float *)tile + r * ld - col0"
+    print_rows(printer, rows, "row0", "rows", column.name, "col0", "col0 + cols", tile, kernel.epilogue)
+    return _finish(printer, kernel, loops, symbols)
+
+
+def load_callback(
+    kernel: Contraction,
+    symbols: Symbols,
+    value: Scalar,
+    batch: Sequence[Axis],
+    rows: Sequence[Axis],
+    depth: Axis,
+    loops: Sequence[Axis],
+) -> str:
+    """The body of the prologue callback: one row of the left operand."""
+    printer = new_printer(kernel, symbols)
+    decode(printer, batch, "batch0")
+    decode(printer, rows, "row0")
+    name = depth.name
+    if printer.can_vectorise(value, name, False):
+
+        def body(_: int) -> None:
+            code = printer.vector(value)
+            place = f"out + ({name} - k0)"
+            tail = printer.tail
+            printer.out.put(f"vf_store_n({place}, {code}, {tail});" if tail else f"vf_store({place}, {code});")
+
+        printer.vector_axis = name
+        printer.hoist(value)
+        printer.vector_loop(name, "k0", "k0 + count", body)
+    else:
+        with printer.out.block(f"for (int64_t {name} = k0; {name} < k0 + count; {name}++)"), printer.scope():
+            printer.out.put(f"out[{name} - k0] = {printer.scalar(value)};")
+    return _finish(printer, kernel, loops, symbols)
+
+
+def score_callback(kernel: Contraction, symbols: Symbols, value: Scalar, axes: Sequence[Axis]) -> str:
+    """The body of the attention score callback; axes are batch, head, query."""
+    printer = new_printer(kernel, symbols)
+    batch, head, query = axes
+    printer.out.put(f"const int64_t {batch.name} = batch0, {head.name} = head0;")
+    printer.out.put(f"(void){batch.name}, (void){head.name};")
+    printer.pointers = (*printer.pointers, "scores")
+    with printer.out.block("for (int64_t r = 0; r < queries; r++)"):
+        printer.memo.append({})
+        printer.out.put(f"const int64_t {query.name} = query0 + r;")
+        printer.out.put(f"(void){query.name};")
+        printer.out.put("float *const t = scores + r * ld - key0;")
+        printer.accumulator = "t + j"
+        if printer.can_vectorise(value, "j", False):
+
+            def body(_: int) -> None:
+                code = printer.vector(value)
+                tail = printer.tail
+                printer.out.put(f"vf_store_n(t + j, {code}, {tail});" if tail else f"vf_store(t + j, {code});")
+
+            printer.vector_axis = "j"
+            printer.hoist(value)
+            printer.vector_loop("j", "key0", "key0 + keys", body)
+        else:
+            with printer.out.block("for (int64_t j = key0; j < key0 + keys; j++)"), printer.scope():
+                printer.out.put(f"t[j] = {printer.scalar(value)};")
+        printer.memo.pop()
+    return _finish(printer, kernel, (), symbols)
+
+
+def emit_call(kernel: Contraction, name: str, symbols: Symbols, parts: CallParts, printer: Printer) -> Emitted:
+    """The whole C of a contraction; `printer` collected the symbols used in the fields."""
+    text = render(
+        "contraction.c.j2",
+        name=name,
+        struct=parts.struct,
+        function=parts.function,
+        fields=parts.fields,
+        workspace=parts.workspace,
+        store=parts.store,
+        load=parts.load,
+        score=parts.score,
+        loops=[axis.name for axis in parts.loops],
+        loop_extents=[(axis.name, printer.dim(axis.extent)) for axis in parts.loops],
+        moving=parts.moving,
+        dim_lines=[*printer.dim_lines(tuple(symbols)), *pointer_lines(kernel)],
+    )
+    return Emitted(text, parts.workspace)
+
+
+def is_accumulator(store: Store) -> bool:
+    return isinstance(store.value, Accumulator)

@@ -1,0 +1,98 @@
+"""Channels-last convolutions: csrc/kernels/conv.c (implicit GEMM, dense and grouped) and depthwise.c."""
+
+from __future__ import annotations
+
+from ...ir.dims import product
+from ...ir.kernel import Contraction, Conv, Kernel
+from ...ir.machine import Device
+from ..facts import conv_workspace
+from ..family import Emitted, Packing, Symbols
+from ..pack import PANELS, Layout
+from .contraction import CallParts, emit_call, is_accumulator, new_printer, store_callback
+
+
+def _root(kernel: Kernel) -> Conv:
+    assert isinstance(kernel, Contraction) and isinstance(kernel.root, Conv)
+    return kernel.root
+
+
+def _is_depthwise(root: Conv) -> bool:
+    return root.groups > 1 and root.size[3] == 1 and root.column.extent == root.groups
+
+
+class ConvFamily:
+    """Dense and grouped convolutions with filters packed ahead."""
+
+    name = "conv"
+    function = "st_conv_f32"
+
+    def accepts(self, kernel: Kernel, device: Device) -> bool:
+        if not (isinstance(kernel, Contraction) and isinstance(kernel.root, Conv)):
+            return False
+        root = kernel.root
+        constant = isinstance(root.size[3], int) and isinstance(root.column.extent, int)
+        return constant and _is_depthwise(root) == (self.name == "depthwise")
+
+    def packings(self, kernel: Kernel, weights: frozenset[int], device: Device) -> tuple[Packing, ...]:
+        root = _root(kernel)
+        filter_ = root.filter
+        if filter_.operand not in weights or any(not isinstance(d, int) for d in (filter_.offset, *filter_.strides)):
+            return ()
+        return (Packing(filter_.operand, str(self._layout(root, device))),)
+
+    def _layout(self, root: Conv, device: Device) -> Layout:
+        out, inner, height, width = root.filter.strides
+        per_group = root.column.extent // root.groups
+        dims = (root.groups, *root.window[:2], root.size[3], per_group)
+        strides = (out * per_group, height, width, inner, out)
+        return Layout(PANELS[device.isa], root.filter.offset, dims, strides)  # type: ignore[arg-type]
+
+    def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
+        root = _root(kernel)
+        depth = root.window[0] * root.window[1] * root.size[3]
+        return conv_workspace(device.isa, depth, root.column.extent // root.groups)  # type: ignore[arg-type, operator]
+
+    def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
+        root = _root(kernel)
+        assert isinstance(kernel, Contraction)
+        printer = new_printer(kernel, symbols)
+        dim = printer.dim
+        kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left = root.window
+        n, h, w, cg = root.size
+        oh, ow = root.out_size
+        sizes = {
+            **{"n": n, "h": h, "w": w, "cg": cg, "oh": oh, "ow": ow},
+            **{"og": root.column.extent // root.groups, "groups": root.groups, "kh": kh, "kw": kw},
+            **{"stride_h": stride_h, "stride_w": stride_w, "dilation_h": dilation_h, "dilation_w": dilation_w},
+            **{"pad_top": top, "pad_left": left},
+            **dict(zip(("x_n", "x_h", "x_w"), root.x.strides, strict=True)),
+        }
+        fields = [(key, dim(value)) for key, value in sizes.items()]
+        fields += [("x", f"a{root.x.operand} + {dim(root.x.offset)}"), ("filter", f"a{root.filter.operand}")]
+        store = ""
+        (first, *others) = kernel.epilogue
+        plain = is_accumulator(first) and not others and len(root.rows) == 1
+        if plain and first.index.coefficient(root.column.name) == 1:
+            fields.append(("c", f"a{first.operand} + {dim(first.index.base)}"))
+            fields.append(("c_row", dim(first.index.coefficient(root.rows[0].name))))
+        else:
+            store = store_callback(kernel, symbols, (), root.rows, root.column)
+            fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
+        need = self.workspace(kernel, packed, symbols, device)
+        return emit_call(kernel, name, symbols, CallParts("st_conv", self.function, fields, need, store), printer)
+
+
+class DepthwiseFamily(ConvFamily):
+    """One filter per channel: channels are the vector axis, filters are stored tap by tap."""
+
+    name = "depthwise"
+    function = "st_depthwise_f32"
+
+    def _layout(self, root: Conv, device: Device) -> Layout:
+        out, _, height, width = root.filter.strides
+        dims = (*root.window[:2], root.groups)
+        return Layout(0, root.filter.offset, dims, (height, width, out))  # type: ignore[arg-type]
+
+    def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
+        root = _root(kernel)
+        return conv_workspace(device.isa, int(product(root.window[:2])), root.column.extent)  # type: ignore[arg-type]

@@ -1,0 +1,213 @@
+"""Loop nests as C: the family that can run every cluster without a heavy root, and the reference for those with one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...ir.dims import Dim, product, upper
+from ...ir.kernel import Axis, Index, Loops, Nest, Read, Store, walk
+from ...ir.types import f32
+from ..c_printer import Printer
+from ..family import Emitted, Symbols, align64
+
+CHUNK = 2048  # elements of the vector axis in one unit of work of an elementwise nest
+FOLD_CHUNK = 64  # the same where each element folds a window
+SMALL = 8  # a constant extent below this is not worth vectors
+
+
+def workspace_bytes(kernel: Loops, symbols: Symbols) -> int:
+    """Bytes of row scratch that one thread needs."""
+    return sum(align64(upper(o.elements, symbols) * o.dtype.bytes) for o in kernel.operands if o.role == "row")
+
+
+def emit_loops(kernel: Loops, name: str, symbols: Symbols) -> Emitted:
+    """The C function of a loop kernel. Arguments: workspace, then the in and out operands in order."""
+    order = tuple(symbols)
+    pointers = [f"{'r' if o.role == 'row' else 'a'}{k}" for k, o in enumerate(kernel.operands)]
+    printer = Printer(kernel.operands, order, pointers)
+    for nest in kernel.nests:
+        with printer.out.block(""):
+            printer.memo.append({})
+            _print_nest(printer, nest)
+            printer.memo.pop()
+    return Emitted(
+        "\n".join(
+            [
+                f"void {name}(void *const *args, const int64_t *dims, int part, int parts)",
+                "{",
+                "    (void)dims, (void)args, (void)part, (void)parts;",
+                *(f"    {line}" for line in printer.dim_lines(order)),
+                *_pointer_lines(kernel, symbols),
+                printer.out.text,
+                "}",
+            ]
+        ),
+        workspace_bytes(kernel, symbols),
+    )
+
+
+def _pointer_lines(kernel: Loops, symbols: Symbols) -> list[str]:
+    lines, offset = [], 0
+    need = workspace_bytes(kernel, symbols)
+    if need:
+        lines.append(f"    char *const scratch = (char *)args[0] + (int64_t)part * {need};")
+    for k, operand in enumerate(kernel.operands):
+        if operand.role == "row":
+            lines.append(f"    {operand.dtype.c} *const r{k} = ({operand.dtype.c} *)(scratch + {offset});")
+            offset += align64(upper(operand.elements, symbols) * operand.dtype.bytes)
+        else:
+            const = "const " if operand.role == "in" else ""
+            lines.append(f"    {const}{operand.dtype.c} *const a{k} = ({const}{operand.dtype.c} *)args[{k + 1}];")
+    return [*lines, *(f"    (void)a{k};" for k, o in enumerate(kernel.operands) if o.role != "row")]
+
+
+# -- which axis becomes the vector axis ----------------------------------------------------------------------------
+
+
+def inner_axes(nest: Nest) -> tuple[Axis, ...]:
+    return next((s.axes for s in nest.stages if s.axes), ())
+
+
+def _accesses(nest: Nest) -> list[Index]:
+    found = [e.index for s in nest.stages for e in walk(s.value) if isinstance(e, Read)]
+    return found + [s.index for s in nest.stages if isinstance(s, Store)]
+
+
+def _legal(printer: Printer, nest: Nest, axis: Axis, outer: bool) -> bool:
+    for stage in nest.stages:
+        if not outer and not stage.axes:
+            continue  # printed as scalar code between the loops
+        if stage.value.dtype != f32 and not isinstance(stage, Store):
+            return False
+        if not printer.can_vectorise(stage.value, axis.name, outer):
+            return False
+        if isinstance(stage, Store):
+            stored = printer.operands[stage.operand].dtype
+            if stored != stage.value.dtype or (stored != f32 and stored.name != "bool"):
+                return False
+            if not printer.store_is_contiguous(stage, axis.name):
+                return False
+        elif not outer and stage.function == "prod":
+            return False
+    return True
+
+
+def vector_axis(printer: Printer, nest: Nest) -> tuple[Axis, bool] | None:
+    """The axis to run vectors over and whether it is an outer one; None for scalar loops."""
+    inner = inner_axes(nest)
+    has_rows = any(isinstance(s, Store) and printer.operands[s.operand].role == "row" for s in nest.stages)
+    choices: list[tuple[int, Axis, bool]] = []
+    accesses = _accesses(nest)
+
+    def score(axis: Axis) -> int:
+        steps = [i.coefficient(axis.name) for i in accesses]
+        return sum(3 * (s == 1) - 2 * (s != 1 and s != 0) for s in steps)
+
+    if inner and _legal(printer, nest, inner[-1], False):
+        choices.append((score(inner[-1]) + 1, inner[-1], False))
+    if not has_rows:
+        for axis in reversed(nest.outer):
+            if _legal(printer, nest, axis, True):
+                choices.append((score(axis), axis, True))
+    choices = [c for c in choices if not (isinstance(c[1].extent, int) and c[1].extent < SMALL)]
+    if not choices:
+        return None
+    best = max(choices, key=lambda c: c[0])
+    return best[1], best[2]
+
+
+# -- printing ------------------------------------------------------------------------------------------------------
+
+
+def decode(printer: Printer, axes: Sequence[Axis], unit: str) -> None:
+    """Loop axes from a flat work number."""
+    rest = unit
+    for position, axis in enumerate(reversed(axes)):
+        if position + 1 == len(axes):
+            printer.out.put(f"const int64_t {axis.name} = {rest};")
+            return
+        extent = printer.dim(axis.extent)
+        printer.out.put(f"const int64_t {axis.name} = ({rest}) % ({extent});")
+        following = printer.fresh("u")
+        printer.out.put(f"const int64_t {following} = ({rest}) / ({extent});")
+        rest = following
+
+
+def _print_nest(printer: Printer, nest: Nest) -> None:
+    chosen = vector_axis(printer, nest)
+    folds = bool(inner_axes(nest))
+    if folds and (chosen is None or not chosen[1]):
+        _print_rows(printer, nest, vector=chosen is not None)
+        return
+    if not nest.outer:
+        with printer.out.block("if (part == 0)"):
+            for axes, group in printer.groups(nest.stages):
+                printer.scalar_group(axes, group)
+        return
+    axis = chosen[0] if chosen else _longest_contiguous(nest)
+    others = [a for a in nest.outer if a != axis]
+    chunk = FOLD_CHUNK if folds else CHUNK
+    extent = printer.dim(axis.extent)
+    printer.out.put(f"const int64_t chunks = ({extent} + {chunk - 1}) / {chunk};")
+    total = printer.dim(product(a.extent for a in others))
+    printer.out.put(f"const int64_t units = {total} * chunks;")
+    with _units(printer):
+        start, end = printer.fresh("from"), printer.fresh("to")
+        printer.out.put(f"const int64_t {start} = unit % chunks * {chunk};")
+        printer.out.put(f"const int64_t {end} = {start} + {chunk} < {extent} ? {start} + {chunk} : {extent};")
+        if others:
+            printer.out.put("const int64_t place = unit / chunks;")
+            decode(printer, others, "place")
+        if chosen is None:
+            with printer.out.block(f"for (int64_t {axis.name} = {start}; {axis.name} < {end}; {axis.name}++)"):
+                printer.memo.append({})
+                for axes, group in printer.groups(nest.stages):
+                    printer.scalar_group(axes, group)
+                printer.memo.pop()
+        else:
+            printer.outer_vector = True
+            hoisted = () if folds else nest.stages
+            printer.vector_loop(
+                axis.name, start, end, lambda u: printer.outer_vector_stages(nest.stages), stages=hoisted
+            )
+            printer.outer_vector = False
+
+
+def _longest_contiguous(nest: Nest) -> Axis:
+    """For scalar loops: the axis the store walks with step 1, else the last."""
+    for axis in reversed(nest.outer):
+        if all(s.index.coefficient(axis.name) == 1 for s in nest.stages if isinstance(s, Store)):
+            return axis
+    return nest.outer[-1]
+
+
+class _units:
+    """for (unit = this part's share of units)"""
+
+    def __init__(self, printer: Printer) -> None:
+        self.printer = printer
+
+    def __enter__(self) -> None:
+        self.printer.out.put("const int64_t last = units * (part + 1) / parts;")
+        self.printer.out.put("for (int64_t unit = units * part / parts; unit < last; unit++) {")
+        self.printer.out.depth += 1
+        self.printer.memo.append({})
+
+    def __exit__(self, *_: object) -> None:
+        self.printer.memo.pop()
+        self.printer.out.depth -= 1
+        self.printer.out.put("}")
+
+
+def _print_rows(printer: Printer, nest: Nest, vector: bool) -> None:
+    total: Dim = product(a.extent for a in nest.outer)
+    printer.out.put(f"const int64_t units = {printer.dim(total)};")
+    with _units(printer):
+        decode(printer, nest.outer, "unit")
+        for axes, group in printer.groups(nest.stages):
+            if vector and axes:
+                printer.inner_vector_group(axes, group)
+            else:
+                printer.scalar_group(axes, group)
+
+

@@ -1,0 +1,125 @@
+"""Matrix products: csrc/kernels/gemm.c with generated prologue and epilogue."""
+
+from __future__ import annotations
+
+from ...ir.dims import Dim, product, upper
+from ...ir.kernel import Axis, Contraction, Kernel, Matmul, Read, walk
+from ...ir.machine import Device
+from ..facts import gemm_workspace
+from ..family import Emitted, Packing, Symbols
+from ..pack import PANELS, Layout
+from .contraction import CallParts, emit_call, is_accumulator, load_callback, new_printer, store_callback
+
+
+def _root(kernel: Kernel) -> Matmul:
+    assert isinstance(kernel, Contraction) and isinstance(kernel.root, Matmul)
+    return kernel.root
+
+
+class MatmulFamily:
+    """f32 products with the right operand packed ahead (a weight) or strided (an activation)."""
+
+    name = "matmul"
+
+    def accepts(self, kernel: Kernel, device: Device) -> bool:
+        return isinstance(kernel, Contraction) and isinstance(kernel.root, Matmul)
+
+    def packings(self, kernel: Kernel, weights: frozenset[int], device: Device) -> tuple[Packing, ...]:
+        root = _root(kernel)
+        b, lead = root.b, len(root.loops)
+        sizes = (root.batch.extent, root.depth.extent, root.column.extent, b.offset, *b.strides)
+        if b.operand not in weights or any(not isinstance(d, int) for d in sizes if d is not root.batch.extent):
+            return ()
+        if any(stride != 0 for stride in b.strides[:lead]):
+            return ()
+        matrices = root.batch.extent if b.strides[lead] != 0 else 1
+        used = [k for k, operand in enumerate(_reads(kernel)) if operand]
+        if not isinstance(matrices, int) or b.operand in used:
+            return ()
+        dims = (matrices, root.depth.extent, root.column.extent)
+        layout = Layout(PANELS[device.isa], b.offset, dims, b.strides[lead:])  # type: ignore[arg-type]
+        return (Packing(b.operand, str(layout)),)
+
+    def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
+        root = _root(kernel)
+        m, n, k = (upper(d, symbols) for d in (_extent(root.rows), root.column.extent, root.depth.extent))
+        return gemm_workspace(device.isa, m, n, k, root.b.operand in packed)
+
+    def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
+        root = _root(kernel)
+        assert isinstance(kernel, Contraction)
+        printer = new_printer(kernel, symbols)
+        lead = len(root.loops)
+        is_packed = root.b.operand in packed
+        panel = PANELS[device.isa]
+        dim = printer.dim
+        batch = (root.batch,) if root.batch.extent != 1 else ()
+        fields = [
+            ("batch", dim(root.batch.extent)),
+            ("m", dim(_extent(root.rows))),
+            ("n", dim(root.column.extent)),
+            ("k", dim(root.depth.extent)),
+        ]
+        moving: list[tuple[str, str]] = []
+
+        def place(base: Dim, strides: tuple[Dim, ...]) -> str:
+            terms = [dim(base), *(f"{a.name} * {dim(s)}" for a, s in zip(root.loops, strides, strict=False) if s != 0)]
+            return " + ".join(terms)
+
+        if root.prologue is None:
+            a = root.a
+            moving.append(("a", f"a{a.operand} + {place(a.offset, a.strides[:lead])}"))
+            steps = zip(("a_batch", "a_row", "a_col"), a.strides[lead:], strict=True)
+            fields += [(name_, dim(step)) for name_, step in steps]
+            load = ""
+        else:
+            load = load_callback(kernel, symbols, root.prologue, batch, root.rows, root.depth, root.loops)
+            fields += [("load", f"{name}_load"), ("load_ctx", "&context")]
+        if is_packed:
+            # one packed matrix after the other; shared by the batch when B does not depend on it
+            size = (root.column.extent + (panel - 1)) // panel * panel * root.depth.extent
+            moving.append(("b", f"a{root.b.operand}"))
+            fields += [("b_batch", dim(size) if root.b.strides[lead] != 0 else "0"), ("b_packed", "1")]
+        else:
+            moving.append(("b", f"a{root.b.operand} + {place(root.b.offset, root.b.strides[:lead])}"))
+            steps = zip(("b_batch", "b_row", "b_col"), root.b.strides[lead:], strict=True)
+            fields += [(name_, dim(step)) for name_, step in steps]
+        store = ""
+        if _writes_rows(kernel, root):
+            (only,) = kernel.epilogue
+            coefficient = only.index.coefficient
+            loops = tuple(coefficient(axis.name) for axis in root.loops)
+            moving.append(("c", f"a{only.operand} + {place(only.index.base, loops)}"))
+            fields.append(("c_batch", dim(coefficient(root.batch.name)) if batch else "0"))
+            fields.append(("c_row", dim(coefficient(root.rows[-1].name))))
+        else:
+            store = store_callback(kernel, symbols, batch, root.rows, root.column, root.loops)
+            fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
+        need = self.workspace(kernel, packed, symbols, device)
+        parts = CallParts("st_gemm", "st_gemm_f32", fields, need, store, load, "", root.loops, moving)
+        return emit_call(kernel, name, symbols, parts, printer)
+
+
+def _extent(rows: tuple[Axis, ...]) -> Dim:
+    return product(axis.extent for axis in rows)
+
+
+def _reads(kernel: Contraction) -> list[bool]:
+    """Which operands the epilogue or prologue read, beside the root."""
+    values = [s.value for s in kernel.epilogue]
+    root = kernel.root
+    if isinstance(root, Matmul):
+        values += [root.prologue] if root.prologue is not None else []
+    read = {e.operand for v in values for e in walk(v) if isinstance(e, Read)}
+    if isinstance(root, Matmul) and root.prologue is None:
+        read.add(root.a.operand)
+    return [k in read for k in range(len(kernel.operands))]
+
+
+def _writes_rows(kernel: Contraction, root: Matmul) -> bool:
+    """Whether the epilogue is nothing but a row-major store that the family does itself."""
+    if len(kernel.epilogue) != 1 or len(root.rows) != 1:
+        return False
+    (store,) = kernel.epilogue
+    step = store.index.coefficient(root.column.name)
+    return is_accumulator(store) and (step == 1 or root.column.extent == 1)

@@ -1,0 +1,56 @@
+"""The interface of a kernel family: which clusters it can run, what that costs, and the C of one cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..ir.dims import Bounds
+from ..ir.kernel import Kernel
+from ..ir.machine import Device
+
+Symbols = Mapping[str, Bounds]
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """C text of one kernel function and the workspace bytes one thread needs at the greatest dims."""
+
+    text: str
+    workspace: int
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a family wants a weight's bytes. `format` is parsed by `pack`; `operand` numbers the kernel's operand."""
+
+    operand: int
+    format: str
+
+
+class Family(Protocol):
+    """One way of running kernels of a certain shape."""
+
+    name: str
+
+    def accepts(self, kernel: Kernel, device: Device) -> bool:
+        """Whether this family can run the kernel."""
+        ...
+
+    def packings(self, kernel: Kernel, weights: frozenset[int], device: Device) -> tuple[Packing, ...]:
+        """How weights among the operands (numbered by `weights`) are to be laid out."""
+        ...
+
+    def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
+        """Bytes of scratch one thread needs at the greatest dims."""
+        ...
+
+    def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
+        """The C function `name`; operands in `packed` arrive in the packing asked for."""
+        ...
+
+
+def align64(count: int) -> int:
+    """Rounded up to whole cache lines."""
+    return -(-count // 64) * 64

@@ -1,0 +1,131 @@
+"""Rules of sums of products: matrix products, Einsum, convolutions."""
+
+from __future__ import annotations
+
+from ....ir.dims import Dim, product
+from .registry import Result, rule
+from .site import Site
+from .tensors import Unsupported
+from .window import window_attributes
+
+
+@rule("MatMul")
+def matmul(site: Site) -> Result:
+    return site.emit("matmul", site.x(0), site.x(1))
+
+
+@rule("Gemm")
+def gemm(site: Site) -> Result:
+    """alpha * a' @ b' + beta * c."""
+    dtype = site.type().dtype
+    if site.type(0).rank != 2 or site.type(1).rank != 2:
+        raise Unsupported(f"needs matrices, got {site.type(0)} and {site.type(1)}")
+    a = site.transpose(site.x(0), (1, 0) if site.get_int("transA") else (0, 1))
+    b = site.transpose(site.x(1), (1, 0) if site.get_int("transB") else (0, 1))
+    value = site.emit("matmul", a, b)
+    alpha, beta = site.get_float("alpha", 1.0), site.get_float("beta", 1.0)
+    if alpha != 1.0:
+        value = site.emit("mul", value, site.scalar(alpha, dtype))
+    if site.has(2) and beta != 0.0:
+        c = site.x(2)
+        if beta != 1.0:
+            c = site.emit("mul", c, site.scalar(beta, dtype))
+        value = site.emit("add", value, c)
+    return value
+
+
+# -- einsum
+
+
+def _labels(site: Site) -> tuple[list[str], str]:
+    """One string of labels per input and one for the output; an ellipsis becomes digits, aligned at the right."""
+    equation = site.get_str("equation").replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    if len(terms) != site.count:
+        raise Unsupported(f"equation {equation!r} has {len(terms)} terms for {site.count} inputs")
+    widest = 0
+    ranks = []
+    for index, term in enumerate(terms):
+        extra = site.type(index).rank - len(term.replace("...", ""))
+        if extra < 0 or ("..." not in term and extra):
+            raise Unsupported(f"term {term!r} of {equation!r} does not fit {site.type(index)}")
+        ranks.append(extra)
+        widest = max(widest, extra)
+    if widest > 10:
+        raise Unsupported(f"equation {equation!r} has too many axes under '...'")
+    digits = "0123456789"[:widest]
+    whole = [t.replace("...", digits[widest - n :]) for t, n in zip(terms, ranks, strict=True)]
+    if arrow:
+        out = right.replace("...", digits)
+    else:
+        seen = "".join(whole)
+        out = digits + "".join(sorted(c for c in set(seen) if c.isalpha() and seen.count(c) == 1))
+    if any(len(set(t)) != len(t) for t in [*whole, out]) or not set(out) <= set("".join(whole)):
+        raise Unsupported(f"equation {equation!r} with a label twice in one term is not supported")
+    return whole, out
+
+
+@rule("Einsum")
+def einsum(site: Site) -> Result:
+    """Input after input: each pair as one batched matrix product."""
+    terms, out = _labels(site)
+    extents: dict[str, Dim] = {}
+    for index, term in enumerate(terms):
+        for label, extent in zip(term, site.type(index).shape, strict=True):
+            if extents.setdefault(label, extent) == 1:
+                extents[label] = extent
+            if extent != extents[label] and extent != 1:
+                raise Unsupported(f"label {label!r} is {extents[label]} in one input and {extent} in another")
+    value, have = _summed(site, site.x(0), terms[0], set(out).union(*terms[1:]))
+    for index in range(1, len(terms)):
+        later = set(out).union(*terms[index + 1 :])
+        other, labels = _summed(site, site.x(index), terms[index], later | set(have))
+        value, have = _pair(site, (value, have), (other, labels), later)
+    return site.expand(site.transpose(value, [have.index(c) for c in out]), [extents[c] for c in out])
+
+
+def _summed(site: Site, value: str, labels: str, kept: set[str]) -> tuple[str, str]:
+    """Labels that nothing else has are summed at once."""
+    axes = tuple(a for a, c in enumerate(labels) if c not in kept)
+    if not axes:
+        return value, labels
+    return site.emit("reduce_sum", value, axes=axes, keepdims=False), "".join(c for c in labels if c in kept)
+
+
+def _pair(site: Site, left: tuple[str, str], right: tuple[str, str], kept: set[str]) -> tuple[str, str]:
+    (a, a_labels), (b, b_labels) = left, right
+    shared = [c for c in a_labels if c in b_labels]
+    sizes = dict(zip(a_labels, site.type_of(a).shape, strict=True))
+    other = dict(zip(b_labels, site.type_of(b).shape, strict=True))
+    summed = [c for c in shared if c not in kept]
+    if any(sizes[c] != other[c] for c in summed):
+        raise Unsupported("an axis of extent 1 is summed against a longer one")
+    batch = [c for c in shared if c in kept]
+    rows, columns = [c for c in a_labels if c not in b_labels], [c for c in b_labels if c not in a_labels]
+    a = site.transpose(a, [a_labels.index(c) for c in (*batch, *rows, *summed)])
+    b = site.transpose(b, [b_labels.index(c) for c in (*batch, *summed, *columns)])
+    inner = product(sizes[c] for c in summed)
+    a = site.reshape(a, (*(sizes[c] for c in batch), product(sizes[c] for c in rows), inner))
+    b = site.reshape(b, (*(other[c] for c in batch), inner, product(other[c] for c in columns)))
+    value = site.emit("matmul", a, b)
+    lead = site.type_of(value).shape[: len(batch)]
+    value = site.reshape(value, (*lead, *(sizes[c] for c in rows), *(other[c] for c in columns)))
+    return value, "".join((*batch, *rows, *columns))
+
+
+# -- convolution
+
+
+@rule("Conv")
+def conv(site: Site) -> Result:
+    x, w = site.type(0), site.type(1)
+    spatial = x.rank - 2
+    if not 1 <= spatial <= 3:
+        raise Unsupported(f"convolution over {spatial} axes is not supported")
+    kernel = site.get_ints("kernel_shape") or w.shape[2:]
+    if tuple(kernel) != w.shape[2:]:
+        raise Unsupported(f"kernel_shape {list(kernel)} does not fit the filter {w}")
+    strides, pads, dilations = window_attributes(site, kernel)  # type: ignore[arg-type]
+    groups = site.get_int("group", 1)
+    return site.emit("conv", *site.xs(), strides=strides, pads=pads, dilations=dilations, groups=groups)

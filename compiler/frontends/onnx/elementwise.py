@@ -1,0 +1,372 @@
+"""Rules of elementwise operators; they fold when all their inputs have known contents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ....ir.types import DType, bool_
+from . import scalars
+from .known import Known, elementwise, expand
+from .registry import Result, rule
+from .scalars import Facts, Scalar, Undecided
+from .site import Site
+from .tensors import Unsupported, dtype_of
+
+# -- one input
+
+_UNARY = {
+    **{name: name.lower() for name in ("Abs", "Relu", "Floor", "Ceil", "Round", "Sign", "Not", "Neg", "Sqrt", "Reciprocal")},
+    **{name: name.lower() for name in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Softplus", "IsNaN")},
+    "HardSwish": "hard_swish",
+}
+_FOLDED: dict[str, Callable[[Facts, Scalar], Scalar]] = {
+    "Neg": lambda f, a: scalars.negate(a),
+    "Abs": lambda f, a: scalars.negate(a) if f.less(a, 0) else a,
+    "Relu": lambda f, a: 0 * a if f.less(a, 0) else a,
+    "Floor": lambda f, a: scalars.floor(a),
+    "Ceil": lambda f, a: scalars.ceil(a),
+    "Sqrt": lambda f, a: scalars.square_root(a),
+    "Not": lambda f, a: 1 - scalars.integer(a),
+    "Sign": lambda f, a: -1 if f.less(a, 0) else 0 if f.equal(a, 0) else 1,
+}
+
+
+def _rounded(dtype: DType, function: Callable[..., Scalar]) -> Callable[..., Scalar]:
+    """Floating-point results as the element type rounds them; whole numbers that fit their type."""
+
+    def apply(*args: object) -> Scalar:
+        value = function(*args)
+        if dtype.is_float and not isinstance(value, scalars.Expr):
+            with np.errstate(over="ignore"):
+                return float(dtype.np.type(value))
+        if dtype.is_integer and isinstance(value, int):
+            limits = np.iinfo(dtype.np)
+            if not limits.min <= value <= limits.max:
+                raise Undecided
+        return value
+
+    return apply
+
+
+def _fold(site: Site, dtype: DType, function: Callable[..., Scalar] | None) -> Known | None:
+    inputs = site.all_known() if function is not None else None
+    if inputs is None or function is None:
+        return None
+    return elementwise(site.facts, dtype, _rounded(dtype, function), *inputs)
+
+
+@rule(*_UNARY)
+def unary(site: Site) -> Result:
+    folded = _fold(site, site.type().dtype, _FOLDED.get(site.op))
+    return folded or site.emit(_UNARY[site.op], site.x())
+
+
+@rule("LeakyRelu")
+def leaky_relu(site: Site) -> Result:
+    return site.emit("leaky_relu", site.x(), alpha=site.get_float("alpha", 0.01))
+
+
+@rule("Elu")
+def elu(site: Site) -> Result:
+    return site.emit("elu", site.x(), alpha=site.get_float("alpha", 1.0))
+
+
+@rule("HardSigmoid")
+def hard_sigmoid(site: Site) -> Result:
+    return site.emit("hard_sigmoid", site.x(), alpha=site.get_float("alpha", 0.2), beta=site.get_float("beta", 0.5))
+
+
+@rule("Selu")
+def selu(site: Site) -> Result:
+    alpha, gamma = site.get_float("alpha", 1.67326319217681884765625), site.get_float("gamma", 1.05070102214813232421875)
+    value = site.emit("elu", site.x(), alpha=alpha)
+    return site.emit("mul", value, site.scalar(gamma, site.type().dtype))
+
+
+@rule("Celu")
+def celu(site: Site) -> Result:
+    """alpha * elu(x / alpha)."""
+    alpha = site.scalar(site.get_float("alpha", 1.0), site.type().dtype)
+    return site.emit("mul", site.emit("elu", site.emit("div", site.x(), alpha), alpha=1.0), alpha)
+
+
+@rule("ThresholdedRelu")
+def thresholded_relu(site: Site) -> Result:
+    x, dtype = site.x(), site.type().dtype
+    above = site.emit("gt", x, site.scalar(site.get_float("alpha", 1.0), dtype))
+    return site.emit("where", above, x, site.scalar(0.0, dtype))
+
+
+@rule("PRelu")
+def prelu(site: Site) -> Result:
+    x, slope = site.x(0), site.x(1)
+    negative = site.emit("lt", x, site.scalar(0, site.type().dtype))
+    return site.emit("where", negative, site.emit("mul", x, slope), x)
+
+
+@rule("Softsign")
+def softsign(site: Site) -> Result:
+    x = site.x()
+    return site.emit("div", x, site.emit("add", site.emit("abs", x), site.scalar(1, site.type().dtype)))
+
+
+@rule("Mish")
+def mish(site: Site) -> Result:
+    x = site.x()
+    return site.emit("mul", x, site.emit("tanh", site.emit("softplus", x)))
+
+
+@rule("Swish")
+def swish(site: Site) -> Result:
+    x, alpha = site.x(), site.get_float("alpha", 1.0)
+    if alpha == 1.0:
+        return site.emit("silu", x)
+    return site.emit("mul", x, site.emit("sigmoid", site.emit("mul", x, site.scalar(alpha, site.type().dtype))))
+
+
+@rule("Sinh", "Cosh")
+def hyperbolic(site: Site) -> Result:
+    x = site.x()
+    ends = site.emit("exp", x), site.emit("exp", site.emit("neg", x))
+    both = site.emit("sub" if site.op == "Sinh" else "add", *ends)
+    return site.emit("mul", both, site.scalar(0.5, site.type().dtype))
+
+
+@rule("Tan")
+def tan(site: Site) -> Result:
+    return site.emit("div", site.emit("sin", site.x()), site.emit("cos", site.x()))
+
+
+@rule("Shrink")
+def shrink(site: Site) -> Result:
+    x, dtype = site.x(), site.type().dtype
+    bias, lambd = site.scalar(site.get_float("bias", 0.0), dtype), site.get_float("lambd", 0.5)
+    low, high = site.emit("lt", x, site.scalar(-lambd, dtype)), site.emit("gt", x, site.scalar(lambd, dtype))
+    inner = site.emit("where", high, site.emit("sub", x, bias), site.scalar(0, dtype))
+    return site.emit("where", low, site.emit("add", x, bias), inner)
+
+
+@rule("IsInf")
+def isinf(site: Site) -> Result:
+    x, dtype = site.x(), site.type().dtype
+    infinite = site.emit("isinf", x)
+    for sign, compare in (("positive", "lt"), ("negative", "gt")):
+        if not site.get_int(f"detect_{sign}", 1):
+            infinite = site.emit("and", infinite, site.emit(compare, x, site.scalar(0, dtype)))
+    return infinite
+
+
+@rule("Gelu")
+@rule("Gelu", domain="com.microsoft")
+def gelu(site: Site) -> Result:
+    approximate = site.get_str("approximate", "none")
+    if approximate not in ("none", "tanh"):
+        raise Unsupported(f"approximate={approximate!r} is not supported", "use 'none' or 'tanh'")
+    return site.emit("gelu", site.x(), approximate=approximate)
+
+
+@rule("FastGelu", domain="com.microsoft")
+def fast_gelu(site: Site) -> Result:
+    x = site.emit("add", site.x(0), site.x(1)) if site.has(1) else site.x()
+    return site.emit("gelu", x, approximate="tanh")
+
+
+@rule("QuickGelu", domain="com.microsoft")
+def quick_gelu(site: Site) -> Result:
+    x = site.x()
+    scaled = site.emit("mul", x, site.scalar(site.get_float("alpha", 1.702), site.type().dtype))
+    return site.emit("mul", x, site.emit("sigmoid", scaled))
+
+
+@rule("Identity")
+def identity(site: Site) -> Result:
+    return site.known() or site.x()
+
+
+# -- casts
+
+
+def _cast(site: Site, to: DType) -> Result:
+    known, have = site.known(), site.type().dtype
+    if known is not None:
+        function: Callable[[Facts, Scalar], Scalar] | None = None
+        if to == bool_:
+            function = lambda f, a: int(not f.equal(a, 0))  # noqa: E731
+        elif to.is_integer:
+            function = lambda f, a: scalars.truncate(a)  # noqa: E731
+        elif have != bool_ or not known.any_spread:
+            function = lambda f, a: a if isinstance(a, scalars.Expr) else float(a)  # noqa: E731
+        folded = elementwise(site.facts, to, _rounded(to, function), known) if function else None
+        if folded is not None:
+            return folded
+    return site.cast(site.x(), to)
+
+
+@rule("Cast")
+def cast(site: Site) -> Result:
+    return _cast(site, dtype_of(site.get_int("to")))
+
+
+@rule("CastLike")
+def cast_like(site: Site) -> Result:
+    return _cast(site, site.type(1).dtype)
+
+
+# -- two inputs
+
+_BINARY: dict[str, tuple[str, Callable[[Facts, Scalar, Scalar], Scalar] | None]] = {
+    "Add": ("add", lambda f, a, b: scalars.plus(a, b)),
+    "Sub": ("sub", lambda f, a, b: scalars.minus(a, b)),
+    "Mul": ("mul", lambda f, a, b: scalars.times(a, b)),
+    "And": ("and", lambda f, a, b: min(scalars.integer(a), scalars.integer(b))),  # type: ignore[type-var]
+    "Or": ("or", lambda f, a, b: max(scalars.integer(a), scalars.integer(b))),  # type: ignore[type-var]
+    "Xor": ("xor", lambda f, a, b: int(a != b)),
+}
+
+
+@rule("Add", "Sub", "Mul", "Div")
+def arithmetic(site: Site) -> Result:
+    dtype = site.type().dtype
+    if site.op == "Div":
+        op = "div"
+        function = (lambda f, a, b: scalars.quotient(a, b)) if dtype.is_float else (lambda f, a, b: f.truncated_div(a, b))
+    else:
+        op, function = _BINARY[site.op]  # type: ignore[assignment]
+    return _fold(site, dtype, function) or site.emit(op, site.x(0), site.x(1))
+
+
+@rule("And", "Or", "Xor")
+def logical(site: Site) -> Result:
+    op, function = _BINARY[site.op]
+    folded = _fold(site, bool_, function)
+    if folded is not None:
+        return folded
+    neutral = {"and": 1, "or": 0, "xor": 0}[op]
+    for this, other in ((0, 1), (1, 0)):
+        known = site.known(this)
+        if known is not None and known.uniform is not None and known.uniform == neutral:
+            return _spread_over(site, other, (this,))
+    return site.emit(op, site.x(0), site.x(1))
+
+
+def _spread_over(site: Site, index: int, others: tuple[int, ...]) -> Result:
+    """One input, broadcast together with the shapes of others."""
+    from ....ir.graph import Node
+    from ....ir.rules import broadcast_shapes
+
+    node = Node(site.op, (), (), source=site.source)
+    shape = broadcast_shapes(node, [site.type(i).shape for i in (index, *others)])
+    known = site.known(index)
+    widened = expand(known, shape) if known is not None else None
+    return widened or site.expand(site.x(index), shape)
+
+
+_COMPARE: dict[str, tuple[str, Callable[[Facts, Scalar, Scalar], Scalar]]] = {
+    "Equal": ("eq", lambda f, a, b: int(f.equal(a, b))),
+    "Less": ("lt", lambda f, a, b: int(f.less(a, b))),
+    "LessOrEqual": ("le", lambda f, a, b: int(not f.less(b, a))),
+    "Greater": ("gt", lambda f, a, b: int(f.less(b, a))),
+    "GreaterOrEqual": ("ge", lambda f, a, b: int(not f.less(a, b))),
+}
+
+
+@rule(*_COMPARE)
+def compare(site: Site) -> Result:
+    op, function = _COMPARE[site.op]
+    if site.type(0).dtype != site.type(1).dtype:
+        raise Unsupported(f"compares {site.type(0).dtype} with {site.type(1).dtype}")
+    return _fold(site, bool_, function) or site.emit(op, site.x(0), site.x(1))
+
+
+@rule("Mod")
+def mod(site: Site) -> Result:
+    dtype, fmod = site.type().dtype, bool(site.get_int("fmod"))
+    folded = None
+    if dtype.is_integer and not fmod:
+        folded = _fold(site, dtype, lambda f, a, b: f.remainder(a, b))
+    return folded or site.emit("mod", site.x(0), site.x(1), fmod=fmod)
+
+
+def _power(facts: Facts, base: Scalar, exponent: Scalar) -> Scalar:
+    if isinstance(exponent, float) and exponent.is_integer():
+        exponent = int(exponent)
+    if isinstance(exponent, int) and 0 <= exponent <= 4:
+        value: Scalar = 1
+        for _ in range(exponent):
+            value = scalars.times(value, base)
+        return value
+    if isinstance(base, (int, float)) and isinstance(exponent, (int, float)) and base > 0:
+        return math.pow(base, exponent)
+    raise Undecided
+
+
+@rule("Pow")
+def power(site: Site) -> Result:
+    dtype = site.type().dtype
+    return _fold(site, dtype, _power) or site.emit("pow", site.x(0), site.cast(site.x(1), dtype))
+
+
+@rule("Where")
+def where(site: Site) -> Result:
+    def choose(facts: Facts, condition: Scalar, yes: Scalar, no: Scalar) -> Scalar:
+        return yes if facts.equal(condition, 1) else no
+
+    folded = _fold(site, site.type(1).dtype, choose)
+    if folded is not None:
+        return folded
+    condition = site.known(0)
+    if condition is not None and condition.uniform is not None:
+        chosen = 1 if condition.uniform else 2
+        return _spread_over(site, chosen, (0, 3 - chosen))
+    return site.emit("where", *site.xs())
+
+
+# -- any number of inputs
+
+
+@rule("Sum", "Mean", "Min", "Max")
+def variadic(site: Site) -> Result:
+    dtype, op = site.type().dtype, {"Sum": "add", "Mean": "add", "Min": "min", "Max": "max"}[site.op]
+
+    def fold(facts: Facts, *values: Scalar) -> Scalar:
+        total = values[0]
+        for value in values[1:]:
+            if isinstance(total, float) or isinstance(value, float):
+                smaller = facts.less(value, total)
+                total = value if smaller == (op == "min") else total
+            else:
+                total = facts.minimum(total, value) if op == "min" else facts.maximum(total, value)
+        return total
+
+    if op in ("min", "max"):
+        folded = _fold(site, dtype, fold)
+        if folded is not None:
+            return folded
+    total = site.chain(op, site.xs())
+    if site.op == "Mean" and site.count > 1:
+        total = site.emit("div", total, site.scalar(site.count, dtype))
+    return total
+
+
+@rule("Clip")
+def clip(site: Site) -> Result:
+    """Limits are attributes before opset 11 and inputs since."""
+    x, dtype = site.x(), site.type().dtype
+    limits: list[float | int | None] = [None, None]
+    if site.opset < 11:
+        limits = [site.get_float(n) if site.has_attribute(n) else None for n in ("min", "max")]
+    else:
+        for index in (1, 2):
+            known = site.known(index) if site.has(index) else None
+            value = known.scalar() if known is not None else None
+            if site.has(index) and (value is None or not dtype.is_float):
+                x = site.emit(("max", "min")[index - 1], x, site.reshape(site.x(index), ()))
+            elif not isinstance(value, scalars.Expr):
+                limits[index - 1] = value
+    if limits == [None, None]:
+        return x
+    low, high = limits
+    return site.emit("clip", x, min=None if low is None else float(low), max=None if high is None else float(high))

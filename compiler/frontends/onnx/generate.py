@@ -1,0 +1,143 @@
+"""Rules of operators that make data from attributes and shapes: constants, ranges, triangles; and `If` decided at import."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+
+from ....ir.dims import Dim, Expr, ceildiv
+from ....ir.types import DType, bool_, f32, i64
+from . import known as contents
+from . import scalars
+from .known import Known
+from .registry import Result, rule
+from .scalars import Scalar, Undecided
+from .site import Site
+from .tensors import Unsupported, dtype_of
+
+
+@rule("Constant")
+def constant(site: Site) -> Result:
+    for name, dtype in (("value_int", np.int64), ("value_float", np.float32), ("value_ints", np.int64), ("value_floats", np.float32)):
+        attribute = site.attribute(name)
+        if attribute is not None:
+            array = np.array(onnx.helper.get_attribute_value(attribute), dtype)
+            return _constant(site, array)
+    tensor = site.get_tensor("value")
+    if tensor is None:
+        raise Unsupported("only dense numeric constants are supported")
+    name = site.node.output[0]
+    site.importer.constants[name] = tensor
+    try:
+        return site.importer.known(name) or site.importer.value(name, site.source)
+    except Unsupported:
+        del site.importer.constants[name]
+        raise
+
+
+def _constant(site: Site, array: np.ndarray) -> Result:
+    dtype = i64 if array.dtype == np.int64 else f32
+    return contents.from_array(dtype, array) or site.constant(array)
+
+
+def _fill(site: Site) -> tuple[DType, Scalar]:
+    """The `value` attribute of one element; 0.0 by default."""
+    tensor = site.get_tensor("value")
+    if tensor is None:
+        return f32, 0.0
+    array = site.importer.tensors.array(tensor)
+    if array.size != 1:
+        raise Unsupported("value must have one element")
+    dtype = dtype_of(tensor.data_type)
+    value = array.reshape(-1)[0].item()
+    return dtype, int(value) if dtype == bool_ else value
+
+
+@rule("ConstantOfShape")
+def constant_of_shape(site: Site) -> Result:
+    dims = site.dims(0, "the shape")
+    for extent in dims:
+        if site.facts.range(extent)[0] < 0:
+            raise Unsupported(f"the extent {extent} may be negative")
+    dtype, value = _fill(site)
+    return contents.full(dtype, tuple(dims), value)
+
+
+@rule("Range")
+def range_(site: Site) -> Result:
+    dtype = site.type().dtype
+    start, limit, delta = (site.number(i, name) for i, name in enumerate(("start", "limit", "delta")))
+    if all(isinstance(v, (int, float)) for v in (start, limit, delta)):
+        if delta == 0:
+            raise Unsupported("a delta of 0")
+        count = max(0, math.ceil((limit - start) / delta))  # type: ignore[operator]
+        array = (np.arange(count) * delta + start).astype(dtype.np)
+        return contents.from_array(dtype, array) or site.constant(array)
+    try:
+        first, step = scalars.integer(start), scalars.integer(delta)
+        extent = _count(site, first, scalars.integer(limit), step)
+        return contents.arange(dtype, first, step, extent)
+    except Undecided:
+        raise Unsupported(f"range({start}, {limit}, {delta}) is not supported") from None
+
+
+def _count(site: Site, start: Dim, limit: Dim, step: Dim) -> Dim:
+    if not isinstance(step, int) or step == 0:
+        raise Undecided
+    count = ceildiv(limit - start, step) if step > 0 else ceildiv(start - limit, -step)
+    return site.facts.maximum(0, count)
+
+
+def _grid(site: Site, rows: Dim, columns: Dim, offset: Dim) -> tuple[Known, Known]:
+    """Row positions plus an offset as a column, and column positions as a row."""
+    down = contents.reshape(contents.arange(i64, offset, 1, rows), (rows, 1))
+    across = contents.arange(i64, 0, 1, columns)
+    if down is None:
+        raise Unsupported("is not supported for this shape")
+    return down, across
+
+
+@rule("Trilu")
+def trilu(site: Site) -> Result:
+    """Upper keeps column >= row + k, lower column <= row + k."""
+    type = site.type()
+    if type.rank < 2:
+        raise Unsupported(f"needs rank 2 or more, got {type}")
+    offset = scalars.integer(site.number(1, "k")) if site.has(1) else 0
+    down, across = _grid(site, *type.shape[-2:], offset)
+    kept = site.emit("ge" if site.get_int("upper", 1) else "le", site.data(across), site.data(down))
+    return site.emit("where", kept, site.x(), site.scalar(0, type.dtype))
+
+
+@rule("EyeLike")
+def eye_like(site: Site) -> Result:
+    type = site.type()
+    if type.rank != 2:
+        raise Unsupported(f"needs a matrix, got {type}")
+    dtype = dtype_of(site.get_int("dtype")) if site.has_attribute("dtype") else type.dtype
+    down, across = _grid(site, *type.shape, site.get_int("k"))
+    return site.cast(site.emit("eq", site.data(across), site.data(down)), dtype)
+
+
+@rule("If")
+def if_(site: Site) -> list[Result]:
+    """Only where the bounds of the dims decide the condition: the branch taken becomes part of the graph."""
+    condition = site.known(0)
+    taken = condition.scalar() if condition is not None else None
+    if taken is None or isinstance(taken, Expr):
+        raise Unsupported("a condition that depends on the data is not supported", follows=True)
+    branch = site.attribute("then_branch" if taken else "else_branch")
+    if branch is None:
+        raise Unsupported("lacks a branch")
+    site.importer.graph(branch.g)
+    results: list[Result] = []
+    for output in branch.g.output:
+        found = site.importer.found(output.name, site.source)
+        if found is None:
+            raise Unsupported(f"the branch's output {output.name!r} could not be imported", follows=True)
+        results.append(found)
+    return results
+
+

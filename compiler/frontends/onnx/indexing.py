@@ -1,0 +1,198 @@
+"""Rules of operators that pick elements by index. Known indices that are evenly spaced become slices: views instead of copies."""
+
+from __future__ import annotations
+
+from ....ir.dims import Dim, Expr, product, symbol
+from ....ir.types import DType, i64
+from . import known as contents
+from .known import Known
+from .registry import Result, rule
+from .scalars import Undecided, axis_name, rename, used_axes
+from .site import Site
+from .tensors import Unsupported
+
+
+def _evenly(site: Site, indices: Known, extent: Dim) -> tuple[Dim, Dim, int, int | None] | None:
+    """(start, count, step, axis of the indices along which they run) where indices are `start + step * position`."""
+    if indices.rank == 1:
+        indices = indices.spread_axis(0) or indices
+    if indices.cells.size != 1:
+        return None
+    cell = indices.cells.reshape(-1)[0]
+    axes = used_axes(cell)
+    if len(axes) > 1:
+        return None
+    facts = site.facts.over(indices.shape)
+    try:
+        cell = facts.position(cell, extent)
+    except Undecided:
+        return None
+    if not facts.at_least(cell, 0) or not facts.at_least(extent - 1, cell):
+        return None
+    if not axes:
+        return cell, 1, 1, None
+    (axis,) = axes
+    start = rename(cell, {axis: 0})
+    step = rename(cell, {axis: 1}) - start  # type: ignore[operator]
+    if not isinstance(step, int) or step < 1 or start + symbol(axis_name(axis)) * step != cell:  # type: ignore[operator]
+        return None
+    return start, indices.shape[axis], step, axis  # type: ignore[return-value]
+
+
+@rule("Gather")
+def gather(site: Site) -> Result:
+    data, indices = site.type(0), site.type(1)
+    axis = site.axis(site.get_int("axis"), data.rank)
+    index, known = site.known(1), site.known(0)
+    if index is None:
+        return site.emit("gather", site.x(0), site.x(1), axis=axis)
+    if known is not None:
+        folded = contents.gather(site.facts, known, index, axis)
+        if folded is not None:
+            return folded
+    even = _evenly(site, index, data.shape[axis])
+    if even is None or (even[3] is None and any(d != 1 for d in indices.shape)):
+        _check_range(site, index, data.shape[axis])
+        return site.emit("gather", site.x(0), site.x(1), axis=axis)
+    start, count, step, along = even
+    value = site.slice(site.x(0), axis, start, count, step)
+    middle = tuple(count if a == along else 1 for a in range(indices.rank))
+    value = site.reshape(value, (*data.shape[:axis], *middle, *data.shape[axis + 1 :]))
+    return site.expand(value, (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]))
+
+
+def _check_range(site: Site, index: Known, extent: Dim) -> None:
+    for cell in index.cells.flat:
+        low, high = site.facts.over(index.shape).range(cell)
+        greatest = site.facts.range(extent)[1]
+        if high < -greatest or low >= greatest:
+            raise Unsupported(f"index {cell} is out of range for an extent of {extent}")
+
+
+@rule("GatherND")
+def gather_nd(site: Site) -> Result:
+    data, indices = site.type(0), site.type(1)
+    depth = indices.shape[-1] if indices.rank else 0
+    if site.get_int("batch_dims"):
+        raise Unsupported("batch_dims other than 0 is not supported")
+    if not isinstance(depth, int) or not 1 <= depth <= data.rank:
+        raise Unsupported(f"indices {indices} do not fit data of rank {data.rank}")
+    index, known = site.known(1), site.known(0)
+    if index is not None:
+        folded = contents.gather_nd(site.facts, known, index) if known is not None else None
+        folded = folded or _as_view(site, index, depth)
+        if folded is not None:
+            return folded
+    # in general: one gather from the flattened leading axes
+    flat = site.reshape(site.x(0), (product(data.shape[:depth]), *data.shape[depth:]))
+    total = ""
+    for axis in range(depth):
+        one = site.slice(site.x(1), indices.rank - 1, axis, 1)
+        one = _not_negative(site, site.reshape(one, indices.shape[:-1]), data.shape[axis])
+        stride = product(data.shape[axis + 1 : depth])
+        if stride != 1:
+            one = site.emit("mul", one, _dim(site, stride, indices.dtype))
+        total = site.emit("add", total, one) if total else one
+    return site.emit("gather", flat, total, axis=0)
+
+
+def _as_view(site: Site, index: Known, depth: int) -> Result | None:
+    """Where each leading axis is read at a number or along one axis of the indices: slices, a transpose and an expand."""
+    listed = index.listed_axis(index.rank - 1)
+    if listed is None:
+        return None
+    data, lead = site.type(0), index.rank - 1
+    reads = []
+    for axis in range(depth):
+        cells = listed.cells.take([axis], lead)[..., 0]
+        even = _evenly(site, Known(index.dtype, index.shape[:-1], cells), data.shape[axis])
+        if even is None:
+            return None
+        reads.append(even)
+    along = [read[3] for read in reads if read[3] is not None]
+    if len(set(along)) != len(along):
+        return None
+    value = site.x(0)
+    for axis, (start, count, step, _) in enumerate(reads):
+        value = site.slice(value, axis, start, count, step)
+    single = [a for a in range(depth) if reads[a][3] is None]
+    running = sorted((a for a in range(depth) if reads[a][3] is not None), key=lambda a: reads[a][3] or 0)
+    rest = list(range(depth, data.rank))
+    value = site.transpose(value, [*single, *running, *rest])
+    tail = data.shape[depth:]
+    value = site.reshape(value, (*(index.shape[a] if a in along else 1 for a in range(lead)), *tail))
+    return site.expand(value, (*index.shape[:-1], *tail))
+
+
+def _dim(site: Site, value: Dim, dtype: DType) -> str:
+    return site.data(contents.scalar(dtype, value))
+
+
+def _not_negative(site: Site, indices: str, extent: Dim) -> str:
+    dtype = site.type_of(indices).dtype
+    below = site.emit("lt", indices, site.scalar(0, dtype))
+    return site.emit("where", below, site.emit("add", indices, _dim(site, extent, dtype)), indices)
+
+
+@rule("GatherElements")
+def gather_elements(site: Site) -> Result:
+    data, indices = site.type(0), site.type(1)
+    if data.rank != indices.rank or not data.rank:
+        raise Unsupported(f"data {data} and indices {indices} must have one rank of 1 or more")
+    axis = site.axis(site.get_int("axis"), data.rank)
+    known = site.known(0)
+    if known is not None and known.uniform is not None:
+        return contents.full(data.dtype, indices.shape, known.uniform)
+    source = known.spread_axis(axis) if known is not None else None
+    if source is not None and source.cells.size == 1 and axis not in used_axes(source.cells.flat[0]):
+        result = source
+        for a in range(data.rank):
+            if a != axis and indices.shape[a] != data.shape[a]:
+                result = contents.slice_axis(result, a, 0, indices.shape[a], 1) or result
+        return Known(data.dtype, indices.shape, result.cells)
+    stride: Dim = 1
+    where: Dim = 0
+    picked: Dim = 1
+    for a in reversed(range(data.rank)):
+        if a == axis:
+            picked = stride
+        elif indices.shape[a] != 1:
+            where = where + symbol(axis_name(a)) * stride
+        stride = stride * data.shape[a]
+    index = site.known(1)
+    if index is not None:
+        axes = site.facts.over(indices.shape)
+        try:
+            moved = contents.elementwise(axes, i64, lambda f, v: f.position(v, data.shape[axis]) * picked + where, index)
+        except (Undecided, TypeError):
+            moved = None
+        total = site.data(moved) if moved is not None else ""
+    else:
+        total = ""
+    if not total:
+        total = _not_negative(site, site.cast(site.x(1), i64), data.shape[axis])
+        if picked != 1:
+            total = site.emit("mul", total, _dim(site, picked, i64))
+        if isinstance(where, Expr):
+            total = site.emit("add", total, site.data(contents.full(i64, indices.shape, where)))
+    return site.emit("gather", site.reshape(site.x(0), (data.elements,)), total, axis=0)
+
+
+@rule("OneHot")
+def one_hot(site: Site) -> Result:
+    """Indices in [-depth, depth); others give a row of `off`."""
+    depth = site.number(1, "depth")
+    if isinstance(depth, float):
+        depth = int(depth)
+    indices, values = site.cast(site.x(0), i64), site.x(2)
+    shape = site.type(0).shape
+    rank = len(shape) + 1
+    axis = site.axis(site.get_int("axis", -1), rank)
+    indices = _not_negative(site, indices, depth)
+    indices = site.reshape(indices, (*shape[:axis], 1, *shape[axis:]))
+    classes: Known = contents.arange(i64, 0, 1, depth)
+    classes = contents.reshape(classes, (*(1,) * axis, depth, *(1,) * (rank - axis - 1))) or classes
+    here = site.emit("eq", indices, site.data(classes))
+    off, on = (site.reshape(site.slice(values, 0, i, 1), ()) for i in (0, 1))
+    return site.emit("where", here, on, off)
+

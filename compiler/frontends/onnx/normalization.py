@@ -1,0 +1,139 @@
+"""Rules of normalisations and softmax."""
+
+from __future__ import annotations
+
+from ....ir.dims import exact_div, product
+from ....ir.types import bool_
+from . import known as contents
+from .registry import Result, rule
+from .site import Site
+from .tensors import Unsupported
+
+
+@rule("Softmax", "LogSoftmax")
+def softmax(site: Site) -> Result:
+    """Before opset 13 the axes from `axis` on are flattened into one."""
+    op = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}[site.op]
+    dims, x = site.type().shape, site.x()
+    if site.opset >= 13:
+        return site.emit(op, x, axis=site.axis(site.get_int("axis", -1), len(dims)))
+    axis = site.axis(site.get_int("axis", 1), len(dims))
+    if all(d == 1 for d in dims[axis + 1 :]):
+        return site.emit(op, x, axis=axis)
+    flat = site.reshape(x, (*dims[:axis], product(dims[axis:])))
+    return site.reshape(site.emit(op, flat, axis=axis), dims)
+
+
+@rule("Hardmax")
+def hardmax(site: Site) -> Result:
+    if site.opset < 13:
+        raise Unsupported("is not supported before opset 13")
+    x, dims, dtype = site.x(), site.type().shape, site.type().dtype
+    axis = site.axis(site.get_int("axis", -1), len(dims))
+    first = site.emit("argmax", x, axis=axis, keepdims=True)
+    position = contents.reshape(
+        contents.arange(site.type_of(first).dtype, 0, 1, dims[axis]), (dims[axis], *(1,) * (len(dims) - axis - 1))
+    )
+    if position is None:
+        raise Unsupported("is not supported for this shape")
+    return site.cast(site.emit("eq", first, site.data(position)), dtype)
+
+
+@rule("LayerNormalization")
+def layer_normalization(site: Site) -> Result:
+    axis = site.axis(site.get_int("axis", -1), site.type().rank)
+    return site.emit("layer_norm", *site.xs(), axis=axis, epsilon=site.get_float("epsilon", 1e-5))
+
+
+@rule("RMSNormalization")
+@rule("SimplifiedLayerNormalization")
+@rule("SimplifiedLayerNormalization", domain="com.microsoft")
+def rms_normalization(site: Site) -> Result:
+    axis = site.axis(site.get_int("axis", -1), site.type().rank)
+    return site.emit("rms_norm", site.x(0), site.x(1), axis=axis, epsilon=site.get_float("epsilon", 1e-5))
+
+
+@rule("SkipLayerNormalization", domain="com.microsoft")
+def skip_layer_normalization(site: Site) -> list[Result]:
+    """layer_norm(x + skip + bias) with gamma and beta; inputs: x, skip, gamma, beta, bias."""
+    total = site.emit("add", site.x(0), site.x(1))
+    if site.has(4):
+        total = site.emit("add", total, site.x(4))
+    extra = [site.x(2), *([site.x(3)] if site.has(3) else [])]
+    epsilon = site.get_float("epsilon", 1e-12)
+    return [site.emit("layer_norm", total, *extra, axis=site.type().rank - 1, epsilon=epsilon)]
+
+
+@rule("BatchNormalization")
+def batch_normalization(site: Site) -> Result:
+    if site.opset < 9 and not site.get_int("spatial", 1):
+        raise Unsupported("spatial = 0 is not supported")
+    if site.opset >= 14 and site.get_int("training_mode"):
+        raise Unsupported("training_mode = 1 is not supported", "export the model in evaluation mode")
+    if site.type().rank < 2:
+        raise Unsupported(f"needs rank 2 or more, got {site.type()}")
+    return site.emit("batch_norm", *(site.x(i) for i in range(5)), epsilon=site.get_float("epsilon", 1e-5))
+
+
+def _per_channel(site: Site, value: str, op: str, factor: str) -> str:
+    """Multiply or add one number per channel (axis 1)."""
+    rank = site.type().rank
+    return site.emit(op, value, site.reshape(factor, (*site.type_of(factor).shape, *(1,) * (rank - 2))))
+
+
+@rule("InstanceNormalization")
+def instance_normalization(site: Site) -> Result:
+    dims, dtype = site.type().shape, site.type().dtype
+    flat = site.reshape(site.x(), (*dims[:2], product(dims[2:])))
+    one = site.scalar(1.0, dtype)
+    value = site.emit("layer_norm", flat, one, axis=2, epsilon=site.get_float("epsilon", 1e-5))
+    value = _per_channel(site, site.reshape(value, dims), "mul", site.x(1))
+    return _per_channel(site, value, "add", site.x(2))
+
+
+@rule("GroupNormalization")
+def group_normalization(site: Site) -> Result:
+    """Scale and bias are per group before opset 21, per channel since."""
+    dims, dtype, groups = site.type().shape, site.type().dtype, site.get_int("num_groups", 1)
+    inside = exact_div(dims[1], groups)
+    if inside is None:
+        raise Unsupported(f"{groups} groups do not divide {dims[1]} channels")
+    flat = site.reshape(site.x(), (dims[0], groups, inside * product(dims[2:])))
+    value = site.emit("layer_norm", flat, site.scalar(1.0, dtype), axis=2, epsilon=site.get_float("epsilon", 1e-5))
+    value = site.reshape(value, dims)
+    for op, index in (("mul", 1), ("add", 2)):
+        factor = site.x(index)
+        if site.opset < 21 and site.type(index).shape == (groups,) and inside != 1:
+            factor = site.reshape(site.expand(site.reshape(factor, (groups, 1)), (groups, inside)), (dims[1],))
+        value = _per_channel(site, value, op, factor)
+    return value
+
+
+@rule("LRN")
+def local_response(site: Site) -> Result:
+    """x / (bias + alpha / size * sum of squares over neighbouring channels) ** beta."""
+    x, dims, dtype, size = site.x(), site.type().shape, site.type().dtype, site.get_int("size")
+    if len(dims) < 3 or size < 1:
+        raise Unsupported(f"size {size} does not fit {site.type()}")
+    flat = site.reshape(site.emit("mul", x, x), (dims[0], 1, dims[1], product(dims[2:])))
+    before = (size - 1) // 2
+    mean = site.emit(
+        "avg_pool",
+        flat,
+        kernel=(size, 1),
+        strides=(1, 1),
+        pads=(before, 0, size - 1 - before, 0),
+        dilations=(1, 1),
+        count_include_pad=True,
+    )
+    scaled = site.emit("mul", site.reshape(mean, dims), site.scalar(site.get_float("alpha", 1e-4), dtype))
+    base = site.emit("add", scaled, site.scalar(site.get_float("bias", 1.0), dtype))
+    return site.emit("div", x, site.emit("pow", base, site.scalar(site.get_float("beta", 0.75), dtype)))
+
+
+@rule("Dropout")
+def dropout(site: Site) -> list[Result]:
+    """Inference: the input itself, and a mask that keeps everything."""
+    if site.opset >= 12 and site.has(2) and site.number(2, "training_mode"):
+        raise Unsupported("training_mode is not supported", "export the model in evaluation mode")
+    return [site.known() or site.x(), contents.full(bool_, site.type().shape, 1)]

@@ -1,0 +1,29 @@
+"""The importer's table: one rule per ONNX operator, registered by the files named after their subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Union
+
+from .known import Known
+from .site import Site
+
+#: What a rule gives for one output: a value of the graph, or known contents.
+Result = Union[str, Known]
+Rule = Callable[[Site], Union[Result, Sequence[Result]]]
+
+#: By (domain, operator); the ONNX domain is the empty string.
+RULES: dict[tuple[str, str], Rule] = {}
+
+
+def rule(*names: str, domain: str = "") -> Callable[[Rule], Rule]:
+    """Register a function as the rule of ONNX operators. It returns the outputs, later optional ones left out."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            if (domain, name) in RULES:
+                raise ValueError(f"two rules for {domain}::{name}")
+            RULES[domain, name] = function
+        return function
+
+    return register

@@ -1,0 +1,122 @@
+"""Rules of sliding windows: pooling, and the attributes that convolutions share with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ....ir.dims import Dim, exact_div
+from .registry import Result, rule
+from .site import Site
+from .tensors import Unsupported
+
+Ints = tuple[int, ...]
+
+
+def window_attributes(site: Site, kernel: Sequence[int]) -> tuple[Ints, Ints, Ints]:
+    """Strides, pads (all begins, then all ends) and dilations, `auto_pad` resolved."""
+    n = len(kernel)
+    if any(not isinstance(k, int) or k < 1 for k in kernel):
+        raise Unsupported(f"kernel {list(kernel)} must be positive numbers")
+    strides = site.get_ints("strides") or (1,) * n
+    dilations = site.get_ints("dilations") or (1,) * n
+    pads = site.get_ints("pads") or (0,) * (2 * n)
+    if len(strides) != n or len(dilations) != n or len(pads) != 2 * n or min(*strides, *dilations) < 1:
+        raise Unsupported(f"strides {strides}, dilations {dilations} and pads {pads} do not fit {n} spatial axes")
+    if any(p < 0 for p in pads):
+        raise Unsupported(f"negative pads {list(pads)} are not supported")
+    auto = site.get_str("auto_pad", "NOTSET")
+    if auto == "VALID":
+        return strides, (0,) * (2 * n), dilations
+    if auto in ("NOTSET", ""):
+        return strides, pads, dilations
+    if auto not in ("SAME_UPPER", "SAME_LOWER"):
+        raise Unsupported(f"auto_pad {auto!r} is not known")
+    extents = site.type().shape[2:]
+    totals = [_same(*item) for item in zip(extents, kernel, strides, dilations, strict=True)]
+    small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    return strides, (*small, *large) if auto == "SAME_UPPER" else (*large, *small), dilations
+
+
+def _same(extent: Dim, kernel: int, stride: int, dilation: int) -> int:
+    """The padding that makes the output ceil(extent / stride)."""
+    reach = dilation * (kernel - 1) + 1
+    if isinstance(extent, int):
+        return max(0, (-(-extent // stride) - 1) * stride + reach - extent)
+    if exact_div(extent, stride) is None:
+        raise Unsupported(
+            f"auto_pad SAME with stride {stride} depends on the extent {extent}", "fix it with --dim NAME=N, or export explicit pads"
+        )
+    return max(0, reach - stride)
+
+
+def _pool(site: Site) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """Kernel, strides, pads, dilations, and how far ceil_mode lets windows reach beyond the pads at the end."""
+    kernel = site.get_ints("kernel_shape") or ()
+    spatial = site.type().shape[2:]
+    n = len(spatial)
+    if len(kernel) != n or not 1 <= n <= 3:
+        raise Unsupported(f"kernel_shape {list(kernel)} does not fit {site.type()}")
+    strides, pads, dilations = window_attributes(site, kernel)
+    beyond = (0,) * n
+    if site.get_int("ceil_mode") and site.get_str("auto_pad", "NOTSET") in ("NOTSET", "", "VALID"):
+        beyond = tuple(
+            _beyond(spatial[i], pads[i], pads[i + n], dilations[i] * (kernel[i] - 1) + 1, strides[i]) for i in range(n)
+        )
+    return kernel, strides, pads, dilations, beyond
+
+
+def _beyond(extent: Dim, before: int, after: int, reach: int, stride: int) -> int:
+    """Extra padding at the end so that the rounded-down count is ONNX's rounded-up one.
+
+    A window that would start in the padding at the end does not count.
+    """
+    if stride == 1:
+        return 0
+    if not isinstance(extent, int):
+        raise Unsupported(f"ceil_mode with stride {stride} depends on the extent {extent}", "fix it with --dim NAME=N")
+    count = -(-(extent + before + after - reach) // stride) + 1
+    if (count - 1) * stride >= extent + before:
+        count -= 1
+    return max(0, (count - 1) * stride + reach - (extent + before + after))
+
+
+def _extended(pads: Ints, beyond: Ints) -> Ints:
+    n = len(beyond)
+    return (*pads[:n], *(p + b for p, b in zip(pads[n:], beyond, strict=True)))
+
+
+@rule("MaxPool")
+def max_pool(site: Site) -> Result:
+    kernel, strides, pads, dilations, beyond = _pool(site)
+    pads = _extended(pads, beyond)
+    return site.emit("max_pool", site.x(), kernel=kernel, strides=strides, pads=pads, dilations=dilations)
+
+
+@rule("AveragePool")
+def average_pool(site: Site) -> Result:
+    kernel, strides, pads, dilations, beyond = _pool(site)
+    x, include = site.x(), bool(site.get_int("count_include_pad"))
+    if include and any(beyond):
+        # the pads count, what lies beyond them does not: make the pads data
+        n = len(beyond)
+        x = site.emit("pad", x, pads=(0, 0, *pads[:n], 0, 0, *pads[n:]))
+        pads, include = (0,) * (2 * n), False
+    pads = _extended(pads, beyond)
+    return site.emit(
+        "avg_pool", x, kernel=kernel, strides=strides, pads=pads, dilations=dilations, count_include_pad=include
+    )
+
+
+@rule("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(site: Site) -> Result:
+    op = "reduce_mean" if site.op == "GlobalAveragePool" else "reduce_max"
+    return site.emit(op, site.x(), axes=tuple(range(2, site.type().rank)), keepdims=True)
+
+
+@rule("GlobalLpPool")
+def global_lp_pool(site: Site) -> Result:
+    if site.get_int("p", 2) != 2:
+        raise Unsupported(f"p = {site.get_int('p', 2)} is not supported")
+    x = site.x()
+    total = site.emit("reduce_sum", site.emit("mul", x, x), axes=tuple(range(2, site.type().rank)), keepdims=True)
+    return site.emit("sqrt", total)

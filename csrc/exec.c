@@ -1,0 +1,76 @@
+/* The executor: every worker walks the same instruction list and computes its own part of each. */
+#include "runtime.h"
+
+#include <time.h>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#define CONTROL_BITS 0xffc0u /* rounding, masks, flush-to-zero, denormals-are-zero */
+#define CONTROL_DEFAULT 0x1f80u
+#endif
+
+static int64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static void charge(st_timing *timing, int64_t nanoseconds)
+{
+    timing->nanoseconds += nanoseconds;
+    timing->count++;
+}
+
+/* Worker 0 leaves in program->begin when the last instruction began. */
+static void walk(st_program *program, int worker)
+{
+    st_timing *timings = worker ? NULL : program->timings;
+    int64_t begin = timings ? now() : 0;
+    for (uint32_t i = 0; i < program->count; i++) {
+        const st_step *step = &program->steps[i];
+        if (program->pool && step->barrier)
+            st_pool_barrier(program->pool);
+        if (timings && i) {
+            /* from barrier to barrier: what waiting for the slowest thread costs belongs to the instruction before */
+            const int64_t end = now();
+            charge(&timings[i - 1], end - begin);
+            begin = end;
+        }
+        switch (step->kind) {
+        case STP_CALL_KERNEL:
+            if ((uint32_t)worker < step->parts)
+                step->kernel(step->args, program->dims, worker, (int)step->parts);
+            break;
+        default:
+            break; /* load.c let no other kind through */
+        }
+    }
+    if (timings)
+        program->begin = begin;
+}
+
+static void walk_job(void *context, int worker)
+{
+    walk(context, worker);
+}
+
+void st_program_run(st_program *program)
+{
+#if defined(__x86_64__)
+    /* the same bits whatever the caller's rounding and denormal modes are; its flags and modes are put back */
+    const unsigned before = _mm_getcsr();
+    if ((before & CONTROL_BITS) != CONTROL_DEFAULT)
+        _mm_setcsr(CONTROL_DEFAULT);
+#endif
+    if (program->pool)
+        st_pool_run(program->pool, walk_job, program);
+    else
+        walk(program, 0);
+    if (program->timings && program->count)
+        charge(&program->timings[program->count - 1], now() - program->begin);
+#if defined(__x86_64__)
+    if ((before & CONTROL_BITS) != CONTROL_DEFAULT)
+        _mm_setcsr(before);
+#endif
+}

@@ -1,0 +1,141 @@
+/* Run a stratac plan from C: open, describe, bind, run, profile, close.
+ *
+ * A plan's libplan.so is this runtime and the plan's kernels.  Link to it, or dlopen it, and open the folder it lies in.
+ * All memory is taken by st_open; nothing is allocated afterwards.  A session is used by one thread at a time (a second
+ * one gets ST_BUSY); only st_last_error may be called from any thread at any time.  Sessions are independent.
+ *
+ * Every function that can fail returns a status and stores a text that says what, where and what to do.  Strings that a
+ * function hands out live as long as the session.
+ */
+#ifndef STRATAC_H
+#define STRATAC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(default) /* libplan.so hides everything else */
+#endif
+
+#define ST_ABI_VERSION 1
+
+/* cdef begin: runtime/lib.py declares the same to cffi; a test compares */
+typedef struct st_session st_session;
+
+enum {
+    ST_OK = 0,
+    ST_IO = 1,       /* a file is missing or cannot be read */
+    ST_DAMAGED = 2,  /* the plan is truncated, tampered with or malformed */
+    ST_VERSION = 3,  /* the plan has another format version */
+    ST_MACHINE = 4,  /* the CPU lacks a feature the kernels need */
+    ST_MEMORY = 5,   /* memory or threads could not be had */
+    ST_ARGUMENT = 6, /* a wrong index, dtype, rank or extent */
+    ST_STATE = 7,    /* something is not bound, or the process forked */
+    ST_BUSY = 8      /* another thread is using the session */
+};
+
+enum { ST_INPUT = 0, ST_OUTPUT = 1 };
+
+typedef struct st_options {
+    uint32_t size;           /* sizeof(st_options); later versions append fields */
+    int32_t threads;         /* 0: the planned number, at most what affinity and cgroup quota allow */
+    int32_t affinity;        /* 1: each worker stays on its own CPU (the calling thread never moves) */
+    int32_t skip_weights;    /* 1: do not verify the digest of weights.bin */
+    int32_t skip_profile;    /* 1: do not time the instructions */
+} st_options;
+
+typedef struct st_info {
+    const char *name;
+    const char *target;
+    int32_t threads;
+    int32_t planned_threads;
+    int32_t inputs;
+    int32_t outputs;
+    int32_t symbols;
+    int32_t arenas;
+    int32_t instructions;
+    double predicted_seconds;
+} st_info;
+
+typedef struct st_symbol {
+    const char *name;
+    int64_t min;
+    int64_t typical;
+    int64_t max;
+} st_symbol;
+
+typedef struct st_port {
+    const char *name;
+    const char *shape;       /* as text, with symbols: "[batch, 128]" */
+    const char *dtype_name;  /* "f32" */
+    int32_t dtype;           /* ONNX's element type code: 1 is f32, 7 is i64, ... */
+    int32_t rank;
+} st_port;
+
+typedef struct st_dim {
+    int64_t value;           /* a fixed extent, or -1 */
+    int32_t symbol;          /* the symbol this extent is, or -1 (fixed, or an expression) */
+} st_dim;
+
+typedef struct st_profile {
+    const char *label;
+    int64_t count;           /* timed runs */
+    int64_t nanoseconds;     /* over all of them, waiting for the slowest thread included */
+    double predicted_seconds; /* of one run */
+    double flops;
+    double bytes;
+} st_profile;
+
+typedef struct st_arena {
+    const char *name;
+    const char *tier;
+    int32_t workspace;       /* 1: one part of `bytes` for each thread */
+    int64_t bytes;
+} st_arena;
+
+typedef struct st_memory {
+    int64_t weights;         /* mapped read-only */
+    int64_t scratch;
+    int64_t workspace;       /* of one thread */
+    int32_t threads;
+    int64_t session;         /* the loaded plan and the session's own tables */
+    int64_t total;           /* weights + scratch + threads * workspace + session */
+    int64_t stacks;          /* address space of the workers' stacks; they touch a few pages of it */
+} st_memory;
+
+int32_t st_abi_version(void);
+int32_t st_open(const char *folder, const st_options *options, st_session **session, char *error, size_t error_bytes);
+void st_close(st_session *session);
+void st_last_error(st_session *session, char *text, size_t bytes);
+
+int32_t st_get_info(st_session *session, st_info *info);
+int32_t st_get_symbol(st_session *session, int32_t index, st_symbol *symbol);
+int32_t st_get_port(st_session *session, int32_t direction, int32_t index, st_port *port);
+int32_t st_get_dim(st_session *session, int32_t direction, int32_t index, int32_t axis, st_dim *dim);
+
+int32_t st_bind_input(st_session *session, int32_t index, const void *data, int32_t dtype, int32_t rank,
+                      const int64_t *shape);
+int32_t st_output_shape(st_session *session, int32_t index, int64_t *shape, int32_t capacity);
+int32_t st_bind_output(st_session *session, int32_t index, void *data, int32_t dtype, int32_t rank,
+                       const int64_t *shape);
+int32_t st_run(st_session *session);
+
+int32_t st_get_profile(st_session *session, int32_t index, st_profile *row);
+int32_t st_reset_profile(st_session *session);
+int32_t st_get_arena(st_session *session, int32_t index, st_arena *arena);
+int32_t st_get_memory(st_session *session, st_memory *memory);
+/* cdef end */
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,135 @@
+/* Convolution as an implicit product: rows are output pixels, k runs over (ky, kx, channel).  A tile of rows is gathered into
+ * the workspace just before it is used; a 1x1 convolution without stride or padding reads X in place. */
+#include "tile.h"
+
+typedef struct window {
+    const st_conv *c;
+    const float *x; /* at the group's first channel */
+} window;
+
+static inline void copy_run(float *out, const float *from, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + VL <= count; i += VL)
+        vf_store(out + i, vf_load(from + i));
+    if (i < count)
+        vf_store_n(out + i, vf_load_n(from + i, count - i), count - i);
+}
+
+static inline void zero_run(float *out, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + VL <= count; i += VL)
+        vf_store(out + i, vf_zero());
+    if (i < count)
+        vf_store_n(out + i, vf_zero(), count - i);
+}
+
+/* count floats, rounded up to whole vectors on the writing side only: what follows is overwritten by the next run, and a
+ * tile row has ST_PAD floats of slack. */
+static inline void copy_over(float *out, const float *from, int64_t count)
+{
+    int64_t i = 0;
+    for (; i + VL <= count; i += VL)
+        vf_store(out + i, vf_load(from + i));
+    if (i < count)
+        vf_store(out + i, vf_load_n(from + i, count - i));
+}
+
+/* One output pixel's window, k0 <= k < k0 + count.  Neighbouring taps of a row are one run when channels are dense in x. */
+static void gather_pixel(const window *w, const float *image, int64_t y, int64_t x, int64_t k0, int64_t count, float *out)
+{
+    const st_conv *c = w->c;
+    int64_t row_k = c->kw * c->cg, end = k0 + count;
+    int dense = c->dilation_w == 1 && c->x_w == c->cg;
+    for (int64_t ky = k0 / row_k; ky * row_k < end; ky++) {
+        int64_t from = ST_MAX(k0, ky * row_k), to = ST_MIN(end, (ky + 1) * row_k);
+        int64_t iy = y + ky * c->dilation_h;
+        if (iy < 0 || iy >= c->h) {
+            zero_run(out, to - from);
+            out += to - from;
+            continue;
+        }
+        const float *line = image + iy * c->x_h;
+        if (dense) {
+            /* k - ky*row_k counts floats from pixel x; those left of 0 or right of w are padding. */
+            int64_t first = x * c->cg + from - ky * row_k, last = first + to - from, limit = c->w * c->cg;
+            int64_t left = ST_MIN(ST_MAX(-first, (int64_t)0), last - first);
+            int64_t right = ST_MIN(ST_MAX(last - limit, (int64_t)0), last - first);
+            if (left)
+                zero_run(out, left);
+            if (left + right < last - first)
+                copy_run(out + left, line + first + left, last - first - left - right);
+            if (right)
+                zero_run(out + (last - first) - right, right);
+            out += last - first;
+            continue;
+        }
+        while (from < to) {
+            int64_t kx = (from - ky * row_k) / c->cg, ch = (from - ky * row_k) % c->cg;
+            int64_t run = ST_MIN(c->cg - ch, to - from), ix = x + kx * c->dilation_w;
+            if (ix < 0 || ix >= c->w)
+                zero_run(out, run);
+            else
+                copy_run(out, line + ix * c->x_w + ch, run);
+            out += run;
+            from += run;
+        }
+    }
+}
+
+static void gather(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
+{
+    const window *w = ctx;
+    const st_conv *c = w->c;
+    int64_t x = row % c->ow, y = row / c->ow % c->oh, n = row / c->ow / c->oh;
+    int64_t run = c->kw * c->cg, down = c->dilation_h * c->x_h;
+    int whole = count == c->kh * run && c->dilation_w == 1 && c->x_w == c->cg;
+    for (int64_t i = 0; i < rows; i++, out += ld) {
+        int64_t iy = y * c->stride_h - c->pad_top, ix = x * c->stride_w - c->pad_left;
+        const float *image = w->x + n * c->x_n;
+        if (whole && iy >= 0 && iy + (c->kh - 1) * c->dilation_h < c->h && ix >= 0 && ix + c->kw <= c->w) {
+            const float *from = image + iy * c->x_h + ix * c->cg;
+            float *to = out;
+            for (int64_t ky = 0; ky < c->kh; ky++, from += down, to += run)
+                copy_over(to, from, run);
+        } else {
+            gather_pixel(w, image, iy, ix, k, count, out);
+        }
+        if (++x == c->ow) {
+            x = 0;
+            if (++y == c->oh)
+                y = 0, n++;
+        }
+    }
+}
+
+static int in_place(const st_conv *c)
+{
+    return c->kh == 1 && c->kw == 1 && c->stride_h == 1 && c->stride_w == 1 && c->pad_top == 0 && c->pad_left == 0 &&
+           c->oh == c->h && c->ow == c->w && (c->h == 1 || c->x_h == c->w * c->x_w) && (c->n == 1 || c->x_n == c->h * c->w * c->x_w);
+}
+
+int64_t st_conv_workspace(int64_t k, int64_t og)
+{
+    (void)og;
+    return 4 * st_product_floats(k, 1) + 64;
+}
+
+void st_conv_f32(const st_conv *c, int part, int parts)
+{
+    int64_t k = c->kh * c->kw * c->cg, m = c->n * c->oh * c->ow;
+    st_slice s = st_split(c->groups, m, c->og, 8, 32, part, parts);
+    window w = {c, NULL};
+    st_product p = {
+        .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = k,
+        .a_row = c->x_w, .fill = in_place(c) ? NULL : gather, .fill_ctx = &w, .b_packed = 1,
+        .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .workspace = st_align64(c->workspace),
+    };
+    for (int64_t group = s.batch0; group < s.batch1; group++) {
+        p.a = w.x = c->x + group * c->cg;
+        p.b = c->filter + group * k * st_round_up(c->og, ST_PANEL);
+        p.col_base = group * c->og;
+        st_product_run(&p);
+    }
+}

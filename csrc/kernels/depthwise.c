@@ -1,0 +1,145 @@
+/* Depthwise convolution: vectors of channels, a stretch of one output row in registers.
+ *
+ * An input vector is loaded once and used by every output of the stretch that needs it.  Each output sums its taps in
+ * (ky, kx) order; rows of taps above or below the image are left out, taps left or right of it multiply zero.
+ */
+#include "tile.h"
+
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+#define PIXELS 8 /* most outputs along x kept in registers */
+#define TILE_FLOATS 4096
+
+/* Where a stretch begins: its first input column (may be left of the image), its rows of taps inside the image. */
+typedef struct stretch {
+    const float *x; /* first image row used, column 0, first channel */
+    const float *filter;
+    int64_t ix, rows, channel;
+} stretch;
+
+ALWAYS_INLINE vf column(const st_conv *c, const float *row, int64_t ix, int64_t lanes, const int inside)
+{
+    if (!inside && (ix < 0 || ix >= c->w))
+        return vf_zero();
+    return lanes == VL ? vf_load(row + ix * c->x_w) : vf_load_n(row + ix * c->x_w, lanes);
+}
+
+/* kw and stride known to the compiler, dilation 1: out[i*ld] for i < pixels. */
+ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, const int pixels, const int kw, const int stride, int64_t count,
+                         int64_t lanes, const int inside, float *out, int64_t ld)
+{
+    vf acc[PIXELS], weight[5];
+    UNROLL for (int i = 0; i < pixels; i++) acc[i] = vf_zero();
+    const float *row = s->x, *filter = s->filter;
+    for (int64_t ky = 0; ky < s->rows; ky++, row += c->dilation_h * c->x_h) {
+        UNROLL for (int kx = 0; kx < kw; kx++, filter += c->groups) weight[kx] =
+            lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);
+        UNROLL for (int p = 0; p < (pixels - 1) * stride + kw; p++)
+        {
+            vf v = column(c, row, s->ix + p, lanes, inside);
+            UNROLL for (int i = 0; i < pixels; i++) if (p - i * stride >= 0 && p - i * stride < kw) acc[i] =
+                vf_fma(v, weight[p - i * stride], acc[i]);
+        }
+    }
+    UNROLL for (int i = 0; i < pixels; i++) if (i < count)
+    {
+        if (lanes == VL)
+            vf_store(out + i * ld, acc[i]);
+        else
+            vf_store_n(out + i * ld, acc[i], lanes);
+    }
+}
+
+/* Any kernel, stride and dilation. */
+ALWAYS_INLINE void general(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, const int inside, float *out, int64_t ld)
+{
+    vf acc[PIXELS];
+    UNROLL for (int i = 0; i < PIXELS; i++) acc[i] = vf_zero();
+    const float *row = s->x, *filter = s->filter;
+    for (int64_t ky = 0; ky < s->rows; ky++, row += c->dilation_h * c->x_h)
+        for (int64_t kx = 0; kx < c->kw; kx++, filter += c->groups) {
+            vf weight = lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);
+            UNROLL for (int i = 0; i < PIXELS; i++) acc[i] =
+                vf_fma(column(c, row, s->ix + kx * c->dilation_w + i * c->stride_w, lanes, inside), weight, acc[i]);
+        }
+    UNROLL for (int i = 0; i < PIXELS; i++) if (i < count) vf_store_n(out + i * ld, acc[i], lanes);
+}
+
+typedef void (*stretch_fn)(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, int inside, float *out, int64_t ld);
+
+#define DENSE(P, KW, S)                                                                                                    \
+    static void dense_##P##_##KW##_##S(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, int inside,       \
+                                       float *out, int64_t ld)                                                             \
+    {                                                                                                                      \
+        if (lanes == VL && inside)                                                                                         \
+            dense(c, s, P, KW, S, P, VL, 1, out, ld);                                                                      \
+        else if (lanes == VL)                                                                                              \
+            dense(c, s, P, KW, S, count, VL, 0, out, ld);                                                                  \
+        else                                                                                                               \
+            dense(c, s, P, KW, S, count, lanes, 0, out, ld);                                                               \
+    }
+DENSE(7, 3, 1)
+DENSE(8, 3, 1)
+DENSE(7, 3, 2)
+DENSE(8, 3, 2)
+DENSE(7, 5, 1)
+DENSE(8, 5, 1)
+DENSE(7, 5, 2)
+DENSE(8, 5, 2)
+static const stretch_fn dense_table[2][2][2] = {{{dense_7_3_1, dense_8_3_1}, {dense_7_3_2, dense_8_3_2}},
+                                                {{dense_7_5_1, dense_8_5_1}, {dense_7_5_2, dense_8_5_2}}};
+
+static void any_shape(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, int inside, float *out, int64_t ld)
+{
+    if (lanes == VL && inside)
+        general(c, s, PIXELS, VL, 1, out, ld);
+    else
+        general(c, s, count, lanes, 0, out, ld);
+}
+
+void st_depthwise_f32(const st_conv *c, int part, int parts)
+{
+    int64_t channels = c->groups, rows = c->n * c->oh;
+    /* Split rows first; channels too when rows are fewer than parts. */
+    int64_t by_row = ST_MAX(ST_MIN(rows, (int64_t)parts), (int64_t)1);
+    int64_t by_channel = ST_MAX(ST_MIN((int64_t)parts / by_row, st_ceil_div(channels, VL)), (int64_t)1);
+    if (part >= by_row * by_channel || rows <= 0 || channels <= 0 || c->ow <= 0)
+        return;
+    int64_t groups = st_ceil_div(channels, VL), at = part % by_channel;
+    int64_t from = groups * at / by_channel * VL, to = ST_MIN(groups * (at + 1) / by_channel * VL, channels);
+    int64_t row0 = rows * (part / by_channel) / by_row, row1 = rows * (part / by_channel + 1) / by_row;
+
+    /* Seven pixels at a time where that divides the row better: images are so often a multiple of 7 wide. */
+    int known = (c->kw == 3 || c->kw == 5) && c->stride_w <= 2 && c->dilation_w == 1;
+    int64_t pixels = known && st_ceil_div(c->ow, 7) == st_ceil_div(c->ow, 8) ? 7 : 8;
+    stretch_fn compute = known ? dense_table[c->kw == 5][c->stride_w == 2][pixels == 8] : any_shape;
+    int64_t width = ST_MIN((int64_t)256, st_round_up(to - from, VL)), span = TILE_FLOATS / width / pixels * pixels;
+    int64_t reach = (pixels - 1) * c->stride_w + (c->kw - 1) * c->dilation_w; /* last input column of a stretch */
+    float tile[TILE_FLOATS] __attribute__((aligned(64)));
+
+    for (int64_t row = row0; row < row1; row++) {
+        int64_t iy = row % c->oh * c->stride_h - c->pad_top, low = iy < 0 ? st_ceil_div(-iy, c->dilation_h) : 0;
+        int64_t high = iy < c->h ? ST_MIN(c->kh, (c->h - 1 - iy) / c->dilation_h + 1) : 0;
+        const float *image = c->x + row / c->oh * c->x_n;
+        for (int64_t x0 = 0; x0 < c->ow; x0 += span)
+            for (int64_t ch = from; ch < to; ch += width) {
+                int64_t x1 = ST_MIN(x0 + span, c->ow), c1 = ST_MIN(ch + width, to), ld = c->store ? width : c->c_row;
+                float *out = c->store ? tile : c->c + (row * c->ow + x0) * c->c_row + ch;
+                for (int64_t x = x0; x < x1; x += pixels)
+                    for (int64_t v = ch; v < c1; v += VL) {
+                        stretch s = {.ix = x * c->stride_w - c->pad_left, .rows = ST_MAX(high - low, (int64_t)0)};
+                        s.filter = c->filter + low * c->kw * channels + v;
+                        s.x = image + v + (s.rows ? (iy + low * c->dilation_h) * c->x_h : 0);
+                        int inside = s.ix >= 0 && s.ix + reach < c->w && x + pixels <= x1;
+                        compute(c, &s, x1 - x, ST_MIN((int64_t)VL, c1 - v), inside, out + (x - x0) * ld + v - ch, ld);
+                    }
+                if (c->store)
+                    c->store(c->store_ctx, 0, row * c->ow + x0, x1 - x0, ch, c1 - ch, tile, width);
+            }
+    }
+}

@@ -1,0 +1,83 @@
+/* Matrix products, batched or not, in terms of st_product_run. */
+#include "tile.h"
+
+/* A transposed, strided or computed left operand, one row tile at a time. */
+typedef struct source {
+    const st_gemm *g;
+    int64_t batch;
+    const float *a;
+} source;
+
+static void fill_transposed(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
+{
+    const source *s = ctx;
+    const float *a = s->a + row + k * s->g->a_col;
+    for (int64_t j = 0; j < count; j += VL) {
+        int64_t depth = ST_MIN((int64_t)VL, count - j);
+        vf r[VL];
+        for (int64_t i = 0; i < VL; i++)
+            r[i] = i < depth ? vf_load_n(a + (j + i) * s->g->a_col, rows) : vf_zero();
+        vf_transpose(r); /* rows <= ST_MR <= VL */
+        for (int64_t i = 0; i < rows; i++)
+            vf_store_n(out + i * ld + j, r[i], depth);
+    }
+}
+
+static void fill_strided(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
+{
+    const source *s = ctx;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < count; j += VL) {
+            int64_t n = ST_MIN((int64_t)VL, count - j);
+            vf_store_n(out + i * ld + j, vf_load_strided(s->a + (row + i) * s->g->a_row + (k + j) * s->g->a_col, s->g->a_col, n), n);
+        }
+}
+
+/* A computed left operand is produced once per block of rows, whatever the number of columns: as many rows as fit the
+ * budget, in tiles. */
+#define LOAD_FLOATS 65536
+static int64_t load_rows(int64_t k) { return ST_MAX(ST_MIN(LOAD_FLOATS / (k + ST_PAD) / ST_MR, ST_MB / ST_MR), 1) * ST_MR; }
+
+int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed)
+{
+    (void)n;
+    return 4 * (st_product_floats(k, b_packed) + ST_MIN(st_round_up(m, ST_MR), load_rows(k)) * st_row_stride(k)) + 64;
+}
+
+void st_gemm_f32(const st_gemm *g, int part, int parts)
+{
+    st_slice s = st_split(g->batch, g->m, g->n, g->load ? 256 : 4, g->b_packed ? 32 : 128, part, parts);
+    source src = {g, 0, NULL};
+    float *workspace = st_align64(g->workspace);
+    st_product p = {
+        .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = g->k,
+        .a_row = g->a_row,
+        .fill = g->load || g->a_col == 1 || g->k <= 1 ? NULL : g->a_row == 1 ? fill_transposed : fill_strided,
+        .fill_ctx = &src,
+        .b_row = g->b_row, .b_col = g->b_col, .b_packed = g->b_packed,
+        .store = g->store, .store_ctx = g->store_ctx, .c_row = g->c_row, .workspace = workspace,
+    };
+    for (int64_t batch = s.batch0; batch < s.batch1; batch++) {
+        p.b = g->b + batch * g->b_batch;
+        p.batch = batch;
+        p.c = g->store ? NULL : g->c + batch * g->c_batch;
+        if (!g->load) {
+            p.a = src.a = g->a + batch * g->a_batch;
+            st_product_run(&p);
+            continue;
+        }
+        float *rows = workspace + st_product_floats(g->k, g->b_packed);
+        int64_t step = load_rows(g->k), ld = st_row_stride(g->k);
+        for (int64_t i = s.m0; i < s.m1; i += step) {
+            int64_t count = ST_MIN(step, s.m1 - i);
+            for (int64_t r = 0; r < count; r++)
+                g->load(g->load_ctx, batch, i + r, 0, g->k, rows + r * ld);
+            p.m0 = 0;
+            p.m1 = count;
+            p.row_base = i;
+            p.a = rows;
+            p.a_row = ld;
+            st_product_run(&p);
+        }
+    }
+}

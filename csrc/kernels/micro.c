@@ -1,0 +1,58 @@
+/* The register tiles: every row count up to ST_MR, by one vector, or one, two or four panels.
+ *
+ * Row addresses are a0, a0+s, a0+2s, a0+3s, a0+4s from three base pointers five rows apart, which x86 addressing modes
+ * reach with five registers in all; one pointer per row would spill.
+ */
+#include "tile.h"
+
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+#define MICRO(MR, NV)                                                                                                      \
+    static void micro_##MR##x##NV(int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t panel,      \
+                                  float *c, int64_t ldc, int resume)                                                       \
+    {                                                                                                                      \
+        vf acc[MR][NV];                                                                                                    \
+        const float *a0 = a, *a1 = a + 5 * lda, *a2 = a + 10 * lda;                                                        \
+        (void)a1, (void)a2, (void)panel;                                                                                   \
+        UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                            \
+            acc[i][j] = resume ? vf_load(c + i * ldc + j * VL) : vf_zero();                                                \
+        for (; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                                                   \
+            vf bv[NV];                                                                                                     \
+            UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + j / ST_NV * panel + j % ST_NV * VL);                   \
+            UNROLL for (int i = 0; i < MR; i++)                                                                            \
+            {                                                                                                              \
+                vf av = vf_set1((i < 5 ? a0 : i < 10 ? a1 : a2)[i % 5 * lda]);                                             \
+                UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_fma(av, bv[j], acc[i][j]);                              \
+            }                                                                                                              \
+        }                                                                                                                  \
+        UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                            \
+            vf_store(c + i * ldc + j * VL, acc[i][j]);                                                                     \
+    }
+
+#if VL == 16
+#define ROWS_FOUR(M) M(1, 8) M(2, 8) M(3, 8)
+#define ROWS_TWO(M) M(1, 4) M(2, 4) M(3, 4) M(4, 4) M(5, 4) M(6, 4)
+#define ROWS_ONE(M, V) M(1, V) M(2, V) M(3, V) M(4, V) M(5, V) M(6, V) M(7, V) M(8, V) M(9, V) M(10, V) M(11, V) M(12, V) M(13, V) M(14, V)
+#elif VL == 8
+#define ROWS_FOUR(M) M(1, 8)
+#define ROWS_TWO(M) M(1, 4) M(2, 4) M(3, 4)
+#define ROWS_ONE(M, V) M(1, V) M(2, V) M(3, V) M(4, V) M(5, V) M(6, V)
+#else
+#define ROWS_FOUR(M) M(1, 8)
+#define ROWS_TWO(M) M(1, 4) M(2, 4)
+#define ROWS_ONE(M, V) M(1, V) M(2, V) M(3, V) M(4, V)
+#endif
+ROWS_ONE(MICRO, 1)
+ROWS_ONE(MICRO, 2)
+ROWS_TWO(MICRO)
+ROWS_FOUR(MICRO)
+
+#define IN_HALF(MR, NV) [MR][ST_HALF] = micro_##MR##x##NV,
+#define IN_ONE(MR, NV) [MR][ST_ONE] = micro_##MR##x##NV,
+#define IN_TWO(MR, NV) [MR][ST_TWO] = micro_##MR##x##NV,
+#define IN_FOUR(MR, NV) [MR][ST_FOUR] = micro_##MR##x##NV,
+const st_micro_fn st_micro[ST_MR + 1][4] = {ROWS_ONE(IN_HALF, 1) ROWS_ONE(IN_ONE, 2) ROWS_TWO(IN_TWO) ROWS_FOUR(IN_FOUR)};

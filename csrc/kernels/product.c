@@ -1,0 +1,157 @@
+/* The blocked loop around the register tile: columns, then row blocks, then k blocks, then row tiles, then panels.
+ *
+ * A block of ST_NB columns by a k-block stays in L2 while all row tiles pass over it; a row tile's stretch of A stays in L1
+ * while it passes over the panels.  Where k fits one block the finished tile is handed over at once, still in L1;
+ * otherwise ST_MB rows of accumulators are parked between k-blocks.
+ */
+#include "tile.h"
+
+static int64_t k_block(int64_t k)
+{
+    int64_t blocks = ST_MAX(st_ceil_div(k, ST_KC), 1);
+    return ST_MAX(st_round_up(st_ceil_div(k, blocks), 16), 16);
+}
+
+int64_t st_product_floats(int64_t k, int b_packed)
+{
+    int64_t kc = k_block(k);
+    return ST_MR * (kc + ST_PAD) + ST_MB * ST_NB + (b_packed ? 0 : kc * ST_NB);
+}
+
+/* Rows a multiple of 4 KiB apart all fall into the same L1 set (8 to 12 ways), so a tile of them evicts itself. */
+static int rows_collide(int64_t stride, int64_t rows) { return rows > 6 && stride % 1024 == 0; }
+
+static void copy_rows(const float *a, int64_t a_row, int64_t rows, int64_t count, float *out, int64_t ld)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        const float *from = a + i * a_row;
+        float *to = out + i * ld;
+        int64_t j = 0;
+        for (; j + VL <= count; j += VL)
+            vf_store(to + j, vf_load(from + j));
+        vf_store_n(to + j, vf_load_n(from + j, count - j), count - j);
+    }
+}
+
+/* The rows of A the next tile will want, brought in a stretch per panel while this one computes. */
+typedef struct ahead {
+    const float *a;
+    int64_t a_row, rows, count;
+} ahead;
+
+static void fetch(const ahead *next, int64_t piece, int64_t pieces)
+{
+    if (next->rows == 0)
+        return;
+    int64_t from = next->count * piece / pieces, to = next->count * (piece + 1) / pieces;
+    for (int64_t i = 0; i < next->rows; i++)
+        for (int64_t j = from / 16 * 16; j < to; j += 16)
+            __builtin_prefetch(next->a + i * next->a_row + j, 0, 2);
+}
+
+/* One row tile over all panels of the block.  The last panel, if ragged, goes to `edge`. */
+static void tile_row(int64_t mr, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t panel,
+                     int64_t cols, float *c, int64_t ldc, float *edge, int64_t edge_ld, int resume, const ahead *next)
+{
+    const st_micro_fn *micro = st_micro[mr];
+    int64_t full = cols / ST_PANEL, left = cols % ST_PANEL, q = 0;
+    if (mr <= ST_WIDE4)
+        for (; q + 4 <= full; q += 4)
+            micro[ST_FOUR](k, a, lda, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
+    if (mr <= ST_WIDE2)
+        for (; q + 2 <= full; q += 2)
+            micro[ST_TWO](k, a, lda, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
+    for (; q < full; q++) {
+        fetch(next, q, full);
+        micro[ST_ONE](k, a, lda, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
+    }
+    if (left)
+        micro[left <= VL ? ST_HALF : ST_ONE](k, a, lda, b + q * panel, ldb, panel, edge, edge_ld, resume);
+}
+
+void st_product_run(const st_product *p)
+{
+    int64_t rows_all = p->m1 - p->m0, kc = k_block(p->k), k_blocks = ST_MAX(st_ceil_div(p->k, kc), 1);
+    if (rows_all <= 0 || p->n1 <= p->n0)
+        return;
+    float *copy = p->workspace, *parked = copy + ST_MR * (kc + ST_PAD), *panels = parked + ST_MB * ST_NB;
+    int64_t copy_ld = kc + ST_PAD;
+    int64_t nb = ST_NB;
+    if (p->b_packed && rows_all <= ST_MR)
+        nb = ST_MAX(ST_NB, ST_SHORT / rows_all / ST_PANEL * ST_PANEL);
+    int64_t mb = k_blocks == 1 ? rows_all : ST_MB;
+
+    for (int64_t j = p->n0; j < p->n1; j += nb) {
+        int64_t cols = ST_MIN(nb, p->n1 - j), ld = st_round_up(cols, ST_PANEL), whole = cols / ST_PANEL * ST_PANEL;
+        for (int64_t i = p->m0; i < p->m1; i += mb) {
+            int64_t rows = ST_MIN(mb, p->m1 - i), tiles = st_ceil_div(rows, ST_MR);
+            for (int64_t kb = 0; kb < k_blocks; kb++) {
+                int64_t k0 = kb * kc, count = ST_MIN(kc, p->k - k0), ldb = ST_PANEL, panel;
+                const float *b;
+                if (p->b_packed) {
+                    panel = p->b_panel ? p->b_panel : p->k * ST_PANEL;
+                    b = p->b + j / ST_PANEL * panel + k0 * ST_PANEL;
+                } else if (p->b_col == 1 && rows <= ST_MR && whole == cols) {
+                    panel = ST_PANEL; /* one row tile would not repay the packing */
+                    ldb = p->b_row;
+                    b = p->b + k0 * ldb + j;
+                } else {
+                    panel = count * ST_PANEL;
+                    b = panels;
+                    if (k_blocks > 1 || i == p->m0)
+                        st_pack_panels(p->b + k0 * p->b_row + j * p->b_col, count, cols, p->b_row, p->b_col, panels, panel);
+                }
+                for (int64_t t = 0; t < tiles; t++) {
+                    int64_t r = i + rows * t / tiles, mr = i + rows * (t + 1) / tiles - r, lda = copy_ld;
+                    const float *a = copy;
+                    if (p->fill) {
+                        p->fill(p->fill_ctx, r, mr, k0, count, copy, copy_ld);
+                    } else if (rows_collide(p->a_row, mr)) {
+                        copy_rows(p->a + r * p->a_row + k0, p->a_row, mr, count, copy, copy_ld);
+                    } else {
+                        a = p->a + r * p->a_row + k0;
+                        lda = p->a_row;
+                    }
+                    ahead next = {0};
+                    if (!p->fill && t + 1 < tiles)
+                        next = (ahead){p->a + (r + mr) * p->a_row + k0, p->a_row, mr, count};
+                    float *acc = parked + (k_blocks == 1 ? 0 : (r - i) * ld);
+                    float *to = acc;
+                    int64_t ldc = ld;
+                    if (!p->store) {
+                        to = p->c + (p->row_base + r) * p->c_row + p->col_base + j;
+                        ldc = p->c_row;
+                    }
+                    tile_row(mr, count, a, lda, b, ldb, panel, cols, to, ldc, acc + whole, ld, kb > 0 || p->resume, &next);
+                    if (kb + 1 < k_blocks)
+                        continue;
+                    if (p->store)
+                        p->store(p->store_ctx, p->batch, p->row_base + r, mr, p->col_base + j, cols, acc, ld);
+                    else if (whole < cols)
+                        copy_rows(acc + whole, ld, mr, cols - whole, to + whole, ldc);
+                }
+            }
+        }
+    }
+}
+
+st_slice st_split(int64_t batch, int64_t m, int64_t n, int64_t row_cost, int64_t panel_cost, int part, int parts)
+{
+    if (batch <= 0 || m <= 0 || n <= 0)
+        return (st_slice){0, 0, 0, 0, 0, 0};
+    int64_t panels = st_ceil_div(n, ST_PANEL), best = INT64_MAX, pb = 1, pm = 1, pn = 1;
+    for (int64_t b = 1; b <= ST_MIN((int64_t)parts, batch); b++)
+        for (int64_t r = 1; r <= ST_MIN(parts / b, m); r++) {
+            int64_t c = ST_MIN(parts / (b * r), panels);
+            int64_t rows = st_ceil_div(m, r), cols = st_ceil_div(panels, c);
+            int64_t cost = st_ceil_div(batch, b) * (16 * rows * cols + panel_cost * cols + row_cost * rows);
+            if (cost < best)
+                best = cost, pb = b, pm = r, pn = c;
+        }
+    int64_t at = part;
+    if (at >= pb * pm * pn)
+        return (st_slice){0, 0, 0, 0, 0, 0};
+    int64_t in = at % pn, im = at / pn % pm, ib = at / pn / pm;
+    return (st_slice){batch * ib / pb, batch * (ib + 1) / pb, m * im / pm, m * (im + 1) / pm,
+                      panels * in / pn * ST_PANEL, ST_MIN(panels * (in + 1) / pn * ST_PANEL, n)};
+}

@@ -1,0 +1,56 @@
+/* Scalar arithmetic with defined results everywhere: what generated scalar code calls where plain C would be undefined.
+ *
+ * Integer division by zero gives 0 and never traps; MIN / -1 wraps.  Conversions of floats out of an integer's range, and of
+ * NaN, give the least int64, narrowed.  Build with -fwrapv.
+ */
+#ifndef STRATAC_SCALAR_OPS_H
+#define STRATAC_SCALAR_OPS_H
+
+#include <math.h>
+#include <stdint.h>
+
+static inline int64_t st_div_signed(int64_t a, int64_t b) { return b == 0 ? 0 : b == -1 ? -a : a / b; }
+static inline uint64_t st_div_unsigned(uint64_t a, uint64_t b) { return b == 0 ? 0 : a / b; }
+
+/* Remainder with the sign of the divisor (ONNX Mod, Python %) and of the dividend (fmod, C %). */
+static inline int64_t st_mod_signed(int64_t a, int64_t b)
+{
+    if (b == 0 || b == -1)
+        return 0;
+    int64_t r = a % b;
+    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+}
+static inline uint64_t st_mod_unsigned(uint64_t a, uint64_t b) { return b == 0 ? 0 : a % b; }
+static inline int64_t st_fmod_signed(int64_t a, int64_t b) { return b == 0 || b == -1 ? 0 : a % b; }
+static inline uint64_t st_fmod_unsigned(uint64_t a, uint64_t b) { return b == 0 ? 0 : a % b; }
+
+static inline int64_t st_pow_signed(int64_t base, int64_t exponent)
+{
+    if (exponent < 0)
+        return base == 1 ? 1 : base == -1 ? (exponent & 1 ? -1 : 1) : 0;
+    int64_t result = 1;
+    for (; exponent; exponent >>= 1, base *= base)
+        if (exponent & 1)
+            result *= base;
+    return result;
+}
+static inline uint64_t st_pow_unsigned(uint64_t base, uint64_t exponent)
+{
+    uint64_t result = 1;
+    for (; exponent; exponent >>= 1, base *= base)
+        if (exponent & 1)
+            result *= base;
+    return result;
+}
+
+static inline int64_t st_to_int(double x)
+{
+    return x >= -9223372036854775808.0 && x < 9223372036854775808.0 ? (int64_t)x : INT64_MIN;
+}
+
+/* Minimum and maximum that hand NaN on, as numpy's do. */
+static inline double st_min_f64(double a, double b) { return a != a || a < b ? a : b; }
+static inline double st_max_f64(double a, double b) { return a != a || a > b ? a : b; }
+static inline double st_sigmoid_f64(double x) { return 1.0 / (1.0 + exp(-x)); }
+
+#endif

@@ -1,0 +1,97 @@
+/* What the product families (gemm, conv, attention) share: the register tile and the blocked loop around it.
+ *
+ * The register tile is up to ST_MR rows by ST_NV vectors.  The right operand comes in panels of ST_PANEL columns, one
+ * contiguous row of a panel per k; the left operand stays row-major and is read by broadcasts from its rows, so nothing
+ * needs interleaving.  Each accumulator is one chain of fused multiply-adds over k = 0, 1, 2, ...: where k is blocked the
+ * chain is parked in memory and taken up again unchanged.  That is why neither the blocking, nor the tile a row falls in,
+ * nor the number of parts shows in the bits.
+ */
+#ifndef STRATAC_KERNELS_TILE_H
+#define STRATAC_KERNELS_TILE_H
+
+#include "../simd/simd.h"
+#include "kernels.h"
+
+#define ST_NV 2 /* vectors per panel */
+#define ST_PANEL (ST_NV * VL)
+#if VL == 16
+#define ST_MR 14       /* 28 accumulators + 2 vectors of B + 1 broadcast = 31 of 32 registers */
+#define ST_KC 1024     /* a k-block of ST_NB columns is 512 KiB: half of a 1 MiB L2 */
+#define ST_MB 112      /* rows whose parked accumulators (ST_MB x ST_NB) are kept when k is blocked */
+#define ST_WIDE2 6     /* at most this many rows: two panels at once ... */
+#define ST_WIDE4 3     /* ... or four, so that a short tile still has enough independent chains */
+#elif VL == 8
+#define ST_MR 6        /* 12 + 2 + 1 of 16 registers */
+#define ST_KC 512
+#define ST_MB 96
+#define ST_WIDE2 3
+#define ST_WIDE4 1
+#else
+#define ST_MR 4
+#define ST_KC 512
+#define ST_MB 64
+#define ST_WIDE2 2
+#define ST_WIDE4 1
+#endif
+#define ST_NB 128      /* columns per block; a multiple of every ISA's panel */
+#define ST_PAD 16      /* keeps rows of a copied tile out of each other's cache sets */
+#define ST_SHORT 4096  /* floats of a single-row-tile block: few rows get more columns, so fewer callbacks */
+
+#define ST_HIDDEN __attribute__((visibility("hidden")))
+#define ST_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define ST_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+static inline int64_t st_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t st_round_up(int64_t a, int64_t b) { return st_ceil_div(a, b) * b; }
+
+/* A row stride for n floats that does not put rows into the same cache sets. */
+static inline int64_t st_row_stride(int64_t n)
+{
+    int64_t stride = st_round_up(n, 16);
+    return stride % 512 == 0 ? stride + 16 : stride;
+}
+
+static inline float *st_align64(void *p) { return (float *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
+
+/* C[mr][columns] (+)= A[mr][k] * B[k][columns]; resume takes the accumulators up from c.  Columns are fixed by the function:
+ * one vector, or 1, 2 or 4 panels, `panel` floats apart. */
+typedef void (*st_micro_fn)(int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t panel, float *c,
+                            int64_t ldc, int resume);
+enum { ST_HALF, ST_ONE, ST_TWO, ST_FOUR };
+extern const st_micro_fn st_micro[ST_MR + 1][4] ST_HIDDEN;
+
+/* Write rows [row, row+rows) x [k, k+count) of the left operand to out[i*ld + j]. */
+typedef void (*st_fill_fn)(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld);
+
+/* Rows [m0, m1) and columns [n0, n1) of one product; n0 is a multiple of the panel, n1 too unless it is n. */
+typedef struct st_product {
+    int64_t m0, m1, n0, n1, k;
+    const float *a; /* a[i*a_row + k], used when fill is NULL */
+    int64_t a_row;
+    st_fill_fn fill;
+    const void *fill_ctx;
+    const float *b; /* packed, or b[k*b_row + j*b_col] */
+    int64_t b_row, b_col;
+    int64_t b_panel; /* floats between packed panels; 0: k * ST_PANEL */
+    int b_packed;
+    int resume; /* add to what c already holds (store must be NULL, columns whole panels) */
+    st_store_fn store;
+    const void *store_ctx;
+    int64_t batch, row_base, col_base; /* added to what the callback is told, and to where c is written */
+    float *c;
+    int64_t c_row;
+    float *workspace; /* st_product_floats() */
+} st_product;
+ST_HIDDEN void st_product_run(const st_product *p);
+ST_HIDDEN int64_t st_product_floats(int64_t k, int b_packed);
+
+/* Pack columns [0, n) of k rows into panels `stride` floats apart, the last one zero padded. */
+ST_HIDDEN void st_pack_panels(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed, int64_t stride);
+
+/* Which slice of a batch x m x n grid a part computes.  Empty slices are normal: parts may exceed the tiles. */
+typedef struct st_slice {
+    int64_t batch0, batch1, m0, m1, n0, n1;
+} st_slice;
+ST_HIDDEN st_slice st_split(int64_t batch, int64_t m, int64_t n, int64_t row_cost, int64_t panel_cost, int part, int parts);
+
+#endif

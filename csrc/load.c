@@ -1,0 +1,298 @@
+/* plan.bin: every offset, index, count and program is checked here, once, before anything uses it.
+ *
+ * Whoever adds a record or a field to ir/plan_binary.py adds its check here: the rest of the runtime trusts the plan. */
+#include "runtime.h"
+
+#include <string.h>
+
+static const char *const section_names[] = STP_SECTION_NAMES;
+static const uint32_t record_bytes[] = STP_RECORD_BYTES;
+
+#define AGAIN "compile the plan again"
+#define CHECK(condition, ...)                             \
+    do {                                                  \
+        if (!(condition))                                 \
+            return st_fail(error, ST_DAMAGED, __VA_ARGS__); \
+    } while (0)
+/* A defect at one record of a section. */
+#define CHECK_AT(condition, section, index, what)                                                         \
+    CHECK(condition, "plan.bin is malformed: %s %llu: %s; " AGAIN, section_names[section], \
+          (unsigned long long)(index), what)
+
+int st_dtype_bits(uint32_t code)
+{
+    switch (code) {
+#define X(name, number, bits) \
+    case number:              \
+        return bits;
+        STP_DTYPES(X)
+#undef X
+    default:
+        return 0;
+    }
+}
+
+const char *st_dtype_name(uint32_t code)
+{
+    switch (code) {
+#define X(name, number, bits) \
+    case number:              \
+        return #name;
+        STP_DTYPES(X)
+#undef X
+    default:
+        return "?";
+    }
+}
+
+static int inside(uint64_t first, uint64_t count, uint64_t total)
+{
+    return first <= total && count <= total - first;
+}
+
+static int check_header(st_plan *plan, const uint8_t *bytes, uint64_t size, st_error *error)
+{
+    const stp_header *h = (const stp_header *)(const void *)bytes;
+    CHECK(size >= sizeof *h, "plan.bin is truncated: %llu bytes; " AGAIN, (unsigned long long)size);
+    CHECK(h->magic == STP_MAGIC, "plan.bin is not a stratac plan; " AGAIN);
+    if (h->format_version != STP_FORMAT_VERSION)
+        return st_fail(error, ST_VERSION, "plan.bin has format %u, this runtime reads %d; %s", h->format_version,
+                       STP_FORMAT_VERSION, h->format_version > STP_FORMAT_VERSION ? "use a newer stratac" : AGAIN);
+    CHECK(h->file_bytes == size, "plan.bin has %llu bytes, its header says %llu; " AGAIN, (unsigned long long)size,
+          (unsigned long long)h->file_bytes);
+    CHECK(h->header_bytes == sizeof *h && h->sections == STP_SECTION_COUNT,
+          "plan.bin is malformed: its header does not match its format; " AGAIN);
+    /* the digest covers the file with the digest's own field as zero */
+    const uint64_t own = h->digest * st_digest_factor(offsetof(stp_header, digest) / 8);
+    const uint64_t sum = st_digest_share(bytes, size, 0) - own;
+    CHECK(st_digest_finish(sum, size) == h->digest, "plan.bin is damaged: its digest does not match; " AGAIN);
+    plan->header = h;
+    return ST_OK;
+}
+
+static int check_sections(st_plan *plan, uint64_t size, const void **starts, st_error *error)
+{
+    const uint64_t table_end = sizeof(stp_header) + STP_SECTION_COUNT * sizeof(stp_section);
+    CHECK(size >= table_end, "plan.bin is truncated: no section table; " AGAIN);
+    const stp_section *table = (const stp_section *)(const void *)(plan->bytes + sizeof(stp_header));
+    uint64_t end = table_end;
+    for (uint32_t i = 0; i < STP_SECTION_COUNT; i++) {
+        const stp_section *s = &table[i];
+        const int sound = s->kind == i && s->record_bytes == record_bytes[i] && s->offset % 8 == 0 &&
+                          s->offset >= end && s->offset <= size && s->count <= (size - s->offset) / record_bytes[i] &&
+                          s->count < INT32_MAX;
+        CHECK(sound, "plan.bin is malformed: section %s lies outside the file; " AGAIN, section_names[i]);
+        end = s->offset + s->count * record_bytes[i];
+        starts[i] = plan->bytes + s->offset;
+        plan->counts[i] = s->count;
+    }
+    return ST_OK;
+}
+
+/* The program must leave one value, never hold more than STP_DIM_DEPTH, and use declared symbols only. */
+static int check_dim(const st_plan *plan, uint64_t index, st_error *error)
+{
+    const stp_dim *dim = &plan->dims[index];
+    CHECK_AT(dim->count && dim->count <= STP_DIM_CODE &&
+                 inside(dim->first, dim->count, plan->counts[STP_SECTION_DIM_OP]),
+             STP_SECTION_DIM, index, "its operations lie outside the section");
+    int depth = 0;
+    for (uint32_t i = 0; i < dim->count; i++) {
+        const stp_dim_op *op = &plan->dim_ops[dim->first + i];
+        CHECK_AT(op->op < STP_DIM_COUNT, STP_SECTION_DIM, index, "an unknown operation");
+        if (op->op == STP_DIM_CONST || op->op == STP_DIM_SYMBOL) {
+            CHECK_AT(op->op == STP_DIM_CONST ||
+                         (op->value >= 0 && (uint64_t)op->value < plan->counts[STP_SECTION_SYMBOL]),
+                     STP_SECTION_DIM, index, "an unknown symbol");
+            depth++;
+        } else {
+            CHECK_AT(depth >= 2, STP_SECTION_DIM, index, "an operation lacks operands");
+            depth--;
+        }
+        CHECK_AT(depth <= STP_DIM_DEPTH, STP_SECTION_DIM, index, "it nests too deeply");
+    }
+    CHECK_AT(depth == 1, STP_SECTION_DIM, index, "it does not leave one value");
+    return ST_OK;
+}
+
+static int check_types(const st_plan *plan, st_error *error)
+{
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_SYMBOL]; i++) {
+        const stp_symbol *s = &plan->symbols[i];
+        CHECK_AT(0 <= s->min && s->min <= s->typical && s->typical <= s->max, STP_SECTION_SYMBOL, i,
+                 "its bounds are out of order");
+    }
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_DIM]; i++) {
+        const int status = check_dim(plan, i, error);
+        if (status)
+            return status;
+    }
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_TYPE]; i++) {
+        const stp_type *t = &plan->types[i];
+        CHECK_AT(st_dtype_bits(t->dtype), STP_SECTION_TYPE, i, "an unknown element type");
+        CHECK_AT(t->rank <= ST_MAX_RANK && inside(t->first_dim, t->rank, plan->counts[STP_SECTION_DIM]),
+                 STP_SECTION_TYPE, i, "its dims lie outside the section");
+    }
+    return ST_OK;
+}
+
+static int check_memory(const st_plan *plan, st_error *error)
+{
+    const uint64_t *counts = plan->counts;
+    uint64_t total = plan->header->weights_bytes;
+    for (uint64_t i = 0; i < counts[STP_SECTION_ARENA]; i++) {
+        const stp_arena *a = &plan->arenas[i];
+        CHECK_AT(a->kind < STP_ARENA_COUNT, STP_SECTION_ARENA, i, "an unknown kind");
+        /* each thread's share of a workspace must start aligned */
+        CHECK_AT(a->kind != STP_ARENA_WORKSPACE || a->bytes % STP_ALIGNMENT == 0, STP_SECTION_ARENA, i,
+                 "its bytes for each thread are not a multiple of the alignment");
+        CHECK_AT(a->bytes <= INT64_MAX / ST_MAX_THREADS && total <= INT64_MAX / 2, STP_SECTION_ARENA, i,
+                 "it is larger than any machine");
+        total += a->bytes * (a->kind == STP_ARENA_WORKSPACE ? ST_MAX_THREADS : 1);
+    }
+    CHECK(total <= INT64_MAX / 2, "plan.bin is malformed: its memory is larger than any machine; " AGAIN);
+    for (uint64_t i = 0; i < counts[STP_SECTION_BUFFER]; i++) {
+        const stp_buffer *b = &plan->buffers[i];
+        CHECK_AT(b->arena < counts[STP_SECTION_ARENA] && plan->arenas[b->arena].kind == STP_ARENA_SCRATCH,
+                 STP_SECTION_BUFFER, i, "it is in no scratch arena");
+        CHECK_AT(b->offset % STP_ALIGNMENT == 0, STP_SECTION_BUFFER, i, "its offset is not aligned");
+        CHECK_AT(inside(b->offset, b->bytes, plan->arenas[b->arena].bytes), STP_SECTION_BUFFER, i,
+                 "it lies outside its arena");
+        CHECK_AT(b->type < counts[STP_SECTION_TYPE], STP_SECTION_BUFFER, i, "an unknown type");
+        CHECK_AT(b->first <= b->last, STP_SECTION_BUFFER, i, "it ends before it begins");
+    }
+    for (uint64_t i = 0; i < counts[STP_SECTION_WEIGHT]; i++) {
+        const stp_weight *w = &plan->weights[i];
+        CHECK_AT(w->offset % STP_ALIGNMENT == 0, STP_SECTION_WEIGHT, i, "its offset is not aligned");
+        CHECK_AT(inside(w->offset, w->bytes, plan->header->weights_bytes), STP_SECTION_WEIGHT, i,
+                 "it lies outside weights.bin");
+    }
+    return ST_OK;
+}
+
+static int check_code(st_plan *plan, const stp_queue *queues, st_error *error)
+{
+    const uint64_t *counts = plan->counts;
+    for (uint64_t i = 0; i < counts[STP_SECTION_ARENA]; i++)
+        plan->workspaces += plan->arenas[i].kind == STP_ARENA_WORKSPACE;
+    const uint64_t limits[STP_SPACE_COUNT] = {counts[STP_SECTION_INPUT], counts[STP_SECTION_OUTPUT],
+                                              counts[STP_SECTION_BUFFER], counts[STP_SECTION_WEIGHT],
+                                              (uint64_t)plan->workspaces};
+    for (uint64_t i = 0; i < counts[STP_SECTION_ARG]; i++) {
+        const stp_arg *a = &plan->args[i];
+        CHECK_AT(a->space < STP_SPACE_COUNT && a->index < limits[a->space], STP_SECTION_ARG, i,
+                 "it refers to nothing");
+    }
+    for (uint64_t i = 0; i < counts[STP_SECTION_CALL]; i++) {
+        const stp_call *c = &plan->calls[i];
+        CHECK_AT(c->kind < STP_CALL_COUNT, STP_SECTION_CALL, i, "an unknown kind of instruction");
+        CHECK_AT(c->kernel < counts[STP_SECTION_KERNEL], STP_SECTION_CALL, i, "an unknown kernel");
+        CHECK_AT(inside(c->first_arg, c->args, counts[STP_SECTION_ARG]), STP_SECTION_CALL, i,
+                 "its arguments lie outside the section");
+        CHECK_AT(c->barrier <= 1 && c->parts >= 0, STP_SECTION_CALL, i, "a wrong barrier or number of parts");
+    }
+    CHECK(counts[STP_SECTION_QUEUE] <= 1, "plan.bin has %llu queues; this runtime runs one, `cpu`",
+          (unsigned long long)counts[STP_SECTION_QUEUE]);
+    if (counts[STP_SECTION_QUEUE]) {
+        CHECK_AT(strcmp(plan->strings + queues->name, "cpu") == 0, STP_SECTION_QUEUE, 0, "it is not `cpu`");
+        CHECK_AT(inside(queues->first_call, queues->calls, counts[STP_SECTION_CALL]), STP_SECTION_QUEUE, 0,
+                 "its instructions lie outside the section");
+        plan->calls += queues->first_call;
+        plan->call_count = queues->calls;
+    }
+    return ST_OK;
+}
+
+/* Every field that refers to a string lies inside the strings, which end with a zero byte. */
+static int check_strings(const st_plan *plan, const stp_queue *queues, const stp_note *notes, st_error *error)
+{
+    const uint64_t *n = plan->counts, size = n[STP_SECTION_STRING];
+    CHECK(size && !plan->strings[0] && !plan->strings[size - 1],
+          "plan.bin is malformed: its strings are not terminated; " AGAIN);
+    CHECK(plan->header->name < size && plan->header->target < size,
+          "plan.bin is malformed: its name lies outside the strings; " AGAIN);
+#define STRINGS(section, rows, ...)                                                            \
+    for (uint64_t i = 0; i < n[section]; i++) {                                                \
+        const uint32_t offsets[] = {__VA_ARGS__};                                              \
+        for (size_t k = 0; k < sizeof offsets / sizeof *offsets; k++)                          \
+            CHECK_AT(offsets[k] < size, section, i, "a text of it lies outside the strings"); \
+    }
+    STRINGS(STP_SECTION_TYPE, types, plan->types[i].text)
+    STRINGS(STP_SECTION_SYMBOL, symbols, plan->symbols[i].name)
+    STRINGS(STP_SECTION_FEATURE, features, plan->features[i].name)
+    STRINGS(STP_SECTION_INPUT, ports, plan->ports[0][i].name)
+    STRINGS(STP_SECTION_OUTPUT, ports, plan->ports[1][i].name)
+    STRINGS(STP_SECTION_ARENA, arenas, plan->arenas[i].name, plan->arenas[i].tier)
+    STRINGS(STP_SECTION_BUFFER, buffers, plan->buffers[i].name, plan->buffers[i].why)
+    STRINGS(STP_SECTION_WEIGHT, weights, plan->weights[i].name, plan->weights[i].format, plan->weights[i].label)
+    STRINGS(STP_SECTION_KERNEL, kernels, plan->kernels[i].name)
+    STRINGS(STP_SECTION_QUEUE, queues, queues[i].name)
+    STRINGS(STP_SECTION_CALL, calls, plan->calls[i].label)
+    STRINGS(STP_SECTION_NOTE, notes, notes[i].key, notes[i].value)
+#undef STRINGS
+    return ST_OK;
+}
+
+/* A port's element must be something a caller can hand over, and its greatest size must be a number. */
+static int check_ports(const st_plan *plan, st_error *error)
+{
+    for (int direction = 0; direction < 2; direction++) {
+        const int section = direction == ST_INPUT ? STP_SECTION_INPUT : STP_SECTION_OUTPUT;
+        for (uint64_t i = 0; i < plan->counts[section]; i++)
+            CHECK_AT(plan->ports[direction][i].type < plan->counts[STP_SECTION_TYPE], section, i, "an unknown type");
+    }
+    return ST_OK;
+}
+
+int st_plan_load(st_plan *plan, const void *bytes, uint64_t size, st_error *error)
+{
+    const void *starts[STP_SECTION_COUNT];
+    memset(plan, 0, sizeof *plan);
+    plan->bytes = bytes;
+    int status = check_header(plan, bytes, size, error);
+    if (!status)
+        status = check_sections(plan, size, starts, error);
+    if (status)
+        return status;
+    plan->strings = starts[STP_SECTION_STRING];
+    plan->dim_ops = starts[STP_SECTION_DIM_OP];
+    plan->dims = starts[STP_SECTION_DIM];
+    plan->types = starts[STP_SECTION_TYPE];
+    plan->symbols = starts[STP_SECTION_SYMBOL];
+    plan->features = starts[STP_SECTION_FEATURE];
+    plan->ports[ST_INPUT] = starts[STP_SECTION_INPUT];
+    plan->ports[ST_OUTPUT] = starts[STP_SECTION_OUTPUT];
+    plan->arenas = starts[STP_SECTION_ARENA];
+    plan->buffers = starts[STP_SECTION_BUFFER];
+    plan->weights = starts[STP_SECTION_WEIGHT];
+    plan->kernels = starts[STP_SECTION_KERNEL];
+    plan->calls = starts[STP_SECTION_CALL];
+    plan->args = starts[STP_SECTION_ARG];
+    const stp_queue *queues = starts[STP_SECTION_QUEUE];
+    /* the strings first: the other checks print and compare them */
+    status = check_strings(plan, queues, starts[STP_SECTION_NOTE], error);
+    if (!status)
+        status = check_types(plan, error);
+    if (!status)
+        status = check_ports(plan, error);
+    if (!status)
+        status = check_memory(plan, error);
+    if (!status)
+        status = check_code(plan, queues, error);
+    if (!status && (plan->header->threads < 1 || plan->header->threads > ST_MAX_THREADS))
+        status = st_fail(error, ST_DAMAGED, "plan.bin plans %u threads; " AGAIN, plan->header->threads);
+    return status;
+}
+
+int st_plan_check_library(const st_plan *plan, uint64_t id, int count, const char *const *names, st_error *error)
+{
+    CHECK(plan->header->plan_id == id, "libplan.so belongs to another plan than plan.bin; " AGAIN);
+    CHECK(count >= 0 && plan->counts[STP_SECTION_KERNEL] == (uint64_t)count,
+          "libplan.so has %d kernels, plan.bin names %llu; " AGAIN, count,
+          (unsigned long long)plan->counts[STP_SECTION_KERNEL]);
+    for (int i = 0; i < count; i++)
+        CHECK(strcmp(names[i], plan->strings + plan->kernels[i].name) == 0,
+              "kernel %d is %s in libplan.so and %s in plan.bin; " AGAIN, i, names[i],
+              plan->strings + plan->kernels[i].name);
+    return ST_OK;
+}

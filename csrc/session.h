@@ -1,0 +1,54 @@
+/* A session: an open plan, the memory it runs in, and what is bound. */
+#ifndef STRATAC_SESSION_H
+#define STRATAC_SESSION_H
+
+#include "runtime.h"
+
+#include <pthread.h>
+#include <sys/types.h>
+
+typedef struct st_binding {
+    char *data;
+    int64_t bytes;
+    int bound;
+    int64_t *shape; /* what the caller gave */
+} st_binding;
+
+/* An argument that changes with what is bound. */
+typedef struct st_patch {
+    uint32_t arg; /* number of the argument among all */
+    uint32_t direction;
+    uint32_t index;
+} st_patch;
+
+struct st_session {
+    st_plan plan;
+    st_block file;    /* plan.bin */
+    st_block weights; /* weights.bin */
+    st_block memory;  /* scratch arenas, workspaces */
+    st_block tables;  /* everything below that has no fixed size, and the pool */
+    pid_t process;
+    int resolved; /* the symbols have values and the output shapes are known */
+    int ready;    /* all is bound and checked */
+    uint32_t patch_count;
+    st_program program;
+    st_step *steps;
+    void **args;
+    st_patch *patches;
+    int64_t *symbols;
+    uint8_t *seen;                /* input extents that have been compared */
+    int64_t *output_shapes;       /* of all outputs, one after another */
+    int64_t **output_shape;       /* of each output */
+    st_binding *bindings[2];
+    _Atomic int busy;
+    pthread_mutex_t lock; /* guards `error` only */
+    st_error error;
+};
+
+/* Keep the text for st_last_error; returns `status`. */
+int st_session_keep(st_session *session, int status, const st_error *error);
+/* Nothing but one comparison tells a second caller off; st_leave ends what st_enter began. */
+int st_enter(st_session *session);
+void st_leave(st_session *session);
+
+#endif

@@ -1,0 +1,65 @@
+"""A candidate: one way to run one cluster. Kernel families make them, the cost model prices them, placement chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .dims import Bounds
+from .graph import Graph, Node
+from .machine import Machine
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a candidate does at the typical sizes, before any machine is asked: the roofline's inputs.
+
+    `bytes` is what has to come from or go to memory at least once; `workspace` is private to each thread.
+    """
+
+    flops: float
+    bytes: float
+    workspace: int
+    vector: bool = True
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run one cluster: device, kernel family, numeric mode and weight format, with what it does."""
+
+    device: str
+    family: str
+    mode: str
+    work: Work
+    formats: tuple[tuple[str, str], ...] = ()  # weight value -> packing format
+    error: float = 0.0  # expected relative error over exact arithmetic of the mode's kind
+
+    @property
+    def name(self) -> str:
+        return f"{self.device}/{self.family}/{self.mode}"
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A candidate with its predicted seconds and the resource that binds it."""
+
+    candidate: Candidate
+    seconds: float
+    bound: str  # "compute", "memory" or "launch"
+
+
+class KernelLibrary(Protocol):
+    """All that passes may know about kernels; handed in by the driver as a value."""
+
+    def candidates(self, cluster: Node, graph: Graph, machine: Machine) -> Sequence[Candidate]:
+        """Every way this library can run `cluster` on `machine`; at least one for a legal cluster."""
+        ...
+
+    def packed_bytes(self, graph: Graph, weight: str, format: str, machine: Machine) -> int:
+        """Bytes of a weight once packed in `format`."""
+        ...
+
+
+#: Symbol bounds by name, as graphs carry them.
+Symbols = Mapping[str, Bounds]

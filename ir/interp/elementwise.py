@@ -1,0 +1,159 @@
+"""Meanings of the elementwise ops. Functions beyond IEEE arithmetic are computed in float64 and rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..types import DType, bf16
+from .registry import Array, meaning, rounded, truncating_div, wide
+from .special import erf
+
+
+def _is_integer(x: Array) -> bool:
+    return bool(np.issubdtype(x.dtype, np.integer))
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+#: Exact in the element type itself.
+_DIRECT: dict[str, Callable[..., Array]] = {
+    "neg": np.negative,
+    "abs": np.abs,
+    "relu": lambda x: np.maximum(x, x.dtype.type(0)),
+    "floor": lambda x: x if _is_integer(x) else np.floor(x),
+    "ceil": lambda x: x if _is_integer(x) else np.ceil(x),
+    "round": lambda x: x if _is_integer(x) else np.rint(x),  # halves to even
+    "sign": np.sign,
+    "not": np.invert,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "min": np.minimum,
+    "max": np.maximum,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "where": np.where,
+}
+
+#: Functions of float64.
+_ROUNDED: dict[str, Callable[[Array], Array]] = {
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "reciprocal": lambda x: 1 / x,
+    "exp": np.exp,
+    "log": np.log,
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "erf": erf,
+    "sin": np.sin,
+    "cos": np.cos,
+    "softplus": lambda x: np.logaddexp(0, x),
+    "silu": lambda x: x * _sigmoid(x),
+    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+}
+
+
+def _rounding(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    return lambda x: rounded(function(x.astype(np.float64)), x)
+
+
+for _name, _function in _DIRECT.items():
+    meaning(_name)(_function)
+for _name, _function in _ROUNDED.items():
+    meaning(_name)(_rounding(_function))
+
+
+@meaning("gelu")
+def gelu(x: Array, *, approximate: str) -> Array:
+    w = wide(x)
+    if approximate == "tanh":
+        return rounded(0.5 * w * (1 + np.tanh(np.sqrt(2 / np.pi) * (w + 0.044715 * w**3))), x)
+    return rounded(0.5 * w * (1 + erf(w / np.sqrt(2))), x)
+
+
+@meaning("leaky_relu")
+def leaky_relu(x: Array, *, alpha: float) -> Array:
+    return rounded(np.where(x < 0, alpha * wide(x), x), x)
+
+
+@meaning("elu")
+def elu(x: Array, *, alpha: float) -> Array:
+    return rounded(np.where(x < 0, alpha * np.expm1(wide(x)), x), x)
+
+
+@meaning("hard_sigmoid")
+def hard_sigmoid(x: Array, *, alpha: float, beta: float) -> Array:
+    return rounded(np.clip(alpha * wide(x) + beta, 0, 1), x)
+
+
+@meaning("clip")
+def clip(x: Array, *, min: float, max: float) -> Array:
+    """The upper bound wins where the bounds cross."""
+    low, high = min, max
+    if _is_integer(x):
+        info = np.iinfo(x.dtype)
+        low = info.min if min <= info.min else int(np.ceil(min))
+        high = info.max if max >= info.max else int(np.floor(max))
+    return np.asarray(np.minimum(np.maximum(x, x.dtype.type(low)), x.dtype.type(high)))
+
+
+@meaning("div")
+def div(a: Array, b: Array) -> Array:
+    """Integers divide as in C, towards zero."""
+    return truncating_div(a, b) if _is_integer(a) else np.divide(a, b)
+
+
+@meaning("mod")
+def mod(a: Array, b: Array, *, fmod: bool) -> Array:
+    """The result has the sign of the divisor, with `fmod` that of the dividend."""
+    return np.fmod(a, b) if fmod else np.mod(a, b)
+
+
+@meaning("pow")
+def pow(a: Array, b: Array) -> Array:
+    """Integers wrap around; a negative integer exponent gives the truncated quotient 1 / a ** -b."""
+    if not _is_integer(a):
+        return rounded(np.power(wide(a), wide(b)), a)
+    a, b = np.broadcast_arrays(a, b)
+    if np.issubdtype(a.dtype, np.unsignedinteger):
+        return np.power(a, b)
+    positive = np.power(a, np.maximum(b, 0))
+    odd = np.where(b % 2 == 0, 1, a)  # 1 / a ** n for a in {1, -1}; beyond them it truncates to 0
+    return np.where(b >= 0, positive, np.where(np.abs(a) == 1, odd, 0)).astype(a.dtype)
+
+
+def bf16_to_f32(bits: Array) -> Array:
+    """bfloat16 bits (uint16) as float32: the upper half of the same float."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def f32_to_bf16(x: Array) -> Array:
+    """float32 to bfloat16 bits (uint16), halves to even; NaN stays a quiet NaN."""
+    bits = np.ascontiguousarray(x, dtype=np.float32).reshape(x.shape).view(np.uint32)
+    up = ((bits >> 16) & 1) + np.uint32(0x7FFF)
+    return np.where(np.isnan(x), np.uint16(0x7FC0), ((bits + up) >> 16).astype(np.uint16))
+
+
+@meaning("cast", typed=True)
+def cast(x: Array, *, to: DType, types: tuple[DType, ...]) -> Array:
+    """Floats truncate to integers; anything but zero is true; integers wrap."""
+    if types[0] == bf16:
+        x = bf16_to_f32(x)
+    if to == bf16:
+        return f32_to_bf16(x.astype(np.float32))
+    if types[0].bits < 8 or to.bits < 8 or (8 in (types[0].bits, to.bits) and "f8" in types[0].name + to.name):
+        raise NotImplementedError(f"cast from {types[0]} to {to}")
+    return x.astype(to.np)

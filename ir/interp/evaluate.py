@@ -1,0 +1,226 @@
+"""Runs a graph on numpy arrays: binds the symbols, reads the weights, and applies each node's meaning in order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..dims import Dim, Expr, evaluate, evaluate_shape, interval, substitute
+from ..errors import StratacError
+from ..graph import Attrs, Derived, FileBytes, Graph, Inline, Node, Weight
+from ..ops import OPS
+from ..types import DType, TensorType
+from .registry import MEANINGS, Array
+
+
+def run(graph: Graph, inputs: Mapping[str, Array], *, keep: Collection[str] = ()) -> dict[str, Array]:
+    """The graph's outputs by port name, and the values named in `keep` (those inside clusters too) by value name.
+
+    `inputs` maps port names to arrays. Raises StratacError for a wrong name, dtype, shape or dim, and if an op fails.
+    """
+    symbols = bind_symbols(graph, inputs)
+    values: dict[str, Array] = {port.value: np.asarray(inputs[port.name]) for port in graph.inputs}
+    last_use = _last_uses(graph.nodes)
+    wanted = {*graph.output_values, *keep}
+    kept: dict[str, Array] = {}
+    for index, node in enumerate(graph.nodes):
+        for value in node.used:
+            if value in graph.weights and value not in values:
+                values[value] = evaluate_weight(graph, value)
+        for name, result in _apply(node, values, graph.types, symbols).items():
+            if name in wanted:
+                kept[name] = result
+            if name in node.outputs:
+                values[name] = result
+        for value in node.used:
+            if last_use[value] == index and value not in wanted:
+                values.pop(value, None)
+    for value in wanted:
+        if value in graph.weights and value not in values:
+            values[value] = evaluate_weight(graph, value)
+    found = {**values, **kept}
+    if missing := sorted(wanted - found.keys()):
+        raise StratacError(f"the graph has no value {missing[0]!r}", level="graph")
+    return {value: found[value] for value in keep} | {port.name: found[port.value] for port in graph.outputs}
+
+
+def evaluate_weight(graph: Graph, name: str) -> Array:
+    """The array of a weight: read from its file (memory-mapped), decoded, or derived from other weights.
+
+    Types that numpy lacks come as their storage (bf16 as uint16); sub-byte types as flat packed bytes.
+    Raises StratacError for a missing or short file, a wrong byte count and a derivation that fails.
+    """
+    weight = graph.weights.get(name)
+    if weight is None:
+        raise StratacError(f"the graph has no weight {name!r}", level="graph")
+    match weight.content:
+        case Derived(op, inputs, attrs):
+            arrays = [evaluate_weight(graph, value) if value else None for value in inputs]
+            node = Node(op, inputs, (name,), attrs)
+            types = {value: graph.weights[value].type for value in inputs if value} | {name: weight.type}
+            return _meaning_of(node, arrays, types, {})[0]
+        case Inline(data):
+            return _decode(weight, np.frombuffer(data, dtype=np.uint8))
+        case FileBytes() as place:
+            return _decode(weight, _map_file(graph, name, place))
+
+
+def bind_symbols(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """The value of each symbol that the inputs' shapes settle, every input and bound checked.
+
+    Raises StratacError for a missing or unknown input, a wrong dtype, rank or extent, and a dim outside its bounds.
+    """
+    names = [port.name for port in graph.inputs]
+    if unknown := [name for name in inputs if name not in names]:
+        raise StratacError(
+            f"the model has no input {unknown[0]!r}", hint=f"its inputs are {', '.join(map(repr, names))}"
+        )
+    equations: list[tuple[str, int, Dim, int]] = []
+    for port in graph.inputs:
+        if port.name not in inputs:
+            raise StratacError(f"input {port.name!r} is missing", hint=f"expected {graph.types[port.value]}")
+        array, kind = np.asarray(inputs[port.name]), graph.types[port.value]
+        if array.dtype != kind.dtype.np:
+            raise StratacError(
+                f"input {port.name!r} is {array.dtype}, expected {kind}", hint=f"convert to {kind.dtype.numpy}"
+            )
+        if array.ndim != kind.rank:
+            raise StratacError(f"input {port.name!r} has shape {array.shape}, expected {kind}")
+        equations += [(port.name, axis, kind.shape[axis], extent) for axis, extent in enumerate(array.shape)]
+    found = {name: bounds.min for name, bounds in graph.symbols.items() if bounds.min == bounds.max}
+    found |= _solve([(dim, extent) for _, _, dim, extent in equations], found)
+    for name, value in found.items():
+        bounds = graph.symbols.get(name)
+        if bounds and not bounds.min <= value <= bounds.max:
+            raise StratacError(f"dim {name} = {value} is outside its bounds {bounds.min}..{bounds.max}")
+    for name, axis, dim, extent in equations:
+        expected = substitute(dim, found)
+        if isinstance(expected, Expr):
+            least, most = interval(expected, graph.symbols)
+            fits = least <= extent <= most
+        else:
+            fits = expected == extent
+        if not fits:
+            raise StratacError(f"input {name!r} has extent {extent} on axis {axis}, expected {dim} = {expected}")
+    return found
+
+
+def _solve(equations: Iterable[tuple[Dim, int]], known: Mapping[str, int]) -> dict[str, int]:
+    """Symbols from equations dim = extent, by solving each that is linear in the one symbol still unknown."""
+    found: dict[str, int] = {}
+    pending = list(equations)
+    progress = True
+    while progress:
+        progress = False
+        for dim, extent in pending:
+            rest = substitute(dim, {**known, **found})
+            if not isinstance(rest, Expr):
+                continue
+            linear = [(m[0], c) for m, c in rest.terms if len(m) == 1 and isinstance(m[0], str)]
+            if len(linear) != 1 or any(m and m != (linear[0][0],) for m, _ in rest.terms):
+                continue
+            (name, scale), constant = linear[0], dict(rest.terms).get((), 0)
+            if (extent - constant) % scale == 0:
+                found[str(name)] = (extent - constant) // scale
+                progress = True
+    return found
+
+
+def _last_uses(nodes: Sequence[Node]) -> dict[str, int]:
+    return {value: index for index, node in enumerate(nodes) for value in node.used}
+
+
+def _apply(
+    node: Node, values: Mapping[str, Array], types: Mapping[str, TensorType], symbols: Mapping[str, int]
+) -> dict[str, Array]:
+    """Every value that `node` defines; for a cluster also those inside its body."""
+    if node.op == "cluster":
+        scope: dict[str, Array] = {value: values[value] for value in node.used}
+        defined: dict[str, Array] = {}
+        for child in node.body:
+            results = _apply(child, scope, types, symbols)
+            scope |= results
+            defined |= results
+        return defined | {value: scope[value] for value in node.outputs}
+    arrays = [values[value] if value else None for value in node.inputs]
+    return dict(zip(node.outputs, _meaning_of(node, arrays, types, symbols), strict=True))
+
+
+def _meaning_of(
+    node: Node, arrays: Sequence[Array | None], types: Mapping[str, TensorType], symbols: Mapping[str, int]
+) -> tuple[Array, ...]:
+    """The outputs of one node, each checked against its declared type."""
+
+    def failed(what: object, hint: str = "") -> StratacError:
+        return StratacError(str(what), op=node.op, level="graph", source=node.source, hint=hint)
+
+    if node.op not in MEANINGS or node.op not in OPS:
+        raise failed(f"no meaning for op {node.op!r}", "meanings are registered in ir/interp")
+    meaning = MEANINGS[node.op]
+    try:
+        arguments = _arguments(node, node.attrs, symbols)
+        if meaning.typed:
+            arguments["types"] = tuple(types[value].dtype for value in node.inputs if value)
+        with np.errstate(all="ignore"):
+            result = meaning.function(*arrays, **arguments)
+    except KeyError as missing:
+        raise failed(f"the dim {missing} is not settled by the inputs") from missing
+    except (ValueError, IndexError, TypeError, ZeroDivisionError, NotImplementedError) as error:
+        raise failed(error) from error
+    results = result if isinstance(result, tuple) else (result,)
+    for value, array in zip(node.outputs, results, strict=True):
+        kind = types[value]
+        shape = evaluate_shape(kind.shape, symbols)
+        if array.shape != shape or array.dtype != kind.dtype.np:
+            raise failed(f"{value} came out as {array.dtype}{list(array.shape)}, its type is {kind} = {list(shape)}")
+    return tuple(np.asarray(array) for array in results)
+
+
+def _arguments(node: Node, attrs: Attrs, symbols: Mapping[str, int]) -> dict[str, Any]:
+    """The row's attributes as keyword arguments: defaults filled in, dims evaluated."""
+    given = {name: spec.default for name, spec in OPS[node.op].attrs.items()} | dict(attrs)
+    return {name: _concrete(value, symbols) for name, value in given.items()}
+
+
+def _concrete(value: Any, symbols: Mapping[str, int]) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_concrete(v, symbols) for v in value)
+    return evaluate(value, symbols) if isinstance(value, Expr) else value
+
+
+def _storage(dtype: DType) -> np.dtype[Any]:
+    return dtype.np.newbyteorder("<")
+
+
+def _decode(weight: Weight, data: Array) -> Array:
+    """Bytes as an array of the weight's type."""
+    kind = weight.type
+    if data.size != kind.nbytes:
+        raise StratacError(
+            f"weight {weight.name} has {data.size} bytes, its type {kind} needs {kind.nbytes}", level="graph"
+        )
+    if kind.dtype.bits < 8:
+        return data
+    if kind.dtype.kind in ("string", "complex"):
+        raise StratacError(f"weight {weight.name} of type {kind} cannot be evaluated", level="graph")
+    return data.view(_storage(kind.dtype)).reshape(evaluate_shape(kind.shape, {}))
+
+
+def _map_file(graph: Graph, name: str, place: FileBytes) -> Array:
+    path = Path(graph.folder) / place.file
+    try:
+        size = path.stat().st_size
+        if place.offset + place.nbytes > size:
+            raise StratacError(
+                f"weight {name} needs {place.nbytes} bytes at {place.offset} of {path}, which has {size}",
+                level="graph",
+                hint="the file is truncated or belongs to another model",
+            )
+        if place.nbytes == 0:
+            return np.empty(0, dtype=np.uint8)
+        return np.memmap(path, dtype=np.uint8, mode="r", offset=place.offset, shape=(place.nbytes,))
+    except OSError as error:
+        raise StratacError(f"weight {name} cannot be read from {path}: {error.strerror}", level="graph") from error

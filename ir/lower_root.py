@@ -1,0 +1,256 @@
+"""Bodies around a heavy root: its operands as strided reads (or a prologue), what follows as an epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .affine import PerDim
+from .dims import Dim, Shape
+from .graph import Node
+from .kernel import (
+    Accumulator,
+    Attention,
+    Axis,
+    Contraction,
+    Conv,
+    Index,
+    Matmul,
+    Read,
+    Scalar,
+    Store,
+    Strided,
+    walk,
+)
+from .lower_scope import NotLowerable, Scope
+from .ops import OPS
+from .scalars import apply
+from .types import f32
+
+
+def root_of(scope: Scope) -> Node | None:
+    """The only f32 contraction of the body, or None."""
+    roots = [n for n in scope.body if OPS[n.op].category == "contraction"]
+    if not roots:
+        return None
+    if len(roots) > 1:
+        raise NotLowerable("two contractions")
+    return roots[0] if scope.types[roots[0].output].dtype == f32 else None
+
+
+def lower_root(scope: Scope, root: Node) -> Contraction:
+    """Raises NotLowerable."""
+    return {"matmul": _matmul, "conv": _conv, "attention": _attention}[root.op](scope, root)
+
+
+def _epilogue(scope: Scope, root: Node, identity: PerDim) -> tuple[Store, ...]:
+    scope.ready[root.output] = (identity, Accumulator())
+    scope.index_of = {root.output: identity}
+    scope.spread()
+    stores = []
+    for value in scope.outputs:
+        if value not in scope.index_of:
+            raise NotLowerable(f"{value} is not aligned with the {root.op}")
+        index = scope.index_of[value]
+        stores.append(Store(scope.operand[value], (), scope.address(value, index), scope.expression(value, index)))
+        if not _depends(stores[-1].value):
+            raise NotLowerable(f"{value} does not come from the {root.op}")
+    return tuple(stores)
+
+
+def _depends(expression: Scalar) -> bool:
+    return any(isinstance(e, Accumulator) for e in walk(expression))
+
+
+def _plain(expression: Scalar) -> Read | None:
+    return expression if isinstance(expression, Read) and not expression.index.gathers else None
+
+
+def _strided(read: Read, axes: Sequence[str]) -> Strided:
+    if any(name not in axes for name, _ in read.index.terms):
+        raise NotLowerable("an operand depends on an axis it must not")
+    return Strided(read.operand, read.index.base, tuple(read.index.coefficient(a) for a in axes))
+
+
+def _merged_stride(index: Index, axes: Sequence[Axis]) -> Dim | None:
+    """The stride of a group of axes walked as one, or None."""
+    if not axes:
+        return 0
+    stride = index.coefficient(axes[-1].name)
+    step = stride
+    for outer, inner in zip(reversed(axes[:-1]), reversed(axes[1:]), strict=True):
+        step = step * inner.extent
+        if index.coefficient(outer.name) != step:
+            return None
+    return stride
+
+
+# -- matmul --------------------------------------------------------------------------------------------------------
+
+
+def _matmul(scope: Scope, root: Node) -> Contraction:
+    a, b = root.inputs
+    left, right = scope.shape(a), scope.shape(b)
+    out = scope.shape(root.output)
+    if len(left) < 2 or len(right) < 2:
+        raise NotLowerable("a matmul of vectors")
+    lead = len(out) - 2
+    depth = scope.axis("k", left[-1])
+    column = scope.axis("col", out[-1])
+    names = [*(f"b{i}" for i in range(lead)), "row"]
+    axes = [scope.axis(name, extent) for name, extent in zip(names, out[:-1], strict=True)]
+    identity: PerDim = tuple(Index.axis(x.name) if x.extent != 1 else Index() for x in (*axes, column))
+
+    def at(shape: Shape, *last: Index) -> PerDim:
+        skip = lead - (len(shape) - 2)
+        return (*(Index() if d == 1 else identity[skip + i] for i, d in enumerate(shape[:-2])), *last)
+
+    k = Index.axis("k")
+    a_scalar = scope.expression(a, at(left, identity[lead], k))
+    b_read = _plain(scope.expression(b, at(right, k, identity[-1])))
+    if b_read is None:
+        raise NotLowerable("the right operand of a matmul is computed on the fly")
+    a_read = _plain(a_scalar)
+    if a_read is None and not any(isinstance(e, Read) for e in walk(a_scalar)):
+        raise NotLowerable("the left operand reads nothing")
+    epilogue = _epilogue(scope, root, identity)
+
+    # rows: as many leading axes as A walks with one stride and B does not depend on
+    rows = [axes[-1]]
+    a_indices = [a_read.index] if a_read is not None else []
+    for axis in reversed(axes[:-1]):
+        grown = [axis, *rows]
+        if b_read.index.coefficient(axis.name) != 0 or any(_merged_stride(i, grown) is None for i in a_indices):
+            break
+        rows = grown
+    rest = axes[: len(axes) - len(rows)]
+    rest = [x for x in rest if x.extent != 1]
+    loops, batch = tuple(rest[:-1]), rest[-1] if rest else Axis("batch", 1)
+    shared = (*(x.name for x in loops), batch.name)
+
+    def operand(read: Read, *others: tuple[str, Dim]) -> Strided:
+        strides = [*(read.index.coefficient(n) for n in shared), *(s for _, s in others)]
+        return Strided(read.operand, read.index.base, tuple(strides))
+
+    prologue = None
+    if a_read is None:
+        prologue = a_scalar
+        a_operand = Strided(-1, 0, ())
+    else:
+        stride = _merged_stride(a_read.index, rows)
+        assert stride is not None
+        a_operand = operand(a_read, ("row", stride), ("k", a_read.index.coefficient("k")))
+    b_strides = (("k", b_read.index.coefficient("k")), ("col", b_read.index.coefficient("col")))
+    matmul = Matmul(loops, batch, tuple(rows), column, depth, a_operand, operand(b_read, *b_strides), prologue)
+    return Contraction(tuple(scope.operands), matmul, epilogue)
+
+
+# -- convolution ---------------------------------------------------------------------------------------------------
+
+
+def _conv(scope: Scope, root: Node) -> Contraction:
+    x, w = root.inputs[:2]
+    if not root.attr("channels_last", False):
+        raise NotLowerable("a convolution with channels first")
+    shape, filters, out = scope.shape(x), scope.shape(w), scope.shape(root.output)
+    if not 3 <= len(shape) <= 4:
+        raise NotLowerable("a convolution over three or more axes")
+    flat = len(shape) == 3  # one spatial axis: a picture of height one
+    groups = root.attr("groups", 1)
+    names = ["n", "x"] if flat else ["n", "y", "x"]
+    axes = tuple(scope.axis(name, extent) for name, extent in zip(names, out[:-1], strict=True))
+    column = scope.axis("col", out[-1])
+    identity: PerDim = tuple(Index.axis(a.name) if a.extent != 1 else Index() for a in (*axes, column))
+
+    probe = [scope.axis(f"p{i}", d) for i, d in enumerate(shape)]
+    x_read = _plain(scope.expression(x, tuple(Index.axis(p.name) for p in probe)))
+    taps = [scope.axis(f"f{i}", d) for i, d in enumerate(filters)]
+    w_read = _plain(scope.expression(w, tuple(Index.axis(t.name) for t in taps)))
+    if x_read is None or w_read is None:
+        raise NotLowerable("an operand of a convolution is computed on the fly")
+    x_all = _strided(x_read, [p.name for p in probe])
+    if x_all.strides[-1] != 1 and shape[-1] != 1:
+        raise NotLowerable("the channels of the input do not lie side by side")
+    w_all = _strided(w_read, [t.name for t in taps])
+    if len(root.inputs) > 2 and root.inputs[2]:
+        raise NotLowerable("a convolution with its bias inside: canonicalise splits it off")
+    strides, pads, dilations = root.attr("strides"), root.attr("pads"), root.attr("dilations")
+    kernel = filters[2:]
+    if flat:
+        window = (1, kernel[0], 1, strides[0], 1, dilations[0], 0, pads[0])
+        size = (shape[0], 1, shape[1], filters[1])
+        x_strides: tuple[Dim, ...] = (x_all.strides[0], 0, x_all.strides[1])
+        w_strides: tuple[Dim, ...] = (w_all.strides[0], w_all.strides[1], 0, w_all.strides[2])
+    else:
+        window = (*kernel, *strides, *dilations, pads[0], pads[1])  # type: ignore[assignment]
+        size = (shape[0], shape[1], shape[2], filters[1])
+        x_strides, w_strides = x_all.strides[:3], w_all.strides
+    conv = Conv(
+        axes,
+        column,
+        size,
+        (1, out[1]) if flat else out[1:3],
+        window,  # type: ignore[arg-type]
+        groups,
+        Strided(x_all.operand, x_all.offset, x_strides),
+        Strided(w_all.operand, w_all.offset, w_strides),
+    )
+    return Contraction(tuple(scope.operands), conv, _epilogue(scope, root, identity))
+
+
+# -- attention -----------------------------------------------------------------------------------------------------
+
+
+def _attention(scope: Scope, root: Node) -> Contraction:
+    q, k, v = root.inputs[:3]
+    batch, heads, queries, width = scope.shape(q)
+    kv_heads, keys = scope.shape(k)[1:3]
+    value_width = scope.shape(v)[3]
+    assert isinstance(kv_heads, int)
+    axes = [scope.axis(n, e) for n, e in zip(("b", "h", "i", "col"), (batch, heads, queries, value_width), strict=True)]
+    key = scope.axis("j", keys)
+    identity: PerDim = tuple(Index.axis(a.name) if a.extent != 1 else Index() for a in axes)
+
+    def read(value: str, extents: Shape) -> Strided:
+        names = ("b", "g", "l", "d")
+        for name, extent in zip(names, extents, strict=True):
+            scope.axis(name, extent)
+        index = tuple(Index.axis(n) if e != 1 else Index() for n, e in zip(names, extents, strict=True))
+        plain = _plain(scope.expression(value, index))
+        if plain is None:
+            raise NotLowerable("an operand of attention is computed on the fly")
+        found = _strided(plain, names)
+        if found.strides[3] != 1 and extents[3] != 1:
+            raise NotLowerable("the rows of an attention operand are not contiguous")
+        return Strided(found.operand, found.offset, found.strides[:3])
+
+    operands = [read(value, scope.shape(value)) for value in (q, k, v)]
+    for axis in axes:
+        scope.extents[axis.name] = axis.extent
+    score: Scalar | None = None
+    if len(root.inputs) > 3 and root.inputs[3]:
+        mask = root.inputs[3]
+        shape = scope.shape(mask)
+        place = (*identity[:3], Index.axis("j") if key.extent != 1 else Index())
+        at = tuple(Index() if d == 1 else place[4 - len(shape) + i] for i, d in enumerate(shape))
+        added = scope.expression(mask, at)
+        score = apply("add", Accumulator(), added)
+    attention = Attention(
+        *axes,
+        keys=keys,
+        kv_heads=kv_heads,
+        width=width,
+        scale=root.attr("scale"),
+        causal=root.attr("causal", False),
+        q=operands[0],
+        k=operands[1],
+        v=operands[2],
+        score=score,
+    )
+    return Contraction(tuple(scope.operands), attention, _epilogue(scope, root, identity))
+
+
+def is_plain_store(contraction: Contraction) -> bool:
+    """Whether the epilogue only writes the finished elements out once."""
+    return len(contraction.epilogue) == 1 and isinstance(contraction.epilogue[0].value, Accumulator)
+
+

@@ -1,0 +1,125 @@
+"""What an elementwise op is as a scalar expression over primitives. The primitives are what the C and CUDA printers know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from .graph import Node
+from .kernel import Apply, Const, Scalar, walk
+from .types import DType, bool_
+
+#: primitive -> number of arguments. Comparisons give bool; `select` takes (bool, a, b); `cast` converts to the result's dtype.
+PRIMITIVES = {
+    **dict.fromkeys(("neg", "abs", "sqrt", "exp", "log", "tanh", "sigmoid", "erf", "sin", "cos"), 1),
+    **dict.fromkeys(("floor", "ceil", "round", "not", "isnan", "cast"), 1),
+    **dict.fromkeys(("add", "sub", "mul", "div", "min", "max", "pow", "mod", "fmod", "and", "or", "xor"), 2),
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), 2),
+    "select": 3,
+}
+#: relative cost of a primitive, in units of one vector add
+COST = {"exp": 10, "log": 12, "tanh": 14, "sigmoid": 12, "erf": 16, "sin": 16, "cos": 16, "pow": 30, "div": 4, "sqrt": 4}
+
+
+def apply(function: str, *args: Scalar, dtype: DType | None = None) -> Scalar:
+    """A primitive applied; the dtype defaults to the last argument's, bool for comparisons."""
+    if dtype is None:
+        dtype = bool_ if function in ("eq", "ne", "lt", "le", "gt", "ge", "not", "isnan") else args[-1].dtype
+    if function == "cast" and args[0].dtype == dtype:
+        return args[0]
+    return Apply(function, args, dtype)
+
+
+def const(value: float | int | bool, like: Scalar | DType) -> Const:
+    dtype = like if isinstance(like, DType) else like.dtype
+    if dtype.is_float:
+        return Const(float(value), dtype)
+    return Const(bool(value) if dtype == bool_ else int(value), dtype)
+
+
+def _relu(x: Scalar) -> Scalar:
+    return apply("max", x, const(0, x))
+
+
+def _gelu(x: Scalar, approximate: str) -> Scalar:
+    half = apply("mul", x, const(0.5, x))
+    if approximate == "tanh":
+        cube = apply("mul", apply("mul", x, x), x)
+        inner = apply("mul", const(math.sqrt(2 / math.pi), x), apply("add", x, apply("mul", const(0.044715, x), cube)))
+        bell = apply("tanh", inner)
+    else:
+        bell = apply("erf", apply("mul", x, const(math.sqrt(0.5), x)))
+    return apply("mul", half, apply("add", bell, const(1, x)))
+
+
+def _clip(x: Scalar, low: float, high: float) -> Scalar:
+    if low != -math.inf:
+        x = apply("max", x, const(low, x))
+    return apply("min", x, const(high, x)) if high != math.inf else x
+
+
+def _hard_sigmoid(x: Scalar, alpha: float, beta: float) -> Scalar:
+    return _clip(apply("add", apply("mul", x, const(alpha, x)), const(beta, x)), 0.0, 1.0)
+
+
+def _softplus(x: Scalar) -> Scalar:
+    # max(x, 0) + log(1 + exp(-|x|)) does not overflow
+    tail = apply("log", apply("add", apply("exp", apply("neg", apply("abs", x))), const(1, x)))
+    return apply("add", _relu(x), tail)
+
+
+def _sign(x: Scalar) -> Scalar:
+    positive = apply("select", apply("gt", x, const(0, x)), const(1, x), apply("mul", x, const(0, x)))
+    return positive if x.dtype.kind == "uint" else apply("select", apply("lt", x, const(0, x)), const(-1, x), positive)
+
+
+def _isinf(x: Scalar) -> Scalar:
+    return apply("eq", apply("abs", x), const(math.inf, x)) if x.dtype.is_float else Const(False, bool_)
+
+
+def _negative_part(x: Scalar, below: Scalar) -> Scalar:
+    return apply("select", apply("lt", x, const(0, x)), below, x)
+
+
+def _cast(x: Scalar, to: DType) -> Scalar:
+    if to == bool_ and x.dtype != bool_:
+        return apply("ne", x, const(0, x))
+    return apply("cast", x, dtype=to)
+
+
+_BUILD: dict[str, Callable[..., Scalar]] = {
+    "relu": lambda n, x: _relu(x),
+    "sign": lambda n, x: _sign(x),
+    "rsqrt": lambda n, x: apply("div", const(1, x), apply("sqrt", x)),
+    "reciprocal": lambda n, x: apply("div", const(1, x), x),
+    "softplus": lambda n, x: _softplus(x),
+    "silu": lambda n, x: apply("mul", x, apply("sigmoid", x)),
+    "gelu": lambda n, x: _gelu(x, n.attr("approximate", "none")),
+    "leaky_relu": lambda n, x: _negative_part(x, apply("mul", x, const(n.attr("alpha"), x))),
+    "elu": lambda n, x: _negative_part(
+        x, apply("mul", const(n.attr("alpha"), x), apply("sub", apply("exp", x), const(1, x)))
+    ),
+    "hard_sigmoid": lambda n, x: _hard_sigmoid(x, n.attr("alpha"), n.attr("beta")),
+    "hard_swish": lambda n, x: apply("mul", x, _hard_sigmoid(x, 1 / 6, 0.5)),
+    "clip": lambda n, x: _clip(x, n.attr("min", -math.inf), n.attr("max", math.inf)),
+    "isnan": lambda n, x: apply("isnan", x) if x.dtype.is_float else Const(False, bool_),
+    "isinf": lambda n, x: _isinf(x),
+    "cast": lambda n, x: _cast(x, n.attr("to")),
+    "mod": lambda n, a, b: apply("fmod" if n.attr("fmod", False) or a.dtype.is_float else "mod", a, b),
+    "where": lambda n, c, a, b: apply("select", c, a, b),
+}
+
+
+def scalar_of(node: Node, args: tuple[Scalar, ...]) -> Scalar:
+    """The scalar expression of an elementwise node over its (aligned) argument expressions."""
+    build = _BUILD.get(node.op)
+    if build is not None:
+        return build(node, *args)
+    return apply(node.op, *args)
+
+
+def cost(expression: Scalar) -> int:
+    """Rough cost of evaluating an expression once, in vector adds; reads count one."""
+    return sum(COST.get(e.function, 1) if isinstance(e, Apply) else 1 for e in walk(expression))
+
+

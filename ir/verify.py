@@ -1,0 +1,262 @@
+"""The verifier of the Graph levels. It derives everything again from the op rows and trusts no annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, NoReturn
+
+from .dims import Call, Dim, Expr, symbols_of, upper
+from .errors import Source, VerifyError
+from .graph import Derived, FileBytes, Graph, Inline, Node, Weight
+from .ops import OPS, infer
+from .text import RESERVED
+from .types import DTYPES, DType, TensorType
+
+_CATEGORIES = frozenset(row.category for row in OPS.values())
+
+
+@dataclass(frozen=True)
+class Legality:
+    """Which op categories may stand at the top and inside clusters; `cluster` is a category of its own."""
+
+    top: frozenset[str]
+    body: frozenset[str]
+
+
+#: The legality table: what each level allows.
+LEVELS: Mapping[str, Legality] = {
+    "graph": Legality(top=_CATEGORIES, body=frozenset()),
+    "clusters": Legality(top=frozenset({"cluster"}), body=_CATEGORIES),
+}
+
+
+def verify_graph(graph: Graph, *, level: str = "graph", pass_name: str = "") -> None:
+    """Raise VerifyError for the first rule of `level` that `graph` breaks; it names the pass, the op and its source."""
+    _Verifier(graph, level, pass_name).check()
+
+
+def category(node: Node) -> str:
+    """The category of a node's op row; a cluster is its own, an unknown op has the empty one."""
+    if node.op == "cluster":
+        return "cluster"
+    return OPS[node.op].category if node.op in OPS else ""
+
+
+class _Verifier:
+    """One walk over one graph; `types` holds what has been derived so far."""
+
+    def __init__(self, graph: Graph, level: str, pass_name: str) -> None:
+        if level not in LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
+        self.graph, self.level, self.pass_name = graph, level, pass_name
+        self.types: dict[str, TensorType] = {}
+
+    def fail(self, what: str, op: str = "", source: Source | None = None, hint: str = "") -> NoReturn:
+        raise VerifyError(what, op=op, level=self.level, source=source, pass_name=self.pass_name, hint=hint)
+
+    def check(self) -> None:
+        self.check_symbols()
+        self.check_inputs()
+        for name, weight in self.graph.weights.items():
+            self.check_weight(name, weight)
+        self.check_derivations()
+        visible = set(self.types)
+        for node in self.graph.nodes:
+            self.check_node(node, visible, LEVELS[self.level].top)
+        self.check_outputs(visible)
+        if stale := [value for value in self.graph.types if value not in self.types]:
+            self.fail(f"types has {stale[0]!r}, which nothing defines", hint="drop_unused keeps types in step")
+
+    def check_symbols(self) -> None:
+        for name in self.graph.symbols:
+            if not name.isidentifier() or name in RESERVED:
+                self.fail(
+                    f"a dim may not be called {name!r}", hint="use an identifier that is no type, function or constant"
+                )
+
+    def check_dims(self, value: Any, where: str, op: str = "", source: Source | None = None) -> None:
+        """Every symbol inside a dim or an attribute value must be declared, every divisor positive."""
+        if isinstance(value, tuple):
+            for part in value:
+                self.check_dims(part, where, op, source)
+        elif isinstance(value, Expr):
+            if unknown := sorted(symbols_of(value) - self.graph.symbols.keys()):
+                self.fail(f"{where} uses the symbol {unknown[0]!r}, which is not declared", op, source)
+            for monomial, _ in value.terms:
+                for atom in monomial:
+                    if isinstance(atom, Call):
+                        self.check_dims(atom.left, where, op, source)
+                        self.check_dims(atom.right, where, op, source)
+                        if atom.function == "floordiv" and upper(atom.right, self.graph.symbols) <= 0:
+                            self.fail(f"{where} divides by {atom.right}, which is not positive", op, source)
+
+    def check_type(self, kind: TensorType, where: str, op: str = "", source: Source | None = None) -> None:
+        if DTYPES.get(kind.dtype.name) != kind.dtype:
+            self.fail(f"{where} has the unknown element type {kind.dtype}", op, source)
+        for extent in kind.shape:
+            self.check_extent(extent, where, op, source)
+
+    def check_extent(self, extent: Dim, where: str, op: str, source: Source | None) -> None:
+        if isinstance(extent, bool) or not isinstance(extent, (int, Expr)):
+            self.fail(f"{where} has the extent {extent!r}, expected an int or a dim", op, source)
+        self.check_dims(extent, where, op, source)
+        if upper(extent, self.graph.symbols) < 0:
+            self.fail(f"{where} has the extent {extent}, which is negative", op, source)
+
+    def define(self, value: str, kind: TensorType, op: str = "", source: Source | None = None) -> None:
+        """One definition of `value`, whose annotation must be `kind`."""
+        if not value:
+            self.fail("defines a value without a name", op, source)
+        if value in self.types:
+            self.fail(f"%{value} is defined twice", op, source, "every value has one definition")
+        declared = self.graph.types.get(value)
+        if declared is None:
+            self.fail(f"%{value} has no type, expected {kind}", op, source)
+        if declared != kind:
+            self.fail(f"%{value} is declared {declared}, expected {kind}", op, source, "types follow from the op's row")
+        self.types[value] = kind
+
+    def check_inputs(self) -> None:
+        names = [port.name for port in self.graph.inputs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            self.fail(f"two inputs are called {twice[0]!r}")
+        for port in self.graph.inputs:
+            if not port.name:
+                self.fail("an input has no name")
+            kind = self.graph.types.get(port.value)
+            if kind is None:
+                self.fail(f"input {port.name!r} (%{port.value}) has no type")
+            self.check_type(kind, f"input {port.name!r}")
+            self.define(port.value, kind)
+
+    def check_outputs(self, visible: set[str]) -> None:
+        names = [port.name for port in self.graph.outputs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            self.fail(f"two outputs are called {twice[0]!r}")
+        for port in self.graph.outputs:
+            if not port.name:
+                self.fail("an output has no name")
+            if port.value not in visible:
+                inner = "it is local to a cluster" if port.value in self.types else "nothing defines it"
+                self.fail(f"output {port.name!r} is %{port.value}, but {inner}")
+
+    def check_weight(self, name: str, weight: Weight) -> None:
+        if weight.name != name:
+            self.fail(f"the weight under {name!r} is called {weight.name!r}")
+        kind = weight.type
+        self.check_type(kind, f"weight %{name}")
+        if any(isinstance(extent, Expr) for extent in kind.shape):
+            self.fail(f"weight %{name} has the symbolic type {kind}", hint="weights have constant shapes")
+        self.define(name, kind)
+        match weight.content:
+            case FileBytes(file, offset, nbytes):
+                if offset < 0 or nbytes != kind.nbytes:
+                    self.fail(
+                        f"weight %{name} of type {kind} refers to {nbytes} bytes at {offset}, expected {kind.nbytes}"
+                    )
+                path = PurePosixPath(file)
+                if not file or path.is_absolute() or ".." in path.parts:
+                    self.fail(f"weight %{name} refers to the file {file!r}", hint="files lie within the model's folder")
+            case Inline(data):
+                if len(data) != kind.nbytes:
+                    self.fail(f"weight %{name} of type {kind} holds {len(data)} bytes, expected {kind.nbytes}")
+            case Derived(op):
+                if op not in OPS:
+                    self.fail(f"weight %{name} is derived by the unknown op {op!r}")
+
+    def check_derivations(self) -> None:
+        """Bases exist, no weight derives from itself, and each row yields the declared type."""
+        weights = self.graph.weights
+        contents = {name: w.content for name, w in weights.items() if isinstance(w.content, Derived)}
+        for name, content in contents.items():
+            for base in content.inputs:
+                if base and base not in weights:
+                    self.fail(f"weight %{name} is derived from %{base}, which is no weight", op=content.op)
+        pending = {name: {base for base in c.inputs if base in contents} for name, c in contents.items()}
+        while ready := [name for name, bases in pending.items() if bases.isdisjoint(pending)]:
+            for name in ready:
+                del pending[name]
+        if pending:
+            self.fail(f"weight %{next(iter(pending))} is derived from itself")
+        for name, content in contents.items():
+            node = Node(content.op, content.inputs, (name,), content.attrs)
+            if (kind := self.infer(node, self.types)[0]) != weights[name].type:
+                self.fail(f"weight %{name} is declared {weights[name].type}, expected {kind}", op=content.op)
+
+    def infer(self, node: Node, types: Mapping[str, TensorType]) -> list[TensorType]:
+        """The row's output types; what it raises gets this verifier's level and pass."""
+        try:
+            return infer(node, types, self.graph.symbols)
+        except VerifyError as error:
+            raise VerifyError(
+                f"{', '.join('%' + value for value in node.outputs)}: {error.what}",
+                op=error.op or node.op,
+                level=self.level,
+                source=node.source,
+                pass_name=self.pass_name,
+                hint=error.hint,
+            ) from error
+
+    def check_node(self, node: Node, visible: set[str], legal: frozenset[str]) -> None:
+        """`visible` is what the node may read; its outputs join it."""
+        if node.op != "cluster" and node.op not in OPS:
+            self.fail(f"unknown op {node.op!r}", node.op, node.source, "ops are the rows of ir/ops.py")
+        if category(node) not in legal:
+            where = "at the top" if legal is LEVELS[self.level].top else "inside a cluster"
+            hint = f"allowed here: {', '.join(sorted(legal)) or 'nothing'}"
+            self.fail(f"a {category(node)} op may not stand {where}", node.op, node.source, hint)
+        for value in node.used:
+            if value not in visible:
+                why = "before or outside its definition" if value in self.graph.types else "but nothing defines it"
+                self.fail(f"reads %{value}, {why}", node.op, node.source)
+        names = [name for name, _ in node.attrs]
+        if names != sorted(set(names)):
+            self.fail(
+                f"attributes {', '.join(names)} are not sorted, each once", node.op, node.source, "use make_attrs"
+            )
+        for name, attribute in node.attrs:
+            self.check_attr(node, name, attribute)
+        if node.op == "cluster":
+            self.check_cluster(node)
+        else:
+            if node.body:
+                self.fail("has a body, but only clusters may", node.op, node.source)
+            kinds = self.infer(node, self.types)
+            if len(kinds) != len(node.outputs):
+                self.fail(f"has {len(node.outputs)} outputs, expected {len(kinds)}", node.op, node.source)
+            for value, kind in zip(node.outputs, kinds, strict=True):
+                self.check_type(kind, f"%{value}", node.op, node.source)
+                self.define(value, kind, node.op, node.source)
+        visible.update(node.outputs)
+
+    def check_attr(self, node: Node, name: str, value: Any) -> None:
+        if not _is_attr(value):
+            self.fail(f"attribute {name} = {value!r} has no text form", node.op, node.source)
+        self.check_dims(value, f"attribute {name}", node.op, node.source)
+
+    def check_cluster(self, node: Node) -> None:
+        if not node.body or not node.outputs:
+            self.fail("a cluster needs a body and outputs", node.op, node.source)
+        if len(set(node.inputs)) != len(node.inputs) or "" in node.inputs:
+            self.fail("a cluster lists each input once", node.op, node.source)
+        if len(set(node.outputs)) != len(node.outputs):
+            self.fail("a cluster lists each output once", node.op, node.source)
+        visible = set(node.inputs)
+        for child in node.body:
+            if child.op == "cluster":
+                self.fail("clusters do not nest", node.op, child.source)
+            if outside := [value for value in child.used if value in self.types and value not in visible]:
+                what = f"reads %{outside[0]}, which its cluster does not list as an input"
+                self.fail(what, child.op, child.source)
+            self.check_node(child, visible, LEVELS[self.level].body)
+        for value in node.outputs:
+            if value not in visible or value in node.inputs:
+                self.fail(f"the cluster's body does not define its output %{value}", node.op, node.source)
+
+
+def _is_attr(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_attr(part) for part in value)
+    return isinstance(value, (bool, int, float, str, DType, Expr))

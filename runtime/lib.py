@@ -1,0 +1,220 @@
+"""A plan's libplan.so as Python calls it: the only file that knows cffi."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from ..ir.errors import EnvironmentProblem, PlanError, StratacError
+
+ABI_VERSION = 1
+STATUS = ("ok", "io", "damaged", "version", "machine", "memory", "argument", "state", "busy")
+_ERROR_BYTES = 1024
+
+#: The declarations of csrc/include/stratac.h between its cdef marks, without comments; a test compares.
+CDEF = """
+typedef struct st_session st_session;
+
+enum {
+    ST_OK = 0,
+    ST_IO = 1,
+    ST_DAMAGED = 2,
+    ST_VERSION = 3,
+    ST_MACHINE = 4,
+    ST_MEMORY = 5,
+    ST_ARGUMENT = 6,
+    ST_STATE = 7,
+    ST_BUSY = 8
+};
+
+enum { ST_INPUT = 0, ST_OUTPUT = 1 };
+
+typedef struct st_options {
+    uint32_t size;
+    int32_t threads;
+    int32_t affinity;
+    int32_t skip_weights;
+    int32_t skip_profile;
+} st_options;
+
+typedef struct st_info {
+    const char *name;
+    const char *target;
+    int32_t threads;
+    int32_t planned_threads;
+    int32_t inputs;
+    int32_t outputs;
+    int32_t symbols;
+    int32_t arenas;
+    int32_t instructions;
+    double predicted_seconds;
+} st_info;
+
+typedef struct st_symbol {
+    const char *name;
+    int64_t min;
+    int64_t typical;
+    int64_t max;
+} st_symbol;
+
+typedef struct st_port {
+    const char *name;
+    const char *shape;
+    const char *dtype_name;
+    int32_t dtype;
+    int32_t rank;
+} st_port;
+
+typedef struct st_dim {
+    int64_t value;
+    int32_t symbol;
+} st_dim;
+
+typedef struct st_profile {
+    const char *label;
+    int64_t count;
+    int64_t nanoseconds;
+    double predicted_seconds;
+    double flops;
+    double bytes;
+} st_profile;
+
+typedef struct st_arena {
+    const char *name;
+    const char *tier;
+    int32_t workspace;
+    int64_t bytes;
+} st_arena;
+
+typedef struct st_memory {
+    int64_t weights;
+    int64_t scratch;
+    int64_t workspace;
+    int32_t threads;
+    int64_t session;
+    int64_t total;
+    int64_t stacks;
+} st_memory;
+
+int32_t st_abi_version(void);
+int32_t st_open(const char *folder, const st_options *options, st_session **session, char *error, size_t error_bytes);
+void st_close(st_session *session);
+void st_last_error(st_session *session, char *text, size_t bytes);
+
+int32_t st_get_info(st_session *session, st_info *info);
+int32_t st_get_symbol(st_session *session, int32_t index, st_symbol *symbol);
+int32_t st_get_port(st_session *session, int32_t direction, int32_t index, st_port *port);
+int32_t st_get_dim(st_session *session, int32_t direction, int32_t index, int32_t axis, st_dim *dim);
+
+int32_t st_bind_input(st_session *session, int32_t index, const void *data, int32_t dtype, int32_t rank,
+                      const int64_t *shape);
+int32_t st_output_shape(st_session *session, int32_t index, int64_t *shape, int32_t capacity);
+int32_t st_bind_output(st_session *session, int32_t index, void *data, int32_t dtype, int32_t rank,
+                       const int64_t *shape);
+int32_t st_run(st_session *session);
+
+int32_t st_get_profile(st_session *session, int32_t index, st_profile *row);
+int32_t st_reset_profile(st_session *session);
+int32_t st_get_arena(st_session *session, int32_t index, st_arena *arena);
+int32_t st_get_memory(st_session *session, st_memory *memory);
+"""
+
+
+@functools.cache
+def _ffi() -> Any:
+    from cffi import FFI  # parsing the declarations costs milliseconds that importing stratac need not pay
+
+    ffi = FFI()
+    ffi.cdef(CDEF)
+    return ffi
+
+
+def _raise(status: int, text: str) -> None:
+    """The C text is "what; what to do"."""
+    what, _, hint = text.partition("; ")
+    name = STATUS[status] if 0 <= status < len(STATUS) else f"status {status}"
+    if name in ("io", "damaged", "version"):
+        raise PlanError(what, hint=hint)
+    if name in ("machine", "memory"):
+        raise EnvironmentProblem(what, hint=hint)
+    raise StratacError(what, hint=hint)
+
+
+class Library:
+    """One open session of one libplan.so. Not thread-safe; `Session` adds the lock."""
+
+    def __init__(self, folder: Path, *, threads: int, affinity: bool, verify: bool, profile: bool) -> None:
+        self._session: Any = None
+        self._ffi = ffi = _ffi()
+        path = folder / "libplan.so"
+        try:
+            self._lib: Any = ffi.dlopen(str(path.resolve()), ffi.RTLD_NOW | ffi.RTLD_LOCAL)
+        except OSError as error:
+            hint = "compile the plan on this machine, or for its architecture and C library"
+            raise EnvironmentProblem(f"cannot load {path}: {error}", hint=hint) from error
+        self._error = ffi.new("char[]", _ERROR_BYTES)
+        version = self._lib.st_abi_version()
+        if version != ABI_VERSION:
+            raise PlanError(f"{path} has ABI {version}, this stratac uses {ABI_VERSION}", hint="compile the plan again")
+        flags = {"affinity": int(affinity), "skip_weights": int(not verify), "skip_profile": int(not profile)}
+        options = ffi.new("st_options *", {"size": ffi.sizeof("st_options"), "threads": threads, **flags})
+        place = ffi.new("st_session **")
+        status = self._lib.st_open(str(folder).encode(), options, place, self._error, _ERROR_BYTES)
+        if status:
+            _raise(status, self.text(self._error))
+        self._session = place[0]
+
+    def text(self, pointer: Any) -> str:
+        return bytes(self._ffi.string(pointer)).decode(errors="replace")
+
+    def _check(self, status: int) -> None:
+        if status:
+            self._lib.st_last_error(self._session, self._error, _ERROR_BYTES)
+            _raise(status, self.text(self._error))
+
+    def _get(self, kind: str, *arguments: int) -> Any:
+        value = self._ffi.new(f"st_{kind} *")
+        self._check(getattr(self._lib, f"st_get_{kind}")(self._session, *arguments, value))
+        return value
+
+    def info(self) -> Any:
+        return self._get("info")
+
+    def symbol(self, index: int) -> Any:
+        return self._get("symbol", index)
+
+    def port(self, direction: int, index: int) -> Any:
+        return self._get("port", direction, index)
+
+    def profile(self, index: int) -> Any:
+        return self._get("profile", index)
+
+    def arena(self, index: int) -> Any:
+        return self._get("arena", index)
+
+    def memory(self) -> Any:
+        return self._get("memory")
+
+    def reset_profile(self) -> None:
+        self._check(self._lib.st_reset_profile(self._session))
+
+    def bind(self, direction: int, index: int, address: int, dtype: int, shape: tuple[int, ...]) -> None:
+        """Bind memory the caller keeps alive until the next run has returned."""
+        function = self._lib.st_bind_output if direction else self._lib.st_bind_input
+        self._check(function(self._session, index, self._ffi.cast("void *", address), dtype, len(shape), shape))
+
+    def output_shape(self, index: int, rank: int) -> tuple[int, ...]:
+        shape = self._ffi.new("int64_t[]", rank)
+        self._check(self._lib.st_output_shape(self._session, index, shape, rank))
+        return tuple(shape)
+
+    def run(self) -> None:
+        """Run what is bound; the GIL is released meanwhile."""
+        self._check(self._lib.st_run(self._session))
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._lib.st_close(self._session)
+            self._session = None
+            self._ffi.dlclose(self._lib)

@@ -1,0 +1,286 @@
+"""A running plan: NumPy (or anything with DLPack) in, NumPy out."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..ir.dims import Bounds
+from ..ir.errors import StratacError
+from ..ir.types import BY_ONNX, DType
+from .lib import Library
+from .manifest import check_features, cpu_features, read_manifest
+
+_INPUT, _OUTPUT = 0, 1
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: name, element type and shape as text with symbols, e.g. `[batch, 128]`."""
+
+    name: str
+    dtype: DType
+    shape: str
+    rank: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}{self.shape}"
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """One instruction: mean measured seconds over `count` runs beside the plan's prediction."""
+
+    label: str
+    count: int
+    seconds: float
+    predicted_seconds: float
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes held by a session. `arenas` gives (name, tier, bytes), a workspace's bytes being those of one thread."""
+
+    weights: int
+    scratch: int
+    workspace_per_thread: int
+    threads: int
+    session: int
+    total: int
+    stacks: int
+    arenas: tuple[tuple[str, str, int], ...]
+
+
+def _port(library: Library, direction: int, index: int) -> Port:
+    row = library.port(direction, index)
+    return Port(library.text(row.name), BY_ONNX[row.dtype], library.text(row.shape), row.rank)
+
+
+def _imported(value: Any, name: str) -> np.ndarray:
+    """An array from anything with DLPack."""
+    try:
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise StratacError(
+            f"input {name!r}: cannot take the {type(value).__name__} through DLPack: {error}",
+            hint="give a CPU tensor without gradient (tensor.detach().cpu()), or a NumPy array",
+        ) from error
+
+
+def _input_array(value: Any, port: Port) -> np.ndarray:
+    """`value` as the runtime takes it: native byte order, dense, row-major, aligned. Copies only where it must."""
+    if isinstance(value, np.ndarray):
+        array = value
+    elif hasattr(value, "__dlpack__"):
+        array = _imported(value, port.name)
+    elif isinstance(value, (bool, int, float, list, tuple)):
+        array = np.asarray(value, dtype=port.dtype.np)  # literals have no element type of their own
+    else:
+        array = np.asarray(value)
+    wanted = port.dtype.np
+    if array.dtype.name == "bfloat16" and port.dtype.name == "bf16":
+        array = array.view(np.uint16)
+    if array.dtype.newbyteorder("=") != wanted:
+        raise StratacError(
+            f"input {port.name!r} has element type {port.dtype} ({wanted}) and got {array.dtype}",
+            hint=f"convert it: array.astype(np.{wanted.name})" if wanted != object else "",
+        )
+    return np.require(array, dtype=wanted, requirements=["C", "A"])
+
+
+class Session:
+    """An open plan. Calls from several threads take turns; different sessions run at the same time."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        verify: bool = True,
+        affinity: bool = False,
+        profile: bool = True,
+    ) -> None:
+        """Open the plan folder `path`.
+
+        `threads` None: the planned number, at most what affinity and cgroup quota allow. `verify` False skips the digest
+        of weights.bin. `affinity` keeps each worker on its own CPU. `profile` False leaves out the timing of instructions.
+        Raises PlanError for a damaged, truncated or newer plan, EnvironmentProblem for a machine that cannot run it.
+        """
+        self._library: Library | None = None
+        self._lock = threading.Lock()
+        self.path = Path(path)
+        if threads is not None and threads < 1:
+            raise StratacError(f"threads must be at least 1, got {threads}", hint="leave it out for the planned number")
+        self.manifest = read_manifest(self.path)
+        check_features(self.manifest, cpu_features())
+        library = Library(self.path, threads=threads or 0, affinity=affinity, verify=verify, profile=profile)
+        self._library = library
+        info = library.info()
+        self.name, self.target = library.text(info.name), library.text(info.target)
+        self.threads: int = info.threads
+        self.predicted_seconds: float = info.predicted_seconds
+        self._instructions: int = info.instructions
+        self._arenas: int = info.arenas
+        self._inputs = tuple(_port(library, _INPUT, i) for i in range(info.inputs))
+        self._outputs = tuple(_port(library, _OUTPUT, i) for i in range(info.outputs))
+        rows = [library.symbol(i) for i in range(info.symbols)]
+        self.symbols = {library.text(row.name): Bounds(row.min, row.typical, row.max) for row in rows}
+
+    # ---- describe ----
+
+    def get_inputs(self) -> list[Port]:
+        return list(self._inputs)
+
+    def get_outputs(self) -> list[Port]:
+        return list(self._outputs)
+
+    def memory(self) -> Memory:
+        """Bytes held, as the runtime counts them."""
+        with self._lock:
+            library = self._open()
+            row = library.memory()
+            arenas = [library.arena(i) for i in range(self._arenas)]
+            return Memory(
+                weights=row.weights,
+                scratch=row.scratch,
+                workspace_per_thread=row.workspace,
+                threads=row.threads,
+                session=row.session,
+                total=row.total,
+                stacks=row.stacks,
+                arenas=tuple((library.text(a.name), library.text(a.tier), a.bytes) for a in arenas),
+            )
+
+    def profile(self) -> list[ProfileRow]:
+        """Every instruction in order, measured since opening or `reset_profile`."""
+        with self._lock:
+            library = self._open()
+            rows = [library.profile(i) for i in range(self._instructions)]
+            return [
+                ProfileRow(
+                    library.text(row.label),
+                    row.count,
+                    row.nanoseconds * 1e-9 / max(1, row.count),
+                    row.predicted_seconds,
+                    row.flops,
+                    row.bytes,
+                )
+                for row in rows
+            ]
+
+    def reset_profile(self) -> None:
+        with self._lock:
+            self._open().reset_profile()
+
+    # ---- run ----
+
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[np.ndarray]:
+        """Run on `inputs` by name and return new arrays: all outputs in order, or those named in `outputs`."""
+        names = [port.name for port in self._outputs]
+        wanted = list(names if outputs is None else outputs)
+        self._known(wanted, names, "output")
+        with self._lock:
+            arrays = self._run(inputs, {})
+        return [arrays[name] for name in wanted]
+
+    def __call__(self, **inputs: Any) -> list[np.ndarray]:
+        return self.run(None, inputs)
+
+    def run_into(self, *, outputs: Mapping[str, np.ndarray], inputs: Mapping[str, Any]) -> None:
+        """Run and write the outputs named in `outputs` into these arrays (dense, writeable, of the exact dtype and shape)."""
+        self._known(outputs, [port.name for port in self._outputs], "output")
+        with self._lock:
+            self._run(inputs, outputs)
+
+    def _run(self, inputs: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        library = self._open()
+        names = [port.name for port in self._inputs]
+        self._known(inputs, names, "input")
+        missing = [name for name in names if name not in inputs]
+        if missing:
+            raise StratacError(
+                f"plan {self.name!r} got no {', '.join(map(repr, missing))}",
+                hint=f"its inputs are {', '.join(map(str, self._inputs)) or 'none'}",
+            )
+        # the arrays stay referenced here until the run has returned
+        held = [_input_array(inputs[port.name], port) for port in self._inputs]
+        for index, (port, array) in enumerate(zip(self._inputs, held, strict=True)):
+            library.bind(_INPUT, index, array.ctypes.data, port.dtype.onnx, array.shape)
+        arrays: dict[str, np.ndarray] = {}
+        for index, port in enumerate(self._outputs):
+            shape = library.output_shape(index, port.rank)
+            array = given.get(port.name)
+            array = np.empty(shape, port.dtype.np) if array is None else self._output_array(array, port)
+            library.bind(_OUTPUT, index, array.ctypes.data, port.dtype.onnx, array.shape)
+            arrays[port.name] = array
+        library.run()
+        return arrays
+
+    @staticmethod
+    def _output_array(array: np.ndarray, port: Port) -> np.ndarray:
+        wanted = port.dtype.np
+        if not isinstance(array, np.ndarray) or array.dtype != wanted:
+            got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise StratacError(f"output {port.name!r} is written as {port.dtype} ({wanted}) and got {got}")
+        if not (array.flags.c_contiguous and array.flags.writeable and array.flags.aligned):
+            raise StratacError(
+                f"output {port.name!r} got an array that is read-only, strided or not aligned",
+                hint=f"make it with np.empty(shape, np.{wanted.name})",
+            )
+        return array
+
+    @staticmethod
+    def _known(given: Iterable[str], names: Sequence[str], what: str) -> None:
+        for name in given:
+            if name not in names:
+                close = difflib.get_close_matches(str(name), names, 1)
+                listed = f"the {what}s are {', '.join(map(repr, names)) or 'none'}"
+                raise StratacError(
+                    f"the plan has no {what} {name!r}", hint=f"did you mean {close[0]!r}? {listed}" if close else listed
+                )
+
+    # ---- close ----
+
+    def _open(self) -> Library:
+        if self._library is None:
+            raise StratacError("the session is closed", hint="load the plan again")
+        return self._library
+
+    def close(self) -> None:
+        """Give back memory and threads. Closing twice is allowed."""
+        with self._lock:
+            library, self._library = self._library, None
+            if library is not None:
+                library.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        library = getattr(self, "_library", None)
+        if library is not None:
+            library.close()
+
+    def __repr__(self) -> str:
+        ports = ", ".join(map(str, self._inputs)), ", ".join(map(str, self._outputs))
+        return f"<Session {self.name}: ({ports[0]}) -> ({ports[1]}), {self.threads} threads>"
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None, verify: bool = True, **options: bool) -> Session:
+    """Open a compiled plan; see `Session`."""
+    return Session(path, threads=threads, verify=verify, **options)

@@ -1,0 +1,303 @@
+/* Every kernel family against its naive twin over drawn sizes, strides, callbacks and parts, with buffers of exactly the
+ * promised size (so that a sanitizer sees any access beyond).  Usage: sweep FAMILY FIRST_SEED CASES.  Prints one line per
+ * failure and returns their number.
+ *
+ * Checked for each case: close to the twin; the same bits for every number of parts; every output written exactly once;
+ * nothing else written.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../csrc/kernels/reference.h"
+
+static uint64_t state;
+static uint32_t draw(void)
+{
+    state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(state >> 33);
+}
+static int64_t between(int64_t low, int64_t high) { return low + (int64_t)(draw() % (uint64_t)(high - low + 1)); }
+static int64_t one_of(const int64_t *list, int count) { return list[draw() % (unsigned)count]; }
+#define ONE_OF(...) one_of((const int64_t[]){__VA_ARGS__}, (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
+
+static float *numbers(int64_t count)
+{
+    float *p = malloc(sizeof(float) * (size_t)count + 1);
+    for (int64_t i = 0; i < count; i++)
+        p[i] = (float)((int)(draw() % 2001) - 1000) / 1000.0f;
+    return p;
+}
+
+/* Outputs are written through one record, by the callback or by the kernel itself. */
+typedef struct sink {
+    float *out;
+    int *written;
+    int64_t batch, row, size;
+} sink;
+static sink new_sink(int64_t batch_stride, int64_t row_stride, int64_t size)
+{
+    sink s = {malloc(sizeof(float) * (size_t)size + 1), calloc((size_t)size + 1, sizeof(int)), batch_stride, row_stride, size};
+    for (int64_t i = 0; i < size; i++)
+        s.out[i] = 12345.0f;
+    return s;
+}
+static void free_sink(sink s)
+{
+    free(s.out);
+    free(s.written);
+}
+static void store(const void *ctx, int64_t batch, int64_t row, int64_t rows, int64_t col, int64_t cols, const float *tile, int64_t ld)
+{
+    const sink *s = ctx;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++) {
+            int64_t at = batch * s->batch + (row + i) * s->row + col + j;
+            s->out[at] = tile[i * ld + j];
+            s->written[at]++;
+        }
+}
+
+static int failures;
+static void compare(const char *what, const sink *got, const sink *want, const sink *first, double scale, int check_written)
+{
+    for (int64_t i = 0; i < got->size; i++) {
+        double g = got->out[i], w = want->out[i];
+        int bad = isnan(w) ? !isnan(g) : isinf(w) ? g != w : !(fabs(g - w) <= 2e-6 * scale + 1e-5 * fabs(w));
+        int differs = first && memcmp(&got->out[i], &first->out[i], sizeof(float)) && !isnan(w);
+        int times = check_written && got->written[i] != want->written[i];
+        if (bad || differs || times) {
+            printf("%s: element %lld is %.9g, expected %.9g%s%s\n", what, (long long)i, g, w, differs ? ", differs between parts" : "",
+                   times ? ", not written exactly once" : "");
+            failures++;
+            return;
+        }
+    }
+}
+
+typedef struct left {
+    const float *a;
+    int64_t batch, row, col;
+} left;
+static void load(const void *ctx, int64_t batch, int64_t row, int64_t k, int64_t count, float *out)
+{
+    const left *l = ctx;
+    for (int64_t i = 0; i < count; i++)
+        out[i] = 2.0f * l->a[batch * l->batch + row * l->row + (k + i) * l->col];
+}
+
+static const int all_parts[] = {1, 2, 3, 4, 7, 64};
+enum { PART_COUNTS = sizeof all_parts / sizeof *all_parts };
+
+/* Offset of the last element plus one. */
+static int64_t extent(int64_t n0, int64_t s0, int64_t n1, int64_t s1, int64_t n2, int64_t s2)
+{
+    return n0 && n1 && n2 ? (n0 - 1) * s0 + (n1 - 1) * s1 + (n2 - 1) * s2 + 1 : 0;
+}
+
+static void gemm_case(const char *name)
+{
+    st_gemm g = {.batch = ONE_OF(1, 1, 1, 2, 3, 5, 0)};
+    g.m = ONE_OF(0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15, 16, 17, 28, 29, 43, 61, 113, 131);
+    g.n = ONE_OF(0, 1, 1, 2, 3, 8, 15, 16, 17, 24, 31, 32, 33, 48, 64, 65, 97, 128, 129, 160, 257);
+    g.k = ONE_OF(0, 1, 2, 3, 7, 15, 16, 17, 31, 64, 100, 511, 512, 513, 640, 1025, 2049);
+    if (g.m * g.n * g.k * g.batch > 4000000)
+        g.k = g.k % 37;
+    int layout = (int)between(0, 3);
+    g.a_row = layout == 0 ? g.k : layout == 1 ? 1 : layout == 2 ? g.k + between(0, 9) : 3 * (g.k + 2);
+    g.a_col = layout == 1 ? g.m + between(0, 3) : layout == 3 ? 3 : 1;
+    if (draw() % 6 == 0)
+        g.a_col = 1, g.a_row = 1024 * (1 + (g.k - 1) / 1024);
+    int64_t a_size = extent(1, 0, g.m, g.a_row, g.k, g.a_col);
+    g.a_batch = draw() % 3 ? a_size + between(0, 5) : 0;
+    float *a = numbers(extent(g.batch, g.a_batch, g.m, g.a_row, g.k, g.a_col));
+    left source = {a, g.a_batch, g.a_row, g.a_col};
+    if (draw() % 4 == 0)
+        g.load = load, g.load_ctx = &source, g.a_row = g.a_col = -1000000;
+    else
+        g.a = a;
+
+    int transposed = draw() % 2 == 0, gap = draw() % 4 == 0;
+    int64_t b_row = transposed ? 1 : (gap ? 2 : 1) * g.n + between(0, 3), b_col = transposed ? g.k + between(0, 3) : gap ? 2 : 1;
+    int64_t b_size = extent(1, 0, g.k, b_row, g.n, b_col), b_step = draw() % 3 ? b_size + between(0, 5) : 0;
+    float *b = numbers(extent(g.batch, b_step, g.k, b_row, g.n, b_col)), *packed = NULL;
+    g.b = b, g.b_batch = b_step, g.b_row = b_row, g.b_col = b_col;
+    if (draw() % 2 == 0) {
+        int64_t size = (g.n + st_panel() - 1) / st_panel() * st_panel() * g.k;
+        int64_t copies = b_step || !g.batch ? g.batch : 1;
+        packed = malloc(sizeof(float) * (size_t)(size * copies) + 1);
+        for (int64_t i = 0; i < copies; i++)
+            st_pack_f32(b + i * b_step, g.k, g.n, b_row, b_col, packed + i * size);
+        g.b_packed = 1, g.b = packed, g.b_batch = b_step ? size : 0, g.b_row = g.b_col = -1000000;
+    }
+    g.c_row = g.n + between(0, 5);
+    g.c_batch = g.m * g.c_row + between(0, 5);
+    int64_t size = extent(g.batch, g.c_batch, g.m, g.c_row, g.n, 1);
+    int callback = draw() % 2;
+    if (callback)
+        g.store = store;
+    sink want = new_sink(g.c_batch, g.c_row, size), first = new_sink(g.c_batch, g.c_row, size);
+    g.c = want.out, g.store_ctx = &want;
+    st_ref_gemm_f32(&g);
+    for (int p = 0; p < PART_COUNTS; p++) {
+        sink got = p ? new_sink(g.c_batch, g.c_row, size) : first;
+        g.c = callback ? NULL : got.out, g.store_ctx = &got;
+        for (int part = 0; part < all_parts[p]; part++) {
+            g.workspace = malloc((size_t)st_gemm_workspace(g.m, g.n, g.k, g.b_packed));
+            st_gemm_f32(&g, part, all_parts[p]);
+            free(g.workspace);
+        }
+        char what[200];
+        snprintf(what, sizeof what, "gemm %s batch %lld m %lld n %lld k %lld layout %d packed %d load %d store %d parts %d", name,
+                 (long long)g.batch, (long long)g.m, (long long)g.n, (long long)g.k, layout, g.b_packed, g.load != NULL, callback, all_parts[p]);
+        compare(what, &got, &want, p ? &first : NULL, 1.0 + sqrt((double)g.k), callback);
+        if (p)
+            free_sink(got);
+    }
+    free_sink(want), free_sink(first);
+    free(a), free(b), free(packed);
+}
+
+static void conv_case(const char *name, int depthwise)
+{
+    st_conv c = {.n = ONE_OF(0, 1, 1, 1, 2, 3), .h = between(1, 14), .w = ONE_OF(1, 2, 5, 7, 9, 16, 17, 31)};
+    c.kh = ONE_OF(1, 1, 2, 3, 3, 5), c.kw = ONE_OF(1, 1, 2, 3, 3, 5, 7);
+    c.stride_h = between(1, 3), c.stride_w = ONE_OF(1, 1, 2, 3), c.dilation_h = ONE_OF(1, 1, 2), c.dilation_w = ONE_OF(1, 1, 2);
+    c.pad_top = between(0, 2), c.pad_left = between(0, 3);
+    if (draw() % 4 == 0) /* pointwise, in place */
+        c.kh = c.kw = c.stride_h = c.stride_w = c.dilation_h = c.dilation_w = 1, c.pad_top = c.pad_left = 0;
+    int64_t high = c.h + c.pad_top + between(0, 2) - (c.kh - 1) * c.dilation_h - 1;
+    int64_t wide = c.w + c.pad_left + between(0, 3) - (c.kw - 1) * c.dilation_w - 1;
+    c.oh = high < 0 ? 1 : high / c.stride_h + 1; /* a window wholly in the padding is a fair case too */
+    c.ow = wide < 0 ? 1 : wide / c.stride_w + 1;
+    if (draw() % 4 == 0)
+        c.oh = c.h, c.ow = c.w;
+    c.groups = depthwise ? ONE_OF(1, 3, 4, 8, 15, 16, 17, 32, 33, 96, 257, 300) : ONE_OF(1, 1, 1, 2, 3);
+    c.cg = depthwise ? 1 : ONE_OF(1, 3, 3, 4, 16, 19, 64), c.og = depthwise ? 1 : ONE_OF(1, 4, 16, 17, 32, 40, 64, 130);
+    c.x_w = c.groups * c.cg + ONE_OF(0, 0, 0, 5);
+    c.x_h = c.w * c.x_w + ONE_OF(0, 0, 7);
+    c.x_n = c.h * c.x_h + ONE_OF(0, 0, 3);
+    int64_t k = c.kh * c.kw * c.cg, channels = c.groups * c.og;
+    float *x = numbers(c.n ? extent(c.n, c.x_n, c.h, c.x_h, c.w, c.x_w) - 1 + c.groups * c.cg : 0);
+    float *filter = numbers(k * channels), *packed = NULL;
+    c.x = x, c.filter = filter;
+    if (!depthwise) {
+        int64_t size = k * ((c.og + st_panel() - 1) / st_panel() * st_panel());
+        packed = malloc(sizeof(float) * (size_t)(size * c.groups));
+        for (int64_t group = 0; group < c.groups; group++)
+            st_pack_f32(filter + group * c.og, k, c.og, channels, 1, packed + group * size);
+        c.filter = packed;
+    }
+    c.c_row = channels + between(0, 3);
+    int64_t rows = c.n * c.oh * c.ow, size = extent(1, 0, rows, c.c_row, channels, 1);
+    int callback = draw() % 2;
+    if (callback)
+        c.store = store;
+    sink want = new_sink(0, c.c_row, size), first = new_sink(0, c.c_row, size);
+    c.c = want.out, c.store_ctx = &want;
+    (depthwise ? st_ref_depthwise_f32 : st_ref_conv_f32)(&c);
+    for (int p = 0; p < PART_COUNTS; p++) {
+        sink got = p ? new_sink(0, c.c_row, size) : first;
+        c.c = callback ? NULL : got.out, c.store_ctx = &got;
+        for (int part = 0; part < all_parts[p]; part++) {
+            c.workspace = depthwise ? NULL : malloc((size_t)st_conv_workspace(k, c.og));
+            (depthwise ? st_depthwise_f32 : st_conv_f32)(&c, part, all_parts[p]);
+            free(c.workspace);
+        }
+        char what[250];
+        snprintf(what, sizeof what, "%s %s n %lld %lldx%lld cg %lld og %lld groups %lld kernel %lldx%lld stride %lld,%lld out %lldx%lld store %d parts %d",
+                 depthwise ? "depthwise" : "conv", name, (long long)c.n, (long long)c.h, (long long)c.w, (long long)c.cg, (long long)c.og,
+                 (long long)c.groups, (long long)c.kh, (long long)c.kw, (long long)c.stride_h, (long long)c.stride_w, (long long)c.oh,
+                 (long long)c.ow, callback, all_parts[p]);
+        compare(what, &got, &want, p ? &first : NULL, 1.0 + sqrt((double)k), callback);
+        if (p)
+            free_sink(got);
+    }
+    free_sink(want), free_sink(first);
+    free(x), free(filter), free(packed);
+}
+
+static void mask_scores(const void *ctx, int64_t batch, int64_t head, int64_t query, int64_t queries, int64_t key, int64_t keys,
+                        float *scores, int64_t ld)
+{
+    (void)ctx;
+    for (int64_t i = 0; i < queries; i++)
+        for (int64_t j = 0; j < keys; j++) {
+            int64_t at = 3 * batch + 5 * head + 7 * (query + i) + 11 * (key + j);
+            scores[i * ld + j] = (query + i) % 5 == 3 || at % 4 == 1 ? -INFINITY : scores[i * ld + j] + 0.25f * (float)(at % 3);
+        }
+}
+
+static void attention_case(const char *name)
+{
+    st_attention a = {.batch = ONE_OF(1, 1, 2, 0), .kv_heads = ONE_OF(1, 1, 2, 3)};
+    a.heads = a.kv_heads * ONE_OF(1, 1, 2, 4);
+    a.queries = ONE_OF(1, 1, 2, 7, 16, 29, 56, 57, 65, 113), a.keys = ONE_OF(0, 1, 2, 15, 16, 17, 32, 33, 64, 100, 129, 500);
+    if (draw() % 12 == 0)
+        a.queries = between(1, 5), a.keys = ONE_OF(1500, 2048, 2500, 4100), a.heads = a.kv_heads = 1;
+    a.dim = ONE_OF(1, 4, 16, 17, 24, 64, 80), a.v_dim = ONE_OF(1, 8, 32, 33, 64, 96);
+    a.causal = draw() % 2;
+    a.scale = 1.0f / sqrtf((float)a.dim);
+    if (draw() % 3 == 0)
+        a.score = mask_scores;
+    a.q_row = a.dim + ONE_OF(0, 3), a.q_head = a.queries * a.q_row, a.q_batch = a.heads * a.q_head;
+    if (draw() % 2) /* heads innermost, as a projection leaves them */
+        a.k_head = a.dim, a.k_row = a.kv_heads * a.dim, a.v_head = a.v_dim, a.v_row = a.kv_heads * a.v_dim;
+    else
+        a.k_row = a.dim + 1, a.k_head = a.keys * a.k_row, a.v_row = a.v_dim + 2, a.v_head = a.keys * a.v_row;
+    a.k_batch = extent(1, 0, a.kv_heads, a.k_head, a.keys, a.k_row) + a.dim, a.v_batch = extent(1, 0, a.kv_heads, a.v_head, a.keys, a.v_row) + a.v_dim;
+    int64_t q_size = extent(a.batch, a.q_batch, a.heads, a.q_head, a.queries, a.q_row) + a.dim - 1;
+    float *q = numbers(q_size);
+    float *k = numbers(extent(a.batch, a.k_batch, a.kv_heads, a.k_head, a.keys, a.k_row) + a.dim - 1);
+    float *v = numbers(extent(a.batch, a.v_batch, a.kv_heads, a.v_head, a.keys, a.v_row) + a.v_dim - 1);
+    for (int64_t i = 0; i < q_size / 2; i++)
+        q[i] *= 8.0f; /* peaked rows too */
+    a.q = q, a.k = k, a.v = v;
+    a.out_row = a.v_dim + ONE_OF(0, 2), a.out_head = a.queries * a.out_row, a.out_batch = a.heads * a.out_head;
+    int64_t size = a.batch ? extent(a.batch, a.out_batch, a.heads, a.out_head, a.queries, a.out_row) + a.v_dim - 1 : 0;
+    int callback = draw() % 2;
+    if (callback)
+        a.store = store;
+    sink want = new_sink(a.out_head, a.out_row, size), first = new_sink(a.out_head, a.out_row, size);
+    a.out = want.out, a.store_ctx = &want;
+    st_ref_attention_f32(&a);
+    for (int p = 0; p < PART_COUNTS; p++) {
+        sink got = p ? new_sink(a.out_head, a.out_row, size) : first;
+        a.out = callback ? NULL : got.out, a.store_ctx = &got;
+        for (int part = 0; part < all_parts[p]; part++) {
+            a.workspace = malloc((size_t)st_attention_workspace(a.queries, a.keys, a.dim, a.v_dim));
+            st_attention_f32(&a, part, all_parts[p]);
+            free(a.workspace);
+        }
+        char what[250];
+        snprintf(what, sizeof what, "attention %s batch %lld heads %lld/%lld queries %lld keys %lld dim %lld v_dim %lld causal %d score %d store %d parts %d",
+                 name, (long long)a.batch, (long long)a.heads, (long long)a.kv_heads, (long long)a.queries, (long long)a.keys,
+                 (long long)a.dim, (long long)a.v_dim, a.causal, a.score != NULL, callback, all_parts[p]);
+        compare(what, &got, &want, p ? &first : NULL, 8.0, callback);
+        if (p)
+            free_sink(got);
+    }
+    free_sink(want), free_sink(first);
+    free(q), free(k), free(v);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 4)
+        return 2;
+    for (int i = 0; i < atoi(argv[3]); i++) {
+        char name[32];
+        snprintf(name, sizeof name, "seed %d:", atoi(argv[2]) + i);
+        state = (uint64_t)(atoi(argv[2]) + i) * 2654435761u + 12345;
+        draw(), draw();
+        if (!strcmp(argv[1], "gemm"))
+            gemm_case(name);
+        else if (!strcmp(argv[1], "attention"))
+            attention_case(name);
+        else
+            conv_case(name, !strcmp(argv[1], "depthwise"));
+    }
+    printf("%d failures\n", failures);
+    return failures != 0;
+}

@@ -1,0 +1,420 @@
+"""One function for each kind of op: draws operands that fit, and adds the node with its range and error. See random_values.
+
+The error rules are Lipschitz bounds: an op's output differs by at most its slope times the inputs' difference, plus rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from stratac.ir.dims import Dim, Expr, exact_div, product
+
+from .random_values import UNIT, Maker, Value, is_bool, is_float, is_int
+
+Builder = Callable[[Maker], "Value | None"]
+BUILDERS: dict[str, Builder] = {}
+
+
+def builder(function: Builder) -> Builder:
+    BUILDERS[function.__name__.rstrip("_")] = function
+    return function
+
+
+def _log1pexp(x: float) -> float:
+    return float(np.logaddexp(0, x))
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+#: op -> (slope on the range, function if monotone, else its extreme values); all defined everywhere
+_SMOOTH: dict[str, tuple[float, Callable[[float], float]]] = {
+    "tanh": (1, math.tanh),
+    "sigmoid": (0.25, _sigmoid),
+    "erf": (1.13, math.erf),
+    "softplus": (1, _log1pexp),
+}
+
+
+@builder
+def exact_unary(m: Maker) -> Value | None:
+    """Ops that only select or flip: no rounding."""
+    op = m.choice(("relu", "neg", "abs", "clip"))
+    x = m.pick(lambda v: is_float(v) or is_int(v))
+    if x is None:
+        return None
+    if op == "relu":
+        return m.add(op, x, lo=max(0.0, x.lo), hi=max(0.0, x.hi), err=x.err)
+    if op == "neg":
+        return m.add(op, x, lo=-x.hi, hi=-x.lo, err=x.err)
+    if op == "abs":
+        return m.add(op, x, lo=max(0.0, x.lo, -x.hi), hi=x.size, err=x.err)
+    low, high = m.choice(((0.0, 6.0), (-1.0, 1.0), (float("-inf"), 2.0)))
+    return m.add(op, x, lo=min(max(x.lo, low), high), hi=min(max(x.hi, low), high), err=x.err, min=low, max=high)
+
+
+@builder
+def unary(m: Maker) -> Value | None:
+    x = m.pick(is_float)
+    if x is None:
+        return None
+    op = m.choice((*_SMOOTH, "silu", "gelu", "hard_swish", "leaky_relu", "elu", "hard_sigmoid", "sin", "cos"))
+    if op in _SMOOTH:
+        slope, function = _SMOOTH[op]
+        return m.rounded(op, x, lo=function(x.lo), hi=function(x.hi), err=slope * x.err)
+    if op in ("sin", "cos"):
+        return m.rounded(op, x, lo=-1, hi=1, err=x.err + UNIT * x.size)  # range reduction
+    if op == "leaky_relu":
+        return m.rounded(op, x, lo=min(x.lo, 0.25 * x.lo), hi=max(x.hi, 0.25 * x.hi), err=x.err, alpha=0.25)
+    if op == "elu":
+        return m.rounded(op, x, lo=-1.0, hi=max(x.hi, 0.0), err=x.err, alpha=1.0)
+    if op == "hard_sigmoid":
+        return m.rounded(op, x, lo=0, hi=1, err=0.2 * x.err, alpha=0.2, beta=0.5)
+    approximate = {"approximate": m.choice(("none", "tanh"))} if op == "gelu" else {}
+    return m.rounded(op, x, lo=-0.4, hi=max(x.hi, 0.0), err=1.5 * x.err, **approximate)
+
+
+@builder
+def guarded_unary(m: Maker) -> Value | None:
+    """Functions that need part of the line only; a value out of it is first clipped into it."""
+    op = m.choice(("sqrt", "rsqrt", "reciprocal", "log", "exp"))
+    x = m.pick(is_float)
+    low, high = (-4.0, 4.0) if op == "exp" else (0.25, 50.0)
+    if x is not None and not (low <= x.lo and x.hi <= high):
+        clipped = (min(max(bound, low), high) for bound in (x.lo, x.hi))
+        x = m.add("clip", x, lo=next(clipped), hi=next(clipped), err=x.err, min=low, max=high)
+    if x is None:
+        return None
+    ends, slope = {
+        "sqrt": ((math.sqrt(x.lo), math.sqrt(x.hi)) if op == "sqrt" else (0, 0), 1.0),
+        "rsqrt": ((x.hi**-0.5, x.lo**-0.5) if op == "rsqrt" else (0, 0), 4.0),
+        "reciprocal": ((1 / x.hi, 1 / x.lo) if op == "reciprocal" else (0, 0), 16.0),
+        "log": ((math.log(x.lo), math.log(x.hi)) if op == "log" else (0, 0), 4.0),
+        "exp": ((math.exp(x.lo), math.exp(x.hi)), math.exp(min(x.hi, 5.0))),
+    }[op]
+    return m.rounded(op, x, lo=ends[0], hi=ends[1], err=slope * x.err)
+
+
+def _operand(m: Maker, x: Value, accept: Callable[[Value], bool], lo: float, hi: float) -> Value | None:
+    """A second operand: another value, or a constant that broadcasts to x."""
+    if m.flag():
+        return m.pick(lambda v: v.type.dtype == x.type.dtype and accept(v))
+    return m.constant(m.fitting(x.shape), lo, hi, x.type.dtype)
+
+
+@builder
+def binary(m: Maker) -> Value | None:
+    x = m.pick(lambda v: is_float(v) or is_int(v))
+    y = _operand(m, x, lambda v: True, -2, 2) if x else None
+    if x is None or y is None:
+        return None
+    if m.flag():
+        x, y = y, x
+    match m.choice(("add", "sub", "mul", "min", "max")):
+        case "add":
+            return m.try_add("add", x, y, lo=x.lo + y.lo, hi=x.hi + y.hi, err=x.err + y.err)
+        case "sub":
+            return m.try_add("sub", x, y, lo=x.lo - y.hi, hi=x.hi - y.lo, err=x.err + y.err)
+        case "mul":
+            ends = [a * b for a in (x.lo, x.hi) for b in (y.lo, y.hi)]
+            return m.try_add("mul", x, y, lo=min(ends), hi=max(ends), err=x.size * y.err + y.size * x.err)
+        case op:
+            choose = min if op == "min" else max
+            lo, hi = choose(x.lo, y.lo), choose(x.hi, y.hi)
+            if m.builder.types and _broadcasts(m, x, y):
+                return m.add(op, x, y, lo=lo, hi=hi, err=max(x.err, y.err))
+            return None
+
+
+def _broadcasts(m: Maker, x: Value, y: Value) -> bool:
+    pairs = zip(reversed(x.shape), reversed(y.shape), strict=False)
+    return all(a == b or a == 1 or b == 1 for a, b in pairs)
+
+
+@builder
+def division(m: Maker) -> Value | None:
+    x = m.pick(lambda v: is_float(v) or is_int(v))
+    if x is None:
+        return None
+    y = m.constant(m.fitting(x.shape), 1, 3, x.type.dtype)
+    if is_int(x):
+        if m.flag():
+            return m.add("mod", x, y, lo=-3, hi=3, fmod=m.flag())
+        return m.add("div", x, y, lo=-x.size, hi=x.size)
+    if x.exact and m.flag():
+        return m.add("mod", x, y, lo=-3, hi=3, fmod=True)
+    return m.rounded("div", x, y, lo=min(x.lo, 0), hi=max(x.hi, 0), err=x.err)
+
+
+@builder
+def power(m: Maker) -> Value | None:
+    x = m.pick(lambda v: is_float(v) and v.lo >= 0.2 and v.hi <= 8)
+    if x is None:
+        return None
+    exponent = m.choice((2.0, 0.5, 3.0, -1.0))
+    y = m.constant((), exponent, exponent)
+    ends = sorted((x.lo**exponent, x.hi**exponent))
+    slope = abs(exponent) * max(x.lo ** (exponent - 1), x.hi ** (exponent - 1))
+    return m.rounded("pow", x, y, lo=ends[0], hi=ends[1], err=slope * x.err + 4 * UNIT * ends[1])
+
+
+@builder
+def discontinuous(m: Maker) -> Value | None:
+    x = m.pick(lambda v: is_float(v) and v.exact)
+    if x is None:
+        return None
+    op = m.choice(("floor", "ceil", "round", "sign", "isnan", "isinf", "cast"))
+    if op in ("isnan", "isinf"):
+        return m.add(op, x, lo=0, hi=1)
+    if op == "cast":
+        kind = m.choice(("i64", "i32"))
+        return m.add(op, x, lo=math.trunc(x.lo), hi=math.trunc(x.hi), to=_dtype(kind))
+    return m.add(op, x, lo=math.floor(x.lo), hi=math.ceil(x.hi)) if op != "sign" else m.add(op, x, lo=-1, hi=1)
+
+
+def _dtype(name: str):  # type: ignore[no-untyped-def]
+    from stratac.ir.types import DTYPES
+
+    return DTYPES[name]
+
+
+@builder
+def cast(m: Maker) -> Value | None:
+    """Integers and bools to floats and wider integers: exact."""
+    x = m.pick(lambda v: is_int(v) or is_bool(v))
+    return m.add("cast", x, lo=x.lo, hi=x.hi, to=_dtype(m.choice(("f32", "i64", "i32")))) if x else None
+
+
+@builder
+def compare(m: Maker) -> Value | None:
+    x = m.pick(lambda v: v.exact and not is_bool(v))
+    y = _operand(m, x, lambda v: v.exact, -1, 1) if x else None
+    if x is None or y is None or not _broadcasts(m, x, y):
+        return None
+    return m.add(m.choice(("eq", "ne", "lt", "le", "gt", "ge")), x, y, lo=0, hi=1)
+
+
+@builder
+def logic(m: Maker) -> Value | None:
+    x = m.pick(is_bool)
+    if x is None:
+        return None
+    op = m.choice(("and", "or", "xor", "not"))
+    if op == "not":
+        return m.add(op, x, lo=0, hi=1)
+    y = _operand(m, x, lambda v: True, 0, 1)
+    return m.add(op, x, y, lo=0, hi=1) if y and _broadcasts(m, x, y) else None
+
+
+@builder
+def where(m: Maker) -> Value | None:
+    x = m.pick(is_float)
+    y = _operand(m, x, lambda v: True, -2, 2) if x else None
+    if x is None or y is None:
+        return None
+    condition = m.pick(is_bool)
+    if condition is None or m.flag():
+        condition = m.constant(m.fitting(x.shape), 0, 1, _dtype("bool"))
+    if not (_broadcasts(m, x, y) and _broadcasts(m, condition, x) and _broadcasts(m, condition, y)):
+        return None
+    return m.add("where", condition, x, y, lo=min(x.lo, y.lo), hi=max(x.hi, y.hi), err=max(x.err, y.err))
+
+
+@builder
+def reduce(m: Maker) -> Value | None:
+    x = m.pick(lambda v: is_float(v) and v.rank > 0)
+    if x is None:
+        return None
+    axes = tuple(i for i in range(x.rank) if m.flag()) or (m.int(0, x.rank - 1),)
+    if m.flag():
+        axes = tuple(axis - x.rank for axis in axes)
+    count = m.most(product(x.shape[a] for a in axes))
+    keep = {"axes": axes, "keepdims": m.flag()}
+    match m.choice(("sum", "mean", "max", "min", "prod")):
+        case "sum":
+            total = count * x.size
+            return m.rounded("reduce_sum", x, lo=-total, hi=total, err=count * (x.err + UNIT * total), **keep)
+        case "mean":
+            return m.rounded("reduce_mean", x, lo=x.lo, hi=x.hi, err=x.err + count * UNIT * x.size, **keep)
+        case "prod":
+            size = max(x.size, 1.0)
+            if count * math.log(size) > 6:
+                return None
+            top = size**count
+            return m.rounded("reduce_prod", x, lo=-top, hi=top, err=count * top * (x.err / size + UNIT), **keep)
+        case op:
+            return m.add(f"reduce_{op}", x, lo=x.lo, hi=x.hi, err=x.err, **keep)
+
+
+@builder
+def arg_reduce(m: Maker) -> Value | None:
+    x = m.pick(lambda v: v.exact and v.rank > 0 and not is_bool(v))
+    if x is None:
+        return None
+    axis = m.int(-x.rank, x.rank - 1)
+    facts = {"axis": axis, "keepdims": m.flag(), "select_last": m.flag()}
+    return m.add(m.choice(("argmax", "argmin")), x, lo=0, hi=m.most(x.shape[axis]) - 1, **facts)
+
+
+@builder
+def cumsum(m: Maker) -> Value | None:
+    x = m.pick(lambda v: is_float(v) and v.rank > 0)
+    if x is None:
+        return None
+    axis = m.int(0, x.rank - 1)
+    count = m.most(x.shape[axis])
+    total = count * x.size
+    facts = {"axis": axis, "exclusive": m.flag(), "reverse": m.flag()}
+    return m.rounded("cumsum", x, lo=-total, hi=total, err=count * (x.err + UNIT * total), **facts)
+
+
+# views
+
+
+@builder
+def transpose(m: Maker) -> Value | None:
+    x = m.pick(lambda v: v.rank > 1)
+    if x is None:
+        return None
+    order = list(range(x.rank))
+    for i in range(x.rank - 1):
+        j = m.int(i, x.rank - 1)
+        order[i], order[j] = order[j], order[i]
+    if order == sorted(order):
+        order = order[::-1]
+    return m.add("transpose", x, lo=x.lo, hi=x.hi, err=x.err, perm=tuple(order))
+
+
+@builder
+def reshape(m: Maker) -> Value | None:
+    """Merges two axes, splits one, adds or drops a 1, or flattens."""
+    x = m.pick(lambda v: True)
+    if x is None:
+        return None
+    shape, ways = list(x.shape), ["unsqueeze"]
+    splits = [(i, f) for i, d in enumerate(shape) for f in (2, 3, 4) if exact_div(d, f) not in (None, d)]
+    if len(shape) > 1:
+        ways += ["merge", "flatten"]
+    if splits:
+        ways.append("split")
+    if 1 in shape:
+        ways.append("squeeze")
+    match m.choice(ways):
+        case "merge":
+            i = m.int(0, len(shape) - 2)
+            shape[i : i + 2] = [shape[i] * shape[i + 1]]
+        case "flatten":
+            shape = [product(shape)]
+        case "split":
+            i, factor = m.choice(splits)
+            parts: list[Dim] = [exact_div(shape[i], factor) or 1, factor]
+            shape[i : i + 1] = parts if m.flag() else parts[::-1]
+        case "squeeze":
+            shape.remove(1)
+        case _:
+            shape.insert(m.int(0, len(shape)), 1)
+    if len(shape) > 5:
+        return None
+    return m.add("reshape", x, lo=x.lo, hi=x.hi, err=x.err, shape=tuple(shape))
+
+
+@builder
+def expand(m: Maker) -> Value | None:
+    x = m.pick(lambda v: v.rank < 5)
+    if x is None:
+        return None
+    shape = [m.choice(m.extents) if d == 1 and m.flag() else d for d in x.shape]
+    if len(shape) < 4 and m.flag():
+        shape.insert(0, m.choice(m.extents))
+    return m.add("expand", x, lo=x.lo, hi=x.hi, err=x.err, shape=tuple(shape))
+
+
+@builder
+def slice_(m: Maker) -> Value | None:
+    x = m.pick(lambda v: v.rank > 0)
+    if x is None:
+        return None
+    axis = m.int(0, x.rank - 1)
+    full, sure = x.shape[axis], m.least(x.shape[axis])
+    start: Dim = m.int(0, sure - 1)
+    step = 1
+    if isinstance(full, Expr) and m.flag():
+        # all that follows `start`, or the last element only
+        start, extent = (start, full - start) if m.flag() else (full - 1, 1)
+    else:
+        step = m.choice((1, 2, -1))
+        reach = sure - start if step > 0 else start + 1
+        extent = m.int(1, (reach + abs(step) - 1) // abs(step))
+    return m.add("slice", x, lo=x.lo, hi=x.hi, err=x.err, axis=axis, start=start, extent=extent, step=step)
+
+
+# movement
+
+
+@builder
+def concat(m: Maker) -> Value | None:
+    x = m.pick(lambda v: v.rank > 0)
+    if x is None:
+        return None
+    axis = m.int(0, x.rank - 1)
+    rest = x.shape[:axis] + x.shape[axis + 1 :]
+    parts = [x]
+    for _ in range(m.int(1, 2)):
+        if all(isinstance(d, int) for d in rest) and m.flag():
+            shape = [m.int(1, 3) if i == axis else d for i, d in enumerate(x.shape)]
+            parts.append(m.constant(shape, 0, 1, x.type.dtype))  # type: ignore[arg-type]
+        else:
+            other = m.pick(
+                lambda v: (
+                    v.rank == x.rank
+                    and v.type.dtype == x.type.dtype
+                    and v.shape[:axis] + v.shape[axis + 1 :] == rest
+                )
+            )
+            parts.append(other or x)
+    lo, hi, err = min(p.lo for p in parts), max(p.hi for p in parts), max(p.err for p in parts)
+    return m.add("concat", *parts, lo=lo, hi=hi, err=err, axis=axis - x.rank if m.flag() else axis)
+
+
+@builder
+def pad(m: Maker) -> Value | None:
+    x = m.pick(lambda v: v.rank > 0)
+    if x is None:
+        return None
+    mode = m.choice(("constant", "edge", "reflect"))
+    room = [min(2, m.least(d) - 1) if mode == "reflect" else 2 for d in x.shape]
+    pads = tuple(m.int(0, most) if m.flag() else 0 for most in room * 2)
+    facts = {"value": 1.0} if mode == "constant" and m.flag() else {}
+    return m.add("pad", x, lo=min(x.lo, 0), hi=max(x.hi, 1), err=x.err, pads=pads, mode=mode, **facts)
+
+
+@builder
+def gather(m: Maker) -> Value | None:
+    x = m.pick(lambda v: v.rank > 0)
+    if x is None:
+        return None
+    axis = m.int(0, x.rank - 1)
+    sure = m.least(x.shape[axis])
+    indices = m.pick(lambda v: is_int(v) and v.rank <= 2 and -sure <= v.lo and v.hi < sure)
+    if indices is None or m.flag():
+        shape = tuple(m.int(1, 4) for _ in range(m.int(0, 2)))
+        indices = m.constant(shape, -sure, sure - 1, _dtype(m.choice(("i64", "i32"))))
+    return m.add("gather", x, indices, lo=x.lo, hi=x.hi, err=x.err, axis=axis)
+
+
+@builder
+def source(m: Maker) -> Value | None:
+    extent = m.choice(m.extents)
+    match m.choice(("iota", "dim", "fill")):
+        case "iota":
+            dtype = {"dtype": _dtype(m.choice(("f32", "i32")))} if m.flag() else {}
+            return m.add("iota", lo=0, hi=m.most(extent) - 1, extent=extent, **dtype)
+        case "dim":
+            return m.add("dim", lo=m.least(extent), hi=m.most(extent), value=extent)
+        case _:
+            dtype = {"dtype": _dtype(m.choice(("f32", "i64")))}
+            return m.add("fill", lo=2, hi=2, value=2.0, shape=m.shape(0, 3), **dtype)
