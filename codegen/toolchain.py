@@ -1,4 +1,4 @@
-"""The C compiler: units in, one shared object out, byte-identical wherever and in whichever order it is built.
+"""The C compiler: units in, one shared object out, byte-identical wherever it is built.
 
 Object files are cached by content (source, headers, flags, compiler). Children are killed and temporary files removed
 whatever happens, KeyboardInterrupt included; the output appears under its name only when it is whole.
@@ -40,7 +40,7 @@ _OUTPUT_LINES = 12
 
 @dataclass(frozen=True)
 class Unit:
-    """One C source. `name` is its relative path in messages; a `path` is read, and its folder becomes an include folder."""
+    """One C source. `name` is its relative path in messages. A `path` is read, and its folder searched for headers."""
 
     name: str
     text: str | None = None
@@ -198,7 +198,7 @@ class _Cache:
             raise
 
     def prune(self) -> None:
-        """Remove the entries used least recently, and leftovers of killed builds, until the cache is within its limit."""
+        """Remove leftovers of killed builds, and the entries used longest ago until the cache is within its limit."""
         if self.folder is None:
             return
         with contextlib.suppress(OSError):
@@ -259,14 +259,11 @@ class _Children:
 
 def _failure(compiler: Compiler, what: str, code: int, output: str) -> StratacError:
     lines = output.strip().splitlines()
-    start = next((i for i, line in enumerate(lines) if "error" in line), 0)
+    start = next((i for i, line in enumerate(lines) if "error" in line or "undefined" in line), 0)
     shown = "\n".join("  " + line for line in lines[start : start + _OUTPUT_LINES])
     environment = (
-        "No space left on device",
-        "cannot execute",
-        "out of memory",
-        "Killed signal",
-        "Read-only file system",
+        *("No space left on device", "cannot execute", "out of memory", "Killed signal", "Read-only file system"),
+        *("Disk quota exceeded", "cannot find -l", "cannot allocate memory"),
     )
     missing = "fatal error" in output and "No such file or directory" in output and "std" in output
     unknown = "unrecognized command" in output or "unknown argument" in output or "unsupported option" in output
@@ -314,8 +311,9 @@ def _jobs(units: Sequence[Unit], options: ToolchainOptions, compiler: Compiler, 
 def _compile_command(compiler: Compiler, job: _Job, folder: Path) -> list[str]:
     # paths reach an object file through __FILE__; map every folder to a fixed name
     maps = [f"-ffile-prefix-map={folder}=."]
-    maps += [f"-ffile-prefix-map={include}=include" for include in job.includes]
-    includes = [f"-I{include.resolve()}" for include in job.includes]
+    folders = [include.resolve() for include in job.includes]
+    maps += [f"-ffile-prefix-map={include}=include" for include in folders]
+    includes = [f"-I{include}" for include in folders]
     name = job.source.relative_to(folder).as_posix()
     return [compiler.path, *compiler.arguments, *job.flags, *maps, *includes, "-c", name, "-o", job.object.name]
 
@@ -329,8 +327,8 @@ def compile_library(
 ) -> ToolchainReport:
     """Compile `units` in parallel and link them into the shared object `output`.
 
-    `progress(done, total, name)` is called after every unit and after the link. Raises EnvironmentProblem where there is
-    no working compiler, no disk space or no memory, and StratacError where the compiler refuses the generated code.
+    `progress(done, total, name)` is called after every unit and after the link. Raises EnvironmentProblem where there
+    is no working compiler, no disk space or no memory, and StratacError where the compiler refuses the generated code.
     """
     started = time.monotonic()
     compiler = find_compiler(options.cc)

@@ -1,7 +1,8 @@
 /* Threads: created at open, woken once for a run, meeting at barriers within it.
  *
- * Whoever waits spins for a while (a wake-up through the kernel costs microseconds), then yields, then sleeps on a futex.
- * With more threads than CPUs spinning only keeps the one that is waited for from running, so it is skipped. */
+ * Whoever waits spins for a moment, then yields for a while (which costs as little as spinning where nobody else wants the
+ * CPU, and lets the thread that is waited for run where it lost its own), then sleeps on a futex, from which waking takes
+ * many microseconds.  With more threads than CPUs the spinning is left out. */
 #include "runtime.h"
 
 #include <errno.h>
@@ -17,9 +18,9 @@
 #include <unistd.h>
 
 #define STACK_BYTES ((size_t)8 << 20) /* what a main thread usually has; kernels may rely on it */
-#define BARRIER_SPIN_NS 100000
-#define IDLE_SPIN_NS 200000
-#define YIELDS 32
+#define SPIN_NS 5000
+#define YIELDS 256 /* about 100 microseconds at least */
+#define YIELDS_CROWDED 32
 
 /* A word that is waited on, and how many sleep on it. */
 typedef struct st_gate {
@@ -40,7 +41,7 @@ struct st_pool {
     _Alignas(ST_CACHE_LINE) st_job job;
     void *context;
     uint32_t threads;
-    uint32_t barrier_spins, idle_spins;
+    uint32_t spins, yields;
     int stopping;
     st_worker workers[];
 };
@@ -62,14 +63,14 @@ static int64_t now(void)
 }
 
 /* Wait until the gate's epoch is no longer `seen`. */
-static void gate_wait(st_gate *gate, uint32_t seen, uint32_t spins)
+static void gate_wait(st_gate *gate, uint32_t seen, const st_pool *pool)
 {
-    for (uint32_t i = 0; i < spins; i++) {
+    for (uint32_t i = pool->spins; i; i--) {
         if (atomic_load_explicit(&gate->epoch, memory_order_acquire) != seen)
             return;
         relax();
     }
-    for (int i = 0; i < YIELDS; i++) {
+    for (uint32_t i = pool->yields; i; i--) {
         if (atomic_load_explicit(&gate->epoch, memory_order_acquire) != seen)
             return;
         sched_yield();
@@ -97,7 +98,7 @@ void st_pool_barrier(st_pool *pool)
         atomic_store_explicit(&pool->missing, pool->threads, memory_order_relaxed);
         gate_open(&pool->meet, seen + 1);
     } else {
-        gate_wait(&pool->meet, seen, pool->barrier_spins);
+        gate_wait(&pool->meet, seen, pool);
     }
 }
 
@@ -107,7 +108,7 @@ static void *work(void *argument)
     st_pool *pool = self->pool;
     fesetenv(FE_DFL_ENV); /* not what the thread that opened the session happened to have */
     for (uint32_t seen = 0;; seen++) {
-        gate_wait(&pool->start, seen, pool->idle_spins);
+        gate_wait(&pool->start, seen, pool);
         if (pool->stopping)
             return NULL;
         pool->job(pool->context, self->number);
@@ -177,10 +178,8 @@ int st_pool_start(st_pool *pool, int threads, int cpus, int pin, st_error *error
     sigset_t all, before;
     pool->threads = (uint32_t)threads;
     atomic_store(&pool->missing, (uint32_t)threads);
-    if (threads <= cpus) {
-        pool->idle_spins = spins_for(IDLE_SPIN_NS);
-        pool->barrier_spins = (uint32_t)((int64_t)pool->idle_spins * BARRIER_SPIN_NS / IDLE_SPIN_NS);
-    }
+    pool->spins = threads <= cpus ? spins_for(SPIN_NS) : 0;
+    pool->yields = threads <= cpus ? YIELDS : YIELDS_CROWDED;
     if (pin) {
         count = st_cpus_allowed(allowed, ST_MAX_THREADS);
         count = count < ST_MAX_THREADS ? count : ST_MAX_THREADS;

@@ -368,6 +368,23 @@ int32_t st_get_dim(st_session *s, int32_t direction, int32_t index, int32_t axis
     return status;
 }
 
+int32_t st_shape_at(st_session *s, int32_t direction, int32_t index, const int64_t *symbols, int64_t *shape,
+                    int32_t capacity)
+{
+    st_port port;
+    st_error error;
+    const int status = st_get_port(s, direction, index, &port);
+    if (status)
+        return status;
+    if (port.rank > capacity)
+        return st_session_keep(s, st_fail(&error, ST_ARGUMENT, "'%s' has rank %d, there is room for %d extents",
+                                          port.name, (int)port.rank, (int)capacity), &error);
+    if (st_type_shape(&s->plan, st_port_type(&s->plan, direction, index), symbols, shape))
+        return st_session_keep(s, st_fail(&error, ST_ARGUMENT, "'%s' %s has no size for these dims", port.name,
+                                          port.shape), &error);
+    return ST_OK;
+}
+
 int32_t st_get_arena(st_session *s, int32_t index, st_arena *arena)
 {
     const int status = outside(s, "arena", index, (int64_t)s->plan.counts[STP_SECTION_ARENA]);

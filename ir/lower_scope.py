@@ -78,6 +78,9 @@ class Scope:
                 index.append(Index.axis(f"{prefix}{k}"))
         return tuple(axes), tuple(index)
 
+    def is_input(self, value: str) -> bool:
+        return self.operand.get(value, len(self.inputs)) < len(self.inputs)
+
     def address(self, value: str, index: PerDim) -> Index:
         return linear(index, self.shape(value))
 
@@ -91,7 +94,7 @@ class Scope:
                 raise NotLowerable(f"{value} is needed at another point than where it is computed")
             return scalar
         kind = self.types[value]
-        if value in self.operand and self.operand[value] < len(self.inputs):
+        if self.is_input(value):
             return Read(self.operand[value], self.address(value, index), kind.dtype)
         node = self.producer.get(value)
         if node is None:
@@ -99,6 +102,9 @@ class Scope:
         match OPS[node.op].category:
             case "view":
                 (source,) = node.inputs
+                if node.op == "reshape" and self.is_input(source):
+                    # a dense buffer keeps its order under any shape
+                    return Read(self.operand[source], linear(index, kind.shape), kind.dtype)
                 moved = backward(node, index, self.shape(source), kind.shape, self.extents, self.symbols)
                 if moved is None:
                     raise NotLowerable(f"{node.op} of {source} is no affine view here")

@@ -189,7 +189,7 @@ _ROWS = (
         "rotary",
         "composite",
         (3, 3),
-        rules.same_as_first,
+        rules.rotary,
         {"interleaved": AttrSpec("bool", False)},
         4,
         "x * cos + rotate_half(x) * sin over the last axis; cos and sin broadcast to x",
@@ -212,6 +212,8 @@ def infer(node: Node, types: Mapping[str, TensorType], symbols: Mapping[str, Bou
     low, high = row.arity
     if not low <= len(node.inputs) <= high:
         raise VerifyError(f"takes {low} to {high} inputs, got {len(node.inputs)}", op=node.op, source=node.source)
+    if "" in node.inputs[:low]:
+        raise VerifyError(f"input {node.inputs.index('')} is missing", op=node.op, source=node.source)
     check_attrs(node, row)
     return row.rule(node, [types[v] if v else None for v in node.inputs])
 

@@ -1,8 +1,8 @@
-"""The plan's own 64-bit digest, the same as `csrc/digest.c`: made to find damage at memory speed, not to resist attack.
+"""The plan's own 64-bit digest, as in `csrc/digest.c`: made to find damage at memory speed, not to resist attack.
 
-The bytes are little-endian 64-bit words w_i, zero padded. The sum of w_i times an odd multiplier of i, modulo 2**64, changes
-with any single flipped bit (an odd number times a power of two is never zero), and so does a bijection of it. The multiplier
-is the product of one for the word's place in its block and one for the block, so that numpy needs one table.
+The bytes are little-endian 64-bit words w_i, zero padded. The sum of w_i times an odd multiplier of i, modulo 2**64,
+changes with any single flipped bit (an odd number times a power of two is never zero), and so does a bijection of it.
+The multiplier is the product of one for the word's place in its block and one for the block: numpy needs one table.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Digest64:
 
     def update(self, data: bytes | bytearray | memoryview | np.ndarray) -> None:
         """Add bytes, or the bytes of a contiguous array."""
-        view = memoryview(data).cast("B") if memoryview(data).nbytes else memoryview(b"")
+        raw: memoryview[int] = data.data if isinstance(data, np.ndarray) else memoryview(data)
+        view = raw.cast("B") if raw.nbytes else memoryview(b"")
         self._length += len(view)
         if self._pending:
             take = min(_BLOCK - len(self._pending), len(view))

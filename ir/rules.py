@@ -117,7 +117,13 @@ def expand(node: Node, types: Types) -> list[TensorType]:
 def slice_(node: Node, types: Types) -> list[TensorType]:
     x = _given(node, types, 0)
     axis = axis_of(node, node.attr("axis"), x.rank)
-    return [TensorType(x.dtype, (*x.shape[:axis], node.attr("extent"), *x.shape[axis + 1 :]))]
+    start, extent, step, full = node.attr("start"), node.attr("extent"), node.attr("step", 1), x.shape[axis]
+    if step == 0:
+        raise _fail(node, "step must not be 0")
+    last = start + (extent - 1) * step
+    if extent != 0 and any(isinstance(at, int) and (at < 0 or isinstance(full, int) and at >= full) for at in (start, last)):
+        raise _fail(node, f"elements {start} to {last} are not within the extent {full} of axis {axis}")
+    return [TensorType(x.dtype, (*x.shape[:axis], extent, *x.shape[axis + 1 :]))]
 
 
 def concat(node: Node, types: Types) -> list[TensorType]:
@@ -159,8 +165,15 @@ def dim(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(node.attr("dtype", i64), ())]
 
 
-def same_as_first(node: Node, types: Types) -> list[TensorType]:
-    return [_given(node, types, 0)]
+def rotary(node: Node, types: Types) -> list[TensorType]:
+    x = _given(node, types, 0)
+    if x.rank < 1 or (isinstance(x.shape[-1], int) and x.shape[-1] % 2):
+        raise _fail(node, f"rotary needs an even last extent, got {x}")
+    for index in (1, 2):
+        if broadcast_shapes(node, [_given(node, types, index).shape, x.shape]) != x.shape:
+            raise _fail(node, f"input {index} of type {types[index]} does not broadcast to {x}")
+    _same_dtype(node, types)
+    return [x]
 
 
 def softmax(node: Node, types: Types) -> list[TensorType]:
@@ -216,8 +229,9 @@ def _windowed(node: Node, x: TensorType, kernel: Sequence[int], channels: Dim) -
     sizes = []
     for i, extent in enumerate(spatial):
         reach = dilations[i] * (kernel[i] - 1) + 1
-        sizes.append((extent + (pads[i] + pads[i + n] - reach)) // strides[i] + 1)
-        if isinstance(sizes[-1], int) and sizes[-1] < 0:
+        room = extent + (pads[i] + pads[i + n] - reach)
+        sizes.append(room // strides[i] + 1)
+        if isinstance(room, int) and room < 0:
             raise _fail(node, f"the window of {reach} does not fit the padded extent of {extent}")
     shape = (batch, *sizes, channels) if node.attr("channels_last", False) else (batch, channels, *sizes)
     return TensorType(x.dtype, shape)
@@ -256,6 +270,7 @@ def attention(node: Node, types: Types) -> list[TensorType]:
     if not isinstance(heads, int) or not isinstance(groups, int) or heads % groups:
         raise _fail(node, f"{groups} key heads do not divide {heads} query heads")
     if len(types) > 3 and types[3] is not None:
+        _same_dtype(node, types)
         scores = (*q.shape[:3], k.shape[2])
         if broadcast_shapes(node, [types[3].shape, scores]) != scores:
             raise _fail(node, f"mask {types[3]} does not broadcast to [{', '.join(map(str, scores))}]")

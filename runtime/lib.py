@@ -106,6 +106,8 @@ int32_t st_get_info(st_session *session, st_info *info);
 int32_t st_get_symbol(st_session *session, int32_t index, st_symbol *symbol);
 int32_t st_get_port(st_session *session, int32_t direction, int32_t index, st_port *port);
 int32_t st_get_dim(st_session *session, int32_t direction, int32_t index, int32_t axis, st_dim *dim);
+int32_t st_shape_at(st_session *session, int32_t direction, int32_t index, const int64_t *symbols, int64_t *shape,
+                    int32_t capacity);
 
 int32_t st_bind_input(st_session *session, int32_t index, const void *data, int32_t dtype, int32_t rank,
                       const int64_t *shape);
@@ -123,7 +125,7 @@ int32_t st_get_memory(st_session *session, st_memory *memory);
 
 @functools.cache
 def _ffi() -> Any:
-    from cffi import FFI  # parsing the declarations costs milliseconds that importing stratac need not pay
+    from cffi import FFI  # type: ignore[import-untyped]  # parsing the declarations costs milliseconds that importing stratac need not pay
 
     ffi = FFI()
     ffi.cdef(CDEF)
@@ -199,10 +201,10 @@ class Library:
     def reset_profile(self) -> None:
         self._check(self._lib.st_reset_profile(self._session))
 
-    def bind(self, direction: int, index: int, address: int, dtype: int, shape: tuple[int, ...]) -> None:
-        """Bind memory the caller keeps alive until the next run has returned."""
+    def bind(self, direction: int, index: int, data: Any, dtype: int, shape: tuple[int, ...]) -> None:
+        """Bind a dense array, which the caller keeps alive until the next run has returned."""
         function = self._lib.st_bind_output if direction else self._lib.st_bind_input
-        self._check(function(self._session, index, self._ffi.cast("void *", address), dtype, len(shape), shape))
+        self._check(function(self._session, index, self._ffi.from_buffer(data), dtype, len(shape), shape))
 
     def output_shape(self, index: int, rank: int) -> tuple[int, ...]:
         shape = self._ffi.new("int64_t[]", rank)

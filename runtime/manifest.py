@@ -1,8 +1,8 @@
 """manifest.json: what a plan folder holds, and a digest of every part.
 
-The file is the canonical text of its fields and nothing else, so a flipped byte anywhere in it, white space included, is
-found. Standard library and `ir` only: the compiler writes manifests with this module, and tools read them without a C
-compiler, cffi or the plan's code.
+The file is the canonical text of its fields and nothing else, so a flipped byte anywhere in it, white space included,
+is found. Standard library and `ir` only: the compiler writes manifests with this module, and tools read them without a
+C compiler, cffi or the plan's code.
 """
 
 from __future__ import annotations

@@ -77,23 +77,37 @@ def _imported(value: Any, name: str) -> np.ndarray:
         ) from error
 
 
+def _literal(value: Any, port: Port) -> np.ndarray:
+    """Python numbers have no element type of their own: they take the port's, where it holds them exactly enough."""
+    try:
+        found = np.asarray(value)
+        if found.size and not np.can_cast(found.dtype, port.dtype.np, casting="same_kind"):
+            raise ValueError(f"{found.dtype} values do not fit {port.dtype}")
+        return np.asarray(value, dtype=port.dtype.np)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise StratacError(f"input {port.name!r}: cannot make an array {port.dtype}{port.shape}: {error}") from error
+
+
 def _input_array(value: Any, port: Port) -> np.ndarray:
     """`value` as the runtime takes it: native byte order, dense, row-major, aligned. Copies only where it must."""
+    wanted = port.dtype.np
     if isinstance(value, np.ndarray):
         array = value
+        flags = array.flags
+        if array.dtype == wanted and flags.c_contiguous and flags.aligned:
+            return array
     elif hasattr(value, "__dlpack__"):
         array = _imported(value, port.name)
     elif isinstance(value, (bool, int, float, list, tuple)):
-        array = np.asarray(value, dtype=port.dtype.np)  # literals have no element type of their own
+        array = _literal(value, port)
     else:
         array = np.asarray(value)
-    wanted = port.dtype.np
     if array.dtype.name == "bfloat16" and port.dtype.name == "bf16":
         array = array.view(np.uint16)
     if array.dtype.newbyteorder("=") != wanted:
         raise StratacError(
             f"input {port.name!r} has element type {port.dtype} ({wanted}) and got {array.dtype}",
-            hint=f"convert it: array.astype(np.{wanted.name})" if wanted != object else "",
+            hint=f"convert it: array.astype(np.{wanted.name})",
         )
     return np.require(array, dtype=wanted, requirements=["C", "A"])
 
@@ -112,8 +126,8 @@ class Session:
     ) -> None:
         """Open the plan folder `path`.
 
-        `threads` None: the planned number, at most what affinity and cgroup quota allow. `verify` False skips the digest
-        of weights.bin. `affinity` keeps each worker on its own CPU. `profile` False leaves out the timing of instructions.
+        `threads` None: the planned number, at most what affinity and cgroup quota allow. `verify` False skips the
+        digest of weights.bin. `affinity` keeps each worker on its own CPU. `profile` False does not time instructions.
         Raises PlanError for a damaged, truncated or newer plan, EnvironmentProblem for a machine that cannot run it.
         """
         self._library: Library | None = None
@@ -197,7 +211,7 @@ class Session:
         return self.run(None, inputs)
 
     def run_into(self, *, outputs: Mapping[str, np.ndarray], inputs: Mapping[str, Any]) -> None:
-        """Run and write the outputs named in `outputs` into these arrays (dense, writeable, of the exact dtype and shape)."""
+        """Run and write the outputs named in `outputs` into these arrays: dense, writeable, exact dtype and shape."""
         self._known(outputs, [port.name for port in self._outputs], "output")
         with self._lock:
             self._run(inputs, outputs)
@@ -215,13 +229,13 @@ class Session:
         # the arrays stay referenced here until the run has returned
         held = [_input_array(inputs[port.name], port) for port in self._inputs]
         for index, (port, array) in enumerate(zip(self._inputs, held, strict=True)):
-            library.bind(_INPUT, index, array.ctypes.data, port.dtype.onnx, array.shape)
+            library.bind(_INPUT, index, array, port.dtype.onnx, array.shape)
         arrays: dict[str, np.ndarray] = {}
         for index, port in enumerate(self._outputs):
             shape = library.output_shape(index, port.rank)
-            array = given.get(port.name)
-            array = np.empty(shape, port.dtype.np) if array is None else self._output_array(array, port)
-            library.bind(_OUTPUT, index, array.ctypes.data, port.dtype.onnx, array.shape)
+            own = given.get(port.name)
+            array = np.empty(shape, port.dtype.np) if own is None else self._output_array(own, port)
+            library.bind(_OUTPUT, index, array, port.dtype.onnx, array.shape)
             arrays[port.name] = array
         library.run()
         return arrays

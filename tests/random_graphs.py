@@ -33,6 +33,7 @@ assert random_heavy  # registers its builders
 #: What `kinds` may name: one builder each.
 KINDS = tuple(BUILDERS)
 Arrays = dict[str, npt.NDArray[Any]]
+_WEIGHT = {"binary": 3, "unary": 2, "matmul": 2, "conv": 2, "reduce": 2}
 _EXTENTS = (1, 2, 3, 4, 6, 8, 16, 17)
 
 
@@ -65,7 +66,7 @@ def random_graphs(
     pool += draw(st.lists(st.sampled_from(_EXTENTS), min_size=2, max_size=3))
     maker = Maker(draw, builder, pool)
     specs = _inputs(maker)
-    order = [kind for kind in KINDS if kind in kinds]
+    order = [kind for kind in KINDS if kind in kinds for _ in range(_WEIGHT.get(kind, 1))]
     for _ in range(maker.int(1, max_nodes)):
         BUILDERS[maker.choice(order)](maker)
     if not builder.nodes:

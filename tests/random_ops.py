@@ -296,7 +296,12 @@ def reshape(m: Maker) -> Value | None:
     if x is None:
         return None
     shape, ways = list(x.shape), ["unsqueeze"]
-    splits = [(i, f) for i, d in enumerate(shape) for f in (2, 3, 4) if exact_div(d, f) not in (None, d)]
+    splits: list[tuple[int, Dim, int]] = []
+    for i, extent in enumerate(shape):
+        for factor in (2, 3, 4):
+            rest = exact_div(extent, factor)
+            if rest is not None:
+                splits.append((i, rest, factor))
     if len(shape) > 1:
         ways += ["merge", "flatten"]
     if splits:
@@ -310,8 +315,8 @@ def reshape(m: Maker) -> Value | None:
         case "flatten":
             shape = [product(shape)]
         case "split":
-            i, factor = m.choice(splits)
-            parts: list[Dim] = [exact_div(shape[i], factor) or 1, factor]
+            i, rest, factor = m.choice(splits)
+            parts: list[Dim] = [rest, factor]
             shape[i : i + 1] = parts if m.flag() else parts[::-1]
         case "squeeze":
             shape.remove(1)

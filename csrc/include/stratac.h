@@ -116,6 +116,9 @@ int32_t st_get_info(st_session *session, st_info *info);
 int32_t st_get_symbol(st_session *session, int32_t index, st_symbol *symbol);
 int32_t st_get_port(st_session *session, int32_t direction, int32_t index, st_port *port);
 int32_t st_get_dim(st_session *session, int32_t direction, int32_t index, int32_t axis, st_dim *dim);
+/* The shape of a port where symbol i has the value symbols[i]. */
+int32_t st_shape_at(st_session *session, int32_t direction, int32_t index, const int64_t *symbols, int64_t *shape,
+                    int32_t capacity);
 
 int32_t st_bind_input(st_session *session, int32_t index, const void *data, int32_t dtype, int32_t rank,
                       const int64_t *shape);

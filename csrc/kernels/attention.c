@@ -35,29 +35,45 @@ int64_t st_attention_workspace(int64_t queries, int64_t keys, int64_t dim, int64
     return 4 * (QUERIES * (st_row_stride(dim) + st_row_stride(keys_p) + v_p) + ST_MIN(keys_p, (int64_t)KEYS) * (dim + v_p)) + 64;
 }
 
-/* scores -> exp(scores - largest); returns the sum.  Eight partial sums by key index: adding the zeros of masked keys
- * changes none of them. */
+/* e^x for x <= 0 (or NaN): vf_exp's polynomial, but n = round(x / ln 2) is left in the low bits of a large float, whence
+ * 2^n needs no conversion; below e^-87 the result is zero (the row's sum is at least one). */
+static inline vf soft_exp(vf x)
+{
+    vf magic = vf_set1(12582912.0f); /* 1.5 * 2^23 */
+    vf t = vf_fma(x, vf_set1(1.44269504f), magic), n = vf_sub(t, magic);
+    vf r = vf_fnma(n, vf_set1(1.42860682e-6f), vf_fnma(n, vf_set1(0.693145751953125f), x));
+    vf p = vf_fma(vf_set1(0.0013942204f), r, vf_set1(0.00836867746f));
+    p = vf_fma(p, r, vf_set1(0.0416663848f));
+    p = vf_fma(p, r, vf_set1(0.166665211f));
+    p = vf_fma(p, r, vf_set1(0.5f));
+    p = vf_fma(vf_mul(r, r), p, r);
+    vf power = vi_as_vf(vi_add(vi_shl(vf_as_vi(t), 23), vi_set1(127 << 23)));
+    return vf_select(vf_lt(x, vf_set1(-87.0f)), vf_zero(), vf_fma(p, power, power));
+}
+
+/* scores -> exp(scores - largest); returns the sum.  Four vectors of partial sums by key index: adding the zeros of masked
+ * keys changes none of them. */
 static float soft_row(float *s, int64_t visible, int64_t keys)
 {
-    vf top = vf_set1(-SIMD_INF), floor_ = vf_set1(-SIMD_INF);
+    vf lowest = vf_set1(-SIMD_INF), top = lowest;
     int64_t j = 0;
     for (; j + VL <= visible; j += VL)
         top = vf_max_fast(top, vf_load(s + j));
     if (j < visible)
-        top = vf_max_fast(top, vf_select(vm_first(visible - j), vf_load_n(s + j, visible - j), floor_));
+        top = vf_max_fast(top, vf_select(vm_first(visible - j), vf_load_n(s + j, visible - j), lowest));
     float largest = vf_reduce_max(top);
     vf shift = vf_set1(largest == -SIMD_INF ? 0.0f : largest), sum[4];
     for (int i = 0; i < 4; i++)
         sum[i] = vf_zero();
     for (j = 0; j + 4 * VL <= visible; j += 4 * VL)
         for (int i = 0; i < 4; i++) {
-            vf e = vf_exp(vf_sub(vf_load(s + j + i * VL), shift));
+            vf e = soft_exp(vf_sub(vf_load(s + j + i * VL), shift));
             vf_store(s + j + i * VL, e);
             sum[i] = vf_add(sum[i], e);
         }
     for (int i = 0; i < 4 && j < visible; i++, j += VL) {
         int64_t n = ST_MIN((int64_t)VL, visible - j);
-        vf e = vf_select(vm_first(n), vf_exp(vf_sub(vf_load_n(s + j, n), shift)), vf_zero());
+        vf e = vf_select(vm_first(n), soft_exp(vf_sub(vf_load_n(s + j, n), shift)), vf_zero());
         vf_store_n(s + j, e, n);
         sum[i] = vf_add(sum[i], e);
     }

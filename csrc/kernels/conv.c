@@ -104,6 +104,22 @@ static void gather(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_
     }
 }
 
+/* A tile inside one output row, with every tap inside the image, needs no gathering: its rows are a constant distance
+ * apart, each filter row one stretch. */
+static int place(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, st_left *left)
+{
+    const window *w = ctx;
+    const st_conv *c = w->c;
+    (void)k; /* 0: count is all of k */
+    int64_t x = row % c->ow, y = row / c->ow % c->oh, n = row / c->ow / c->oh;
+    int64_t iy = y * c->stride_h - c->pad_top, ix = x * c->stride_w - c->pad_left, run = c->kw * c->cg, step = c->stride_w * c->x_w;
+    if (count != c->kh * run || x + rows > c->ow || iy < 0 || iy + (c->kh - 1) * c->dilation_h >= c->h || ix < 0 ||
+        ix + (rows - 1) * c->stride_w + c->kw > c->w || step % 1024 == 0)
+        return 0;
+    *left = (st_left){w->x + n * c->x_n + iy * c->x_h + ix * c->x_w, step, c->kh, run, c->dilation_h * c->x_h};
+    return 1;
+}
+
 static int in_place(const st_conv *c)
 {
     return c->kh == 1 && c->kw == 1 && c->stride_h == 1 && c->stride_w == 1 && c->pad_top == 0 && c->pad_left == 0 &&
@@ -126,6 +142,11 @@ void st_conv_f32(const st_conv *c, int part, int parts)
         .a_row = c->x_w, .fill = in_place(c) ? NULL : gather, .fill_ctx = &w, .b_packed = 1,
         .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .workspace = st_align64(c->workspace),
     };
+    int dense = c->kw == 1 || (c->dilation_w == 1 && c->x_w == c->cg);
+    if (p.fill && dense && st_round_up(c->ow, ST_MR) * 8 <= c->ow * 9) {
+        p.place = place;
+        p.period = c->ow;
+    }
     for (int64_t group = s.batch0; group < s.batch1; group++) {
         p.a = w.x = c->x + group * c->cg;
         p.b = c->filter + group * k * st_round_up(c->og, ST_PANEL);

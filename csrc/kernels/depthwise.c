@@ -5,15 +5,18 @@
  */
 #include "tile.h"
 
-#ifdef __clang__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #define PIXELS 8 /* most outputs along x kept in registers */
 #define TILE_FLOATS 4096
+
+/* Loops spelled out: clang unrolls nested loops too late to keep an array of accumulators in registers. */
+#define EACH_PIXEL(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
+#define EACH_COLUMN(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15) M(16) M(17) M(18)
+#define CLEAR(I) acc[I] = vf_zero();
+#define STORE(I)                                                                                                           \
+    if (I < pixels && I < count)                                                                                           \
+        lanes == VL ? vf_store(out + I * ld, acc[I]) : vf_store_n(out + I * ld, acc[I], lanes);
 
 /* Where a stretch begins: its first input column (may be left of the image), its rows of taps inside the image. */
 typedef struct stretch {
@@ -34,40 +37,44 @@ ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, const int pixels, c
                          int64_t lanes, const int inside, float *out, int64_t ld)
 {
     vf acc[PIXELS], weight[5];
-    UNROLL for (int i = 0; i < pixels; i++) acc[i] = vf_zero();
+    EACH_PIXEL(CLEAR)
     const float *row = s->x, *filter = s->filter;
     for (int64_t ky = 0; ky < s->rows; ky++, row += c->dilation_h * c->x_h) {
-        UNROLL for (int kx = 0; kx < kw; kx++, filter += c->groups) weight[kx] =
-            lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);
-        UNROLL for (int p = 0; p < (pixels - 1) * stride + kw; p++)
-        {
-            vf v = column(c, row, s->ix + p, lanes, inside);
-            UNROLL for (int i = 0; i < pixels; i++) if (p - i * stride >= 0 && p - i * stride < kw) acc[i] =
-                vf_fma(v, weight[p - i * stride], acc[i]);
-        }
+#define WEIGHT(KX)                                                                                                         \
+    if (KX < kw) {                                                                                                         \
+        weight[KX] = lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);                                             \
+        filter += c->groups;                                                                                               \
     }
-    UNROLL for (int i = 0; i < pixels; i++) if (i < count)
-    {
-        if (lanes == VL)
-            vf_store(out + i * ld, acc[i]);
-        else
-            vf_store_n(out + i * ld, acc[i], lanes);
+        WEIGHT(0) WEIGHT(1) WEIGHT(2) WEIGHT(3) WEIGHT(4)
+#define USES(I, P) (I < pixels && P >= I * stride && P < I * stride + kw)
+#define TAP(I, P)                                                                                                          \
+    if (USES(I, P))                                                                                                        \
+        acc[I] = vf_fma(v, weight[USES(I, P) ? P - I * stride : 0], acc[I]);
+#define COLUMN(P)                                                                                                          \
+    if (P < (pixels - 1) * stride + kw) {                                                                                  \
+        vf v = column(c, row, s->ix + P, lanes, inside);                                                                   \
+        TAP(0, P) TAP(1, P) TAP(2, P) TAP(3, P) TAP(4, P) TAP(5, P) TAP(6, P) TAP(7, P)                                    \
     }
+        EACH_COLUMN(COLUMN)
+    }
+    EACH_PIXEL(STORE)
 }
 
 /* Any kernel, stride and dilation. */
 ALWAYS_INLINE void general(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, const int inside, float *out, int64_t ld)
 {
+    const int pixels = PIXELS;
     vf acc[PIXELS];
-    UNROLL for (int i = 0; i < PIXELS; i++) acc[i] = vf_zero();
+    EACH_PIXEL(CLEAR)
     const float *row = s->x, *filter = s->filter;
     for (int64_t ky = 0; ky < s->rows; ky++, row += c->dilation_h * c->x_h)
         for (int64_t kx = 0; kx < c->kw; kx++, filter += c->groups) {
             vf weight = lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);
-            UNROLL for (int i = 0; i < PIXELS; i++) acc[i] =
-                vf_fma(column(c, row, s->ix + kx * c->dilation_w + i * c->stride_w, lanes, inside), weight, acc[i]);
+            int64_t ix = s->ix + kx * c->dilation_w;
+#define ANY_TAP(I) acc[I] = vf_fma(column(c, row, ix + I * c->stride_w, lanes, inside), weight, acc[I]);
+            EACH_PIXEL(ANY_TAP)
         }
-    UNROLL for (int i = 0; i < PIXELS; i++) if (i < count) vf_store_n(out + i * ld, acc[i], lanes);
+    EACH_PIXEL(STORE)
 }
 
 typedef void (*stretch_fn)(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, int inside, float *out, int64_t ld);

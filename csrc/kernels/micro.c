@@ -11,26 +11,32 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+#define ROW(p, i, ld) ((i < 5 ? p##0 : i < 10 ? p##1 : p##2) + i % 5 * ld)
 #define MICRO(MR, NV)                                                                                                      \
-    static void micro_##MR##x##NV(int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t panel,      \
-                                  float *c, int64_t ldc, int resume)                                                       \
+    static void micro_##MR##x##NV(const st_left *left, const float *b, int64_t ldb, int64_t panel, float *c, int64_t ldc,  \
+                                  int resume)                                                                              \
     {                                                                                                                      \
         vf acc[MR][NV];                                                                                                    \
-        const float *a0 = a, *a1 = a + 5 * lda, *a2 = a + 10 * lda;                                                        \
-        (void)a1, (void)a2, (void)panel;                                                                                   \
-        UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                            \
-            acc[i][j] = resume ? vf_load(c + i * ldc + j * VL) : vf_zero();                                                \
-        for (; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                                                   \
-            vf bv[NV];                                                                                                     \
-            UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + j / ST_NV * panel + j % ST_NV * VL);                   \
-            UNROLL for (int i = 0; i < MR; i++)                                                                            \
-            {                                                                                                              \
-                vf av = vf_set1((i < 5 ? a0 : i < 10 ? a1 : a2)[i % 5 * lda]);                                             \
-                UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_fma(av, bv[j], acc[i][j]);                              \
+        int64_t lda = left->row, skip = left->jump - left->length;                                                         \
+        const float *a0 = left->a, *a1 = a0 + 5 * lda, *a2 = a0 + 10 * lda;                                                \
+        float *c0 = c, *c1 = c + 5 * ldc, *c2 = c + 10 * ldc;                                                              \
+        (void)a1, (void)a2, (void)c1, (void)c2, (void)panel;                                                               \
+        UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_zero();                     \
+        if (resume)                                                                                                        \
+            UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                        \
+                acc[i][j] = vf_load(ROW(c, i, ldc) + j * VL);                                                              \
+        for (int64_t run = left->runs; run > 0; run--, a0 += skip, a1 += skip, a2 += skip)                                 \
+            for (int64_t k = left->length; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                       \
+                vf bv[NV];                                                                                                 \
+                UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + j / ST_NV * panel + j % ST_NV * VL);               \
+                UNROLL for (int i = 0; i < MR; i++)                                                                        \
+                {                                                                                                          \
+                    vf av = vf_set1(*(ROW(a, i, lda)));                                                                    \
+                    UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_fma(av, bv[j], acc[i][j]);                          \
+                }                                                                                                          \
             }                                                                                                              \
-        }                                                                                                                  \
         UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                            \
-            vf_store(c + i * ldc + j * VL, acc[i][j]);                                                                     \
+            vf_store(ROW(c, i, ldc) + j * VL, acc[i][j]);                                                                  \
     }
 
 #if VL == 16

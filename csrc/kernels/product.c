@@ -50,23 +50,48 @@ static void fetch(const ahead *next, int64_t piece, int64_t pieces)
 }
 
 /* One row tile over all panels of the block.  The last panel, if ragged, goes to `edge`. */
-static void tile_row(int64_t mr, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t panel,
-                     int64_t cols, float *c, int64_t ldc, float *edge, int64_t edge_ld, int resume, const ahead *next)
+static void tile_row(int64_t mr, const st_left *left, const float *b, int64_t ldb, int64_t panel, int64_t cols, float *c,
+                     int64_t ldc, float *edge, int64_t edge_ld, int resume, const ahead *next)
 {
     const st_micro_fn *micro = st_micro[mr];
-    int64_t full = cols / ST_PANEL, left = cols % ST_PANEL, q = 0;
+    int64_t full = cols / ST_PANEL, over = cols % ST_PANEL, q = 0;
     if (mr <= ST_WIDE4)
         for (; q + 4 <= full; q += 4)
-            micro[ST_FOUR](k, a, lda, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
+            micro[ST_FOUR](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
     if (mr <= ST_WIDE2)
         for (; q + 2 <= full; q += 2)
-            micro[ST_TWO](k, a, lda, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
+            micro[ST_TWO](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
     for (; q < full; q++) {
         fetch(next, q, full);
-        micro[ST_ONE](k, a, lda, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
+        micro[ST_ONE](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
     }
-    if (left)
-        micro[left <= VL ? ST_HALF : ST_ONE](k, a, lda, b + q * panel, ldb, panel, edge, edge_ld, resume);
+    if (over)
+        micro[over <= VL ? ST_HALF : ST_ONE](left, b + q * panel, ldb, panel, edge, edge_ld, resume);
+}
+
+/* Rows of the tile that starts at r: the rows left, up to the end of the image row if that matters, in equal shares. */
+static int64_t tile_rows(const st_product *p, int64_t r, int64_t end)
+{
+    if (p->period)
+        end = ST_MIN(end, (r / p->period + 1) * p->period);
+    return st_ceil_div(end - r, st_ceil_div(end - r, ST_MR));
+}
+
+/* Find, copy or compute the left operand's rows [r, r+mr) x [k0, k0+count). */
+static st_left left_rows(const st_product *p, int64_t r, int64_t mr, int64_t k0, int64_t count, float *copy, int64_t copy_ld)
+{
+    st_left left = {copy, copy_ld, 1, count, count};
+    if (p->place && p->place(p->fill_ctx, r, mr, k0, count, &left))
+        return left;
+    if (p->fill) {
+        p->fill(p->fill_ctx, r, mr, k0, count, copy, copy_ld);
+    } else if (rows_collide(p->a_row, mr)) {
+        copy_rows(p->a + r * p->a_row + k0, p->a_row, mr, count, copy, copy_ld);
+    } else {
+        left.a = p->a + r * p->a_row + k0;
+        left.row = p->a_row;
+    }
+    return left;
 }
 
 void st_product_run(const st_product *p)
@@ -74,24 +99,22 @@ void st_product_run(const st_product *p)
     int64_t rows_all = p->m1 - p->m0, kc = k_block(p->k), k_blocks = ST_MAX(st_ceil_div(p->k, kc), 1);
     if (rows_all <= 0 || p->n1 <= p->n0)
         return;
-    float *copy = p->workspace, *parked = copy + ST_MR * (kc + ST_PAD), *panels = parked + ST_MB * ST_NB;
-    int64_t copy_ld = kc + ST_PAD;
-    int64_t nb = ST_NB;
+    int64_t copy_ld = kc + ST_PAD, nb = ST_NB, mb = k_blocks == 1 ? rows_all : ST_MB;
+    float *copy = p->workspace, *parked = copy + ST_MR * copy_ld, *panels = parked + ST_MB * ST_NB;
     if (p->b_packed && rows_all <= ST_MR)
         nb = ST_MAX(ST_NB, ST_SHORT / rows_all / ST_PANEL * ST_PANEL);
-    int64_t mb = k_blocks == 1 ? rows_all : ST_MB;
 
     for (int64_t j = p->n0; j < p->n1; j += nb) {
         int64_t cols = ST_MIN(nb, p->n1 - j), ld = st_round_up(cols, ST_PANEL), whole = cols / ST_PANEL * ST_PANEL;
         for (int64_t i = p->m0; i < p->m1; i += mb) {
-            int64_t rows = ST_MIN(mb, p->m1 - i), tiles = st_ceil_div(rows, ST_MR);
+            int64_t end = ST_MIN(i + mb, p->m1);
             for (int64_t kb = 0; kb < k_blocks; kb++) {
                 int64_t k0 = kb * kc, count = ST_MIN(kc, p->k - k0), ldb = ST_PANEL, panel;
                 const float *b;
                 if (p->b_packed) {
                     panel = p->b_panel ? p->b_panel : p->k * ST_PANEL;
                     b = p->b + j / ST_PANEL * panel + k0 * ST_PANEL;
-                } else if (p->b_col == 1 && rows <= ST_MR && whole == cols) {
+                } else if (p->b_col == 1 && end - i <= ST_MR && whole == cols) {
                     panel = ST_PANEL; /* one row tile would not repay the packing */
                     ldb = p->b_row;
                     b = p->b + k0 * ldb + j;
@@ -101,28 +124,19 @@ void st_product_run(const st_product *p)
                     if (k_blocks > 1 || i == p->m0)
                         st_pack_panels(p->b + k0 * p->b_row + j * p->b_col, count, cols, p->b_row, p->b_col, panels, panel);
                 }
-                for (int64_t t = 0; t < tiles; t++) {
-                    int64_t r = i + rows * t / tiles, mr = i + rows * (t + 1) / tiles - r, lda = copy_ld;
-                    const float *a = copy;
-                    if (p->fill) {
-                        p->fill(p->fill_ctx, r, mr, k0, count, copy, copy_ld);
-                    } else if (rows_collide(p->a_row, mr)) {
-                        copy_rows(p->a + r * p->a_row + k0, p->a_row, mr, count, copy, copy_ld);
-                    } else {
-                        a = p->a + r * p->a_row + k0;
-                        lda = p->a_row;
-                    }
+                for (int64_t r = i, mr; r < end; r += mr) {
+                    mr = tile_rows(p, r, end);
+                    st_left left = left_rows(p, r, mr, k0, count, copy, copy_ld);
                     ahead next = {0};
-                    if (!p->fill && t + 1 < tiles)
-                        next = (ahead){p->a + (r + mr) * p->a_row + k0, p->a_row, mr, count};
-                    float *acc = parked + (k_blocks == 1 ? 0 : (r - i) * ld);
-                    float *to = acc;
+                    if (!p->fill && r + mr < end)
+                        next = (ahead){p->a + (r + mr) * p->a_row + k0, p->a_row, ST_MIN(mr, end - r - mr), count};
+                    float *acc = parked + (k_blocks == 1 ? 0 : (r - i) * ld), *to = acc;
                     int64_t ldc = ld;
                     if (!p->store) {
                         to = p->c + (p->row_base + r) * p->c_row + p->col_base + j;
                         ldc = p->c_row;
                     }
-                    tile_row(mr, count, a, lda, b, ldb, panel, cols, to, ldc, acc + whole, ld, kb > 0 || p->resume, &next);
+                    tile_row(mr, &left, b, ldb, panel, cols, to, ldc, acc + whole, ld, kb > 0 || p->resume, &next);
                     if (kb + 1 < k_blocks)
                         continue;
                     if (p->store)

@@ -16,24 +16,26 @@
 #define ST_PANEL (ST_NV * VL)
 #if VL == 16
 #define ST_MR 14       /* 28 accumulators + 2 vectors of B + 1 broadcast = 31 of 32 registers */
-#define ST_KC 1024     /* a k-block of ST_NB columns is 512 KiB: half of a 1 MiB L2 */
+#define ST_KC 768      /* a k-block of ST_NB columns is at most 768 KiB, so that a 1 MiB L2 keeps it */
+#define ST_NB 256      /* columns per block; a multiple of the panel */
 #define ST_MB 112      /* rows whose parked accumulators (ST_MB x ST_NB) are kept when k is blocked */
 #define ST_WIDE2 6     /* at most this many rows: two panels at once ... */
 #define ST_WIDE4 3     /* ... or four, so that a short tile still has enough independent chains */
 #elif VL == 8
 #define ST_MR 6        /* 12 + 2 + 1 of 16 registers */
 #define ST_KC 512
+#define ST_NB 128
 #define ST_MB 96
 #define ST_WIDE2 3
 #define ST_WIDE4 1
 #else
 #define ST_MR 4
 #define ST_KC 512
+#define ST_NB 128
 #define ST_MB 64
 #define ST_WIDE2 2
 #define ST_WIDE4 1
 #endif
-#define ST_NB 128      /* columns per block; a multiple of every ISA's panel */
 #define ST_PAD 16      /* keeps rows of a copied tile out of each other's cache sets */
 #define ST_SHORT 4096  /* floats of a single-row-tile block: few rows get more columns, so fewer callbacks */
 
@@ -53,15 +55,24 @@ static inline int64_t st_row_stride(int64_t n)
 
 static inline float *st_align64(void *p) { return (float *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 
+/* A row tile of the left operand: row i is a + i*row, its k columns are `runs` stretches of `length`, `jump` apart (one
+ * stretch for a matrix; one per filter row for a convolution that reads X in place). */
+typedef struct st_left {
+    const float *a;
+    int64_t row, runs, length, jump;
+} st_left;
+
 /* C[mr][columns] (+)= A[mr][k] * B[k][columns]; resume takes the accumulators up from c.  Columns are fixed by the function:
  * one vector, or 1, 2 or 4 panels, `panel` floats apart. */
-typedef void (*st_micro_fn)(int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int64_t panel, float *c,
-                            int64_t ldc, int resume);
+typedef void (*st_micro_fn)(const st_left *left, const float *b, int64_t ldb, int64_t panel, float *c, int64_t ldc, int resume);
 enum { ST_HALF, ST_ONE, ST_TWO, ST_FOUR };
 extern const st_micro_fn st_micro[ST_MR + 1][4] ST_HIDDEN;
 
 /* Write rows [row, row+rows) x [k, k+count) of the left operand to out[i*ld + j]. */
 typedef void (*st_fill_fn)(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld);
+
+/* Or, where it can be read in place, say how and return 1. */
+typedef int (*st_place_fn)(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, st_left *left);
 
 /* Rows [m0, m1) and columns [n0, n1) of one product; n0 is a multiple of the panel, n1 too unless it is n. */
 typedef struct st_product {
@@ -69,7 +80,9 @@ typedef struct st_product {
     const float *a; /* a[i*a_row + k], used when fill is NULL */
     int64_t a_row;
     st_fill_fn fill;
+    st_place_fn place; /* or NULL; tried before fill */
     const void *fill_ctx;
+    int64_t period; /* end row tiles at multiples of this (rows of an image), or 0 */
     const float *b; /* packed, or b[k*b_row + j*b_col] */
     int64_t b_row, b_col;
     int64_t b_panel; /* floats between packed panels; 0: k * ST_PANEL */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -16,17 +17,53 @@ def _is_integer(x: Array) -> bool:
 
 
 def _sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x))"""
     return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def _softplus(x: Array) -> Array:
+    """log(1 + exp(x))"""
+    return np.asarray(np.logaddexp(0, x))
+
+
+def _silu(x: Array) -> Array:
+    """x * sigmoid(x)"""
+    return np.asarray(x * _sigmoid(x))
+
+
+def _hard_swish(x: Array) -> Array:
+    """x * min(max(x / 6 + 0.5, 0), 1)"""
+    return np.asarray(x * np.clip(x / 6 + 0.5, 0, 1))
+
+
+def _relu(x: Array) -> Array:
+    """max(x, 0); NaN stays NaN"""
+    return np.asarray(np.maximum(x, x.dtype.type(0)))
+
+
+def _rsqrt(x: Array) -> Array:
+    """1 / sqrt(x)"""
+    return np.asarray(1 / np.sqrt(x))
+
+
+def _reciprocal(x: Array) -> Array:
+    """1 / x"""
+    return np.asarray(1 / x)
+
+
+def _round(x: Array) -> Array:
+    """to the nearest integer, halves to even"""
+    return x if _is_integer(x) else np.asarray(np.rint(x))
 
 
 #: Exact in the element type itself.
 _DIRECT: dict[str, Callable[..., Array]] = {
     "neg": np.negative,
     "abs": np.abs,
-    "relu": lambda x: np.maximum(x, x.dtype.type(0)),
+    "relu": _relu,
     "floor": lambda x: x if _is_integer(x) else np.floor(x),
     "ceil": lambda x: x if _is_integer(x) else np.ceil(x),
-    "round": lambda x: x if _is_integer(x) else np.rint(x),  # halves to even
+    "round": _round,
     "sign": np.sign,
     "not": np.invert,
     "isnan": np.isnan,
@@ -51,8 +88,8 @@ _DIRECT: dict[str, Callable[..., Array]] = {
 #: Functions of float64.
 _ROUNDED: dict[str, Callable[[Array], Array]] = {
     "sqrt": np.sqrt,
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-    "reciprocal": lambda x: 1 / x,
+    "rsqrt": _rsqrt,
+    "reciprocal": _reciprocal,
     "exp": np.exp,
     "log": np.log,
     "tanh": np.tanh,
@@ -60,14 +97,20 @@ _ROUNDED: dict[str, Callable[[Array], Array]] = {
     "erf": erf,
     "sin": np.sin,
     "cos": np.cos,
-    "softplus": lambda x: np.logaddexp(0, x),
-    "silu": lambda x: x * _sigmoid(x),
-    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "softplus": _softplus,
+    "silu": _silu,
+    "hard_swish": _hard_swish,
 }
 
 
 def _rounding(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    return lambda x: rounded(function(x.astype(np.float64)), x)
+    """The same function (and docstring) of any float type."""
+
+    @functools.wraps(function, updated=())
+    def in_float64(x: Array) -> Array:
+        return rounded(function(x.astype(np.float64)), x)
+
+    return in_float64
 
 
 for _name, _function in _DIRECT.items():
@@ -78,6 +121,7 @@ for _name, _function in _ROUNDED.items():
 
 @meaning("gelu")
 def gelu(x: Array, *, approximate: str) -> Array:
+    """x * normal CDF(x) by erf, or by tanh as Hendrycks and Gimpel, 2016"""
     w = wide(x)
     if approximate == "tanh":
         return rounded(0.5 * w * (1 + np.tanh(np.sqrt(2 / np.pi) * (w + 0.044715 * w**3))), x)
@@ -86,22 +130,25 @@ def gelu(x: Array, *, approximate: str) -> Array:
 
 @meaning("leaky_relu")
 def leaky_relu(x: Array, *, alpha: float) -> Array:
+    """alpha * x below 0, else x"""
     return rounded(np.where(x < 0, alpha * wide(x), x), x)
 
 
 @meaning("elu")
 def elu(x: Array, *, alpha: float) -> Array:
+    """alpha * (exp(x) - 1) below 0, else x"""
     return rounded(np.where(x < 0, alpha * np.expm1(wide(x)), x), x)
 
 
 @meaning("hard_sigmoid")
 def hard_sigmoid(x: Array, *, alpha: float, beta: float) -> Array:
+    """min(max(alpha * x + beta, 0), 1)"""
     return rounded(np.clip(alpha * wide(x) + beta, 0, 1), x)
 
 
 @meaning("clip")
 def clip(x: Array, *, min: float, max: float) -> Array:
-    """The upper bound wins where the bounds cross."""
+    """min(max(x, min), max)"""
     low, high = min, max
     if _is_integer(x):
         info = np.iinfo(x.dtype)
@@ -112,19 +159,19 @@ def clip(x: Array, *, min: float, max: float) -> Array:
 
 @meaning("div")
 def div(a: Array, b: Array) -> Array:
-    """Integers divide as in C, towards zero."""
+    """integers divide as in C, towards zero; a zero integer divisor gives 0"""
     return truncating_div(a, b) if _is_integer(a) else np.divide(a, b)
 
 
 @meaning("mod")
 def mod(a: Array, b: Array, *, fmod: bool) -> Array:
-    """The result has the sign of the divisor, with `fmod` that of the dividend."""
+    """the result has the sign of the divisor, with `fmod` that of the dividend"""
     return np.fmod(a, b) if fmod else np.mod(a, b)
 
 
 @meaning("pow")
 def pow(a: Array, b: Array) -> Array:
-    """Integers wrap around; a negative integer exponent gives the truncated quotient 1 / a ** -b."""
+    """integers wrap around; a negative integer exponent gives the truncated 1 / a ** -b"""
     if not _is_integer(a):
         return rounded(np.power(wide(a), wide(b)), a)
     a, b = np.broadcast_arrays(a, b)
@@ -149,7 +196,7 @@ def f32_to_bf16(x: Array) -> Array:
 
 @meaning("cast", typed=True)
 def cast(x: Array, *, to: DType, types: tuple[DType, ...]) -> Array:
-    """Floats truncate to integers; anything but zero is true; integers wrap."""
+    """floats truncate to integers; anything but zero is true; integers wrap around"""
     if types[0] == bf16:
         x = bf16_to_f32(x)
     if to == bf16:

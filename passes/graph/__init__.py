@@ -1,1 +1,1 @@
-""""""
+"""What to what: passes from graph to graph."""

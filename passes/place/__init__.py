@@ -1,1 +1,1 @@
-""""""
+"""What to where: cost model and placement."""

@@ -1,1 +1,1 @@
-""""""
+"""Where to when: order, liveness, memory plan, waits."""

@@ -30,6 +30,15 @@ static float *numbers(int64_t count)
     return p;
 }
 
+/* One case in eight carries infinities and NaNs. */
+static void spoil(float *p, int64_t count)
+{
+    const float odd[] = {INFINITY, -INFINITY, NAN, 3e38f, 1e-40f};
+    if (draw() % 8 == 0 && count > 0)
+        for (int i = 0; i < 3; i++)
+            p[draw() % (uint64_t)count] = odd[draw() % 5];
+}
+
 /* Outputs are written through one record, by the callback or by the kernel itself. */
 typedef struct sink {
     float *out;
@@ -112,6 +121,7 @@ static void gemm_case(const char *name)
     int64_t a_size = extent(1, 0, g.m, g.a_row, g.k, g.a_col);
     g.a_batch = draw() % 3 ? a_size + between(0, 5) : 0;
     float *a = numbers(extent(g.batch, g.a_batch, g.m, g.a_row, g.k, g.a_col));
+    spoil(a, extent(g.batch, g.a_batch, g.m, g.a_row, g.k, g.a_col));
     left source = {a, g.a_batch, g.a_row, g.a_col};
     if (draw() % 4 == 0)
         g.load = load, g.load_ctx = &source, g.a_row = g.a_col = -1000000;
@@ -155,13 +165,31 @@ static void gemm_case(const char *name)
         if (p)
             free_sink(got);
     }
+    /* A row's bits do not depend on the rows around it. */
+    if (g.a && size) {
+        int64_t row = between(0, g.m - 1), batch = between(0, g.batch - 1);
+        st_gemm one = g;
+        one.batch = one.m = 1, one.a += batch * g.a_batch + row * g.a_row, one.b += batch * g.b_batch;
+        one.store = NULL, one.c = malloc(sizeof(float) * (size_t)g.n);
+        one.workspace = malloc((size_t)st_gemm_workspace(1, g.n, g.k, g.b_packed));
+        st_gemm_f32(&one, 0, 1);
+        for (int64_t j = 0; j < g.n; j++) {
+            float in_full = first.out[batch * g.c_batch + row * g.c_row + j];
+            if (memcmp(&one.c[j], &in_full, sizeof(float)) && !isnan(in_full)) {
+                printf("gemm %s row %lld alone: column %lld is %.9g, among others %.9g\n", name, (long long)row, (long long)j, one.c[j], in_full);
+                failures++;
+                break;
+            }
+        }
+        free(one.c), free(one.workspace);
+    }
     free_sink(want), free_sink(first);
     free(a), free(b), free(packed);
 }
 
 static void conv_case(const char *name, int depthwise)
 {
-    st_conv c = {.n = ONE_OF(0, 1, 1, 1, 2, 3), .h = between(1, 14), .w = ONE_OF(1, 2, 5, 7, 9, 16, 17, 31)};
+    st_conv c = {.n = ONE_OF(0, 1, 1, 1, 2, 3), .h = between(1, 14), .w = ONE_OF(1, 2, 5, 7, 9, 16, 17, 31, 60)};
     c.kh = ONE_OF(1, 1, 2, 3, 3, 5), c.kw = ONE_OF(1, 1, 2, 3, 3, 5, 7);
     c.stride_h = between(1, 3), c.stride_w = ONE_OF(1, 1, 2, 3), c.dilation_h = ONE_OF(1, 1, 2), c.dilation_w = ONE_OF(1, 1, 2);
     c.pad_top = between(0, 2), c.pad_left = between(0, 3);
@@ -179,7 +207,9 @@ static void conv_case(const char *name, int depthwise)
     c.x_h = c.w * c.x_w + ONE_OF(0, 0, 7);
     c.x_n = c.h * c.x_h + ONE_OF(0, 0, 3);
     int64_t k = c.kh * c.kw * c.cg, channels = c.groups * c.og;
-    float *x = numbers(c.n ? extent(c.n, c.x_n, c.h, c.x_h, c.w, c.x_w) - 1 + c.groups * c.cg : 0);
+    int64_t x_size = c.n ? extent(c.n, c.x_n, c.h, c.x_h, c.w, c.x_w) - 1 + c.groups * c.cg : 0;
+    float *x = numbers(x_size);
+    spoil(x, x_size);
     float *filter = numbers(k * channels), *packed = NULL;
     c.x = x, c.filter = filter;
     if (!depthwise) {
@@ -253,6 +283,9 @@ static void attention_case(const char *name)
     float *v = numbers(extent(a.batch, a.v_batch, a.kv_heads, a.v_head, a.keys, a.v_row) + a.v_dim - 1);
     for (int64_t i = 0; i < q_size / 2; i++)
         q[i] *= 8.0f; /* peaked rows too */
+    spoil(q, q_size);
+    if (!a.causal) /* a NaN in a value row no query may see is multiplied by zero, here as in every dense softmax */
+        spoil(v, extent(a.batch, a.v_batch, a.kv_heads, a.v_head, a.keys, a.v_row));
     a.q = q, a.k = k, a.v = v;
     a.out_row = a.v_dim + ONE_OF(0, 2), a.out_head = a.queries * a.out_row, a.out_batch = a.heads * a.out_head;
     int64_t size = a.batch ? extent(a.batch, a.out_batch, a.heads, a.out_head, a.queries, a.out_row) + a.v_dim - 1 : 0;

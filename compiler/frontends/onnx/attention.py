@@ -6,7 +6,7 @@ import math
 
 from ....ir.dims import exact_div
 from ....ir.types import bool_, i64
-from . import known as contents
+from . import contents
 from .registry import Result, rule
 from .site import Site
 from .tensors import Unsupported
@@ -98,5 +98,3 @@ def rotary_embedding(site: Site) -> Result:
     if rank == 4:
         return value
     return site.reshape(site.transpose(value, (0, 2, 1, 3)), site.type(0).shape)
-
-

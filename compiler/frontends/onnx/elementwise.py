@@ -7,9 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ....ir.dims import Expr
+from ....ir.graph import Node
+from ....ir.rules import broadcast_shapes
 from ....ir.types import DType, bool_
 from . import scalars
-from .known import Known, elementwise, expand
+from .contents import elementwise, expand
+from .known import Known
 from .registry import Result, rule
 from .scalars import Facts, Scalar, Undecided
 from .site import Site
@@ -18,7 +22,10 @@ from .tensors import Unsupported, dtype_of
 # -- one input
 
 _UNARY = {
-    **{name: name.lower() for name in ("Abs", "Relu", "Floor", "Ceil", "Round", "Sign", "Not", "Neg", "Sqrt", "Reciprocal")},
+    **{
+        name: name.lower()
+        for name in ("Abs", "Relu", "Floor", "Ceil", "Round", "Sign", "Not", "Neg", "Sqrt", "Reciprocal")
+    },
     **{name: name.lower() for name in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Softplus", "IsNaN")},
     "HardSwish": "hard_swish",
 }
@@ -39,7 +46,7 @@ def _rounded(dtype: DType, function: Callable[..., Scalar]) -> Callable[..., Sca
 
     def apply(*args: object) -> Scalar:
         value = function(*args)
-        if dtype.is_float and not isinstance(value, scalars.Expr):
+        if dtype.is_float and not isinstance(value, Expr):
             with np.errstate(over="ignore"):
                 return float(dtype.np.type(value))
         if dtype.is_integer and isinstance(value, int):
@@ -81,7 +88,10 @@ def hard_sigmoid(site: Site) -> Result:
 
 @rule("Selu")
 def selu(site: Site) -> Result:
-    alpha, gamma = site.get_float("alpha", 1.67326319217681884765625), site.get_float("gamma", 1.05070102214813232421875)
+    alpha, gamma = (
+        site.get_float("alpha", 1.67326319217681884765625),
+        site.get_float("gamma", 1.05070102214813232421875),
+    )
     value = site.emit("elu", site.x(), alpha=alpha)
     return site.emit("mul", value, site.scalar(gamma, site.type().dtype))
 
@@ -198,7 +208,7 @@ def _cast(site: Site, to: DType) -> Result:
         elif to.is_integer:
             function = lambda f, a: scalars.truncate(a)  # noqa: E731
         elif have != bool_ or not known.any_spread:
-            function = lambda f, a: a if isinstance(a, scalars.Expr) else float(a)  # noqa: E731
+            function = lambda f, a: a if isinstance(a, Expr) else float(a)  # noqa: E731
         folded = elementwise(site.facts, to, _rounded(to, function), known) if function else None
         if folded is not None:
             return folded
@@ -232,7 +242,9 @@ def arithmetic(site: Site) -> Result:
     dtype = site.type().dtype
     if site.op == "Div":
         op = "div"
-        function = (lambda f, a, b: scalars.quotient(a, b)) if dtype.is_float else (lambda f, a, b: f.truncated_div(a, b))
+        function = (
+            (lambda f, a, b: scalars.quotient(a, b)) if dtype.is_float else (lambda f, a, b: f.truncated_div(a, b))
+        )
     else:
         op, function = _BINARY[site.op]  # type: ignore[assignment]
     return _fold(site, dtype, function) or site.emit(op, site.x(0), site.x(1))
@@ -254,9 +266,6 @@ def logical(site: Site) -> Result:
 
 def _spread_over(site: Site, index: int, others: tuple[int, ...]) -> Result:
     """One input, broadcast together with the shapes of others."""
-    from ....ir.graph import Node
-    from ....ir.rules import broadcast_shapes
-
     node = Node(site.op, (), (), source=site.source)
     shape = broadcast_shapes(node, [site.type(i).shape for i in (index, *others)])
     known = site.known(index)
@@ -364,7 +373,7 @@ def clip(site: Site) -> Result:
             value = known.scalar() if known is not None else None
             if site.has(index) and (value is None or not dtype.is_float):
                 x = site.emit(("max", "min")[index - 1], x, site.reshape(site.x(index), ()))
-            elif not isinstance(value, scalars.Expr):
+            elif not isinstance(value, Expr):
                 limits[index - 1] = value
     if limits == [None, None]:
         return x

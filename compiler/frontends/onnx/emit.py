@@ -1,4 +1,4 @@
-"""Puts known contents into the graph as data, when an operator needs them: constants, `dim` and `iota` nodes and arithmetic."""
+"""Puts known contents into the graph as data when an operator needs them: constants, `dim`, `iota` and arithmetic."""
 
 from __future__ import annotations
 
@@ -121,4 +121,3 @@ class Emitter:
 
 def _concrete(known: Known) -> bool:
     return not any(isinstance(v, Expr) for v in known.cells.flat)
-

@@ -1,4 +1,4 @@
-"""Rules of operators that make data from attributes and shapes: constants, ranges, triangles; and `If` decided at import."""
+"""Rules of operators that make data from attributes and shapes, and of an `If` that is decided at import."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import onnx
 
 from ....ir.dims import Dim, Expr, ceildiv
 from ....ir.types import DType, bool_, f32, i64
-from . import known as contents
-from . import scalars
+from . import contents, scalars
 from .known import Known
 from .registry import Result, rule
 from .scalars import Scalar, Undecided
@@ -20,7 +19,12 @@ from .tensors import Unsupported, dtype_of
 
 @rule("Constant")
 def constant(site: Site) -> Result:
-    for name, dtype in (("value_int", np.int64), ("value_float", np.float32), ("value_ints", np.int64), ("value_floats", np.float32)):
+    for name, dtype in (
+        ("value_int", np.int64),
+        ("value_float", np.float32),
+        ("value_ints", np.int64),
+        ("value_floats", np.float32),
+    ):
         attribute = site.attribute(name)
         if attribute is not None:
             array = np.array(onnx.helper.get_attribute_value(attribute), dtype)
@@ -69,10 +73,10 @@ def constant_of_shape(site: Site) -> Result:
 def range_(site: Site) -> Result:
     dtype = site.type().dtype
     start, limit, delta = (site.number(i, name) for i, name in enumerate(("start", "limit", "delta")))
-    if all(isinstance(v, (int, float)) for v in (start, limit, delta)):
+    if not isinstance(start, Expr) and not isinstance(limit, Expr) and not isinstance(delta, Expr):
         if delta == 0:
             raise Unsupported("a delta of 0")
-        count = max(0, math.ceil((limit - start) / delta))  # type: ignore[operator]
+        count = max(0, math.ceil((limit - start) / delta))
         array = (np.arange(count) * delta + start).astype(dtype.np)
         return contents.from_array(dtype, array) or site.constant(array)
     try:
@@ -106,7 +110,7 @@ def trilu(site: Site) -> Result:
     if type.rank < 2:
         raise Unsupported(f"needs rank 2 or more, got {type}")
     offset = scalars.integer(site.number(1, "k")) if site.has(1) else 0
-    down, across = _grid(site, *type.shape[-2:], offset)
+    down, across = _grid(site, type.shape[-2], type.shape[-1], offset)
     kept = site.emit("ge" if site.get_int("upper", 1) else "le", site.data(across), site.data(down))
     return site.emit("where", kept, site.x(), site.scalar(0, type.dtype))
 
@@ -117,7 +121,7 @@ def eye_like(site: Site) -> Result:
     if type.rank != 2:
         raise Unsupported(f"needs a matrix, got {type}")
     dtype = dtype_of(site.get_int("dtype")) if site.has_attribute("dtype") else type.dtype
-    down, across = _grid(site, *type.shape, site.get_int("k"))
+    down, across = _grid(site, type.shape[0], type.shape[1], site.get_int("k"))
     return site.cast(site.emit("eq", site.data(across), site.data(down)), dtype)
 
 
@@ -139,5 +143,3 @@ def if_(site: Site) -> list[Result]:
             raise Unsupported(f"the branch's output {output.name!r} could not be imported", follows=True)
         results.append(found)
     return results
-
-

@@ -1,8 +1,8 @@
 """Turns an ONNX model into a Graph: one walk over its nodes, each through the rule of its operator.
 
-Beside the graph under construction the walk keeps the known contents of shape arithmetic (`known`), and collects every problem
-of the model instead of stopping at the first. What depends on a value that could not be imported is *tainted*: its further
-failures are consequences and stay unreported, unless an operator is itself unsupported.
+Beside the graph under construction the walk keeps the known contents of shape arithmetic (`known`), and collects every
+problem of the model instead of stopping at the first. What depends on a value that could not be imported is *tainted*:
+its further failures are consequences and stay unreported, unless an operator is itself unsupported.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import onnx
-import onnx.inliner
 
 from ....ir.dims import Bounds, symbols_of
 from ....ir.errors import ModelError, Problem, Source, VerifyError
 from ....ir.graph import Graph, GraphBuilder, Port, Weight
 from ....ir.types import TensorType
-from . import known as contents
+from . import contents
 from .emit import Emitter
+from .functions import domain_of, inlined, schema_of
 from .known import Known
 from .protobuf import read_model
 from .registry import RULES, Result
@@ -32,52 +32,23 @@ from .tensors import Tensors, Unsupported, UnsupportedType, dtype_of, type_hint
 OLDEST = 7
 #: Constants of whole numbers up to this many elements are looked into for shape arithmetic.
 _SMALL = 1 << 16
-_DOMAINS = {"ai.onnx": ""}
+#: Attributes that change nothing of what a graph computes in inference and in the types supported.
+_HARMLESS = frozenset(
+    ("stash_type", "storage_order", "saturate", "round_mode", "softmax_precision", "momentum", "seed", "ratio")
+)
 
 
 def import_onnx(path: str | Path, dims: Mapping[str, Bounds] | None = None) -> Graph:
     """The graph of an ONNX file.
 
-    `dims` bounds the dynamic dims of the inputs by name; an unnamed one is called `<input>_<axis>`. Where min == max the dim is
-    that number everywhere. Weights stay in their files. Raises ModelError with every problem of the model.
+    `dims` bounds the dynamic dims of the inputs by name; an unnamed one is called `<input>_<axis>`. Where min == max
+    the dim is that number everywhere. Weights stay in their files. Raises ModelError with every problem of the model.
     """
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise ModelError(f"cannot read the model {path}: {'it is a folder' if path.is_dir() else 'no such file'}")
     model = read_model(path)
-    return Importer(_inlined(model, path.name), path, dims or {}).run()
-
-
-def _domain(name: str) -> str:
-    return _DOMAINS.get(name, name)
-
-
-def _inlined(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
-    """Functions without a rule replaced by their bodies: the model's own, and those of the ONNX standard."""
-    own = {(f.domain, f.name) for f in model.functions}
-    versions = {_domain(o.domain): o.version for o in model.opset_import}
-    wanted = {k for k in own if (_domain(k[0]), k[1]) not in RULES}
-    for node in [*model.graph.node, *(n for f in model.functions for n in f.node)]:
-        domain = _domain(node.domain)
-        key = (domain, node.op_type)
-        if key not in RULES and (node.domain, node.op_type) not in own and domain in versions:
-            schema = _schema(domain, node.op_type, versions[domain])
-            if schema is not None and (schema.has_function or schema.has_context_dependent_function):
-                wanted.add((node.domain, node.op_type))
-    if not wanted:
-        return model
-    try:
-        return onnx.inliner.inline_selected_functions(model, sorted(wanted), exclude=False, inline_schema_functions=True)
-    except Exception as error:  # the C++ inliner's own error types are not public
-        reason = str(error).strip().splitlines()
-        raise ModelError(f"{file}: the functions of the model cannot be inlined: {reason[-1] if reason else error}") from None
-
-
-def _schema(domain: str, op: str, opset: int) -> onnx.defs.OpSchema | None:
-    try:
-        return onnx.defs.get_schema(op, opset, domain)
-    except onnx.defs.SchemaError:
-        return None
+    return Importer(inlined(model, path.name), path, dims or {}).run()
 
 
 class Importer:
@@ -91,7 +62,7 @@ class Importer:
         self.emitter = Emitter(self.builder)
         self.facts = Facts(self.signature.symbols)
         self.tensors = Tensors(path.parent, path.name)
-        self.opsets = {_domain(o.domain): int(o.version) for o in model.opset_import}
+        self.opsets = {domain_of(o.domain): int(o.version) for o in model.opset_import}
         self.problems: list[Problem] = []
         self.values: dict[str, str] = {}  # ONNX name -> value of the graph
         self.contents: dict[str, Known] = {}
@@ -180,7 +151,7 @@ class Importer:
     # -- nodes
 
     def _node(self, node: onnx.NodeProto) -> None:
-        domain = _domain(node.domain)
+        domain = domain_of(node.domain)
         label = node.name or next((o for o in node.output if o), "")
         source = Source(self.file, label)
         op = f"{domain or 'ai.onnx'}::{node.op_type}-{self.opsets.get(domain, '?')}"
@@ -203,6 +174,7 @@ class Importer:
                 self._poison(node)
                 return
             results = rule(site)
+            self._check_ignored(site, domain)
         except Unsupported as error:
             if not (tainted and error.follows):
                 self._report(error, op, source)
@@ -225,7 +197,7 @@ class Importer:
 
     def _check_schema(self, node: onnx.NodeProto, domain: str) -> None:
         """Arity and attributes as the operator's standard has them, so that rules may rely on it."""
-        schema = _schema(domain, node.op_type, self.opsets.get(domain, 0))
+        schema = schema_of(domain, node.op_type, self.opsets.get(domain, 0))
         if schema is None:
             return
         given = len(node.input)
@@ -233,17 +205,31 @@ class Importer:
             given -= 1
         if not schema.min_input <= given <= schema.max_input:
             raise Unsupported(f"takes {schema.min_input} to {schema.max_input} inputs, got {given}")
+        if not schema.min_output <= len(node.output) <= schema.max_output:
+            raise Unsupported(f"gives {schema.min_output} to {schema.max_output} outputs, {len(node.output)} are named")
         for name in {a.name for a in node.attribute} - schema.attributes.keys():
             raise Unsupported(f"has no attribute {name!r} in opset {self.opsets.get(domain)}")
-        kinds = {a.name: a.type for a in node.attribute}
+        kinds = {a.name: int(a.type) for a in node.attribute}
         for name, spec in schema.attributes.items():
             if spec.required and name not in kinds:
                 raise Unsupported(f"lacks attribute {name!r}")
             if name in kinds and int(spec.type) != kinds[name]:
                 raise Unsupported(f"attribute {name!r} must be of type {spec.type.name.lower()}")
 
+    def _check_ignored(self, site: Site, domain: str) -> None:
+        """An attribute that the rule did not look at, and that does not have its default value, is not supported."""
+        schema = schema_of(domain, site.op, site.opset)
+        for name in site.unread - _HARMLESS:
+            attribute = site.attribute(name)
+            value = onnx.helper.get_attribute_value(attribute) if attribute is not None else None
+            spec = schema.attributes.get(name) if schema is not None else None
+            if spec is not None and spec.default_value.type != onnx.AttributeProto.UNDEFINED:
+                if value == onnx.helper.get_attribute_value(spec.default_value):
+                    continue
+            raise Unsupported(f"attribute {name} = {value!r} is not supported")
+
     def _no_rule(self, domain: str, op: str) -> Unsupported:
-        if (domain, op) not in RULES and domain == "" and _schema("", op, onnx.defs.onnx_opset_version()) is None:
+        if (domain, op) not in RULES and domain == "" and schema_of("", op, onnx.defs.onnx_opset_version()) is None:
             what = "is no operator of the ONNX standard"
         else:
             what = "is not supported"
@@ -305,7 +291,7 @@ class Importer:
         version = self.opsets.get("")
         source = Source(self.file)
         if version is None:
-            if any(_domain(n.domain) == "" for n in self.model.graph.node):
+            if any(domain_of(n.domain) == "" for n in self.model.graph.node):
                 self._problem("the model does not say which opset of ai.onnx it uses", "", source)
                 self.opsets[""] = newest
         elif version < OLDEST:
@@ -313,7 +299,9 @@ class Importer:
             self._problem(f"opset {version} is older than {OLDEST}, the oldest supported", "", source, hint)
         elif version > newest:
             hint = "upgrade the onnx package"
-            self._problem(f"opset {version} is newer than {newest}, the newest the installed onnx package knows", "", source, hint)
+            self._problem(
+                f"opset {version} is newer than {newest}, the newest the installed onnx package knows", "", source, hint
+            )
 
     def _output(self, output: onnx.ValueInfoProto) -> Port | None:
         name = output.name
@@ -334,8 +322,12 @@ class Importer:
             self._problem(f"element type {dtype} is not supported yet ({few})", "", Source(self.file), type_hint(dtype))
         if self.problems:
             count = len(self.problems)
-            raise ModelError(f"{self.file} cannot be imported: {count} problem{'s' if count > 1 else ''}", self.problems)
-        free = {s for t in self.builder.types.values() for d in t.shape for s in symbols_of(d)} - self.builder.symbols.keys()
+            raise ModelError(
+                f"{self.file} cannot be imported: {count} problem{'s' if count > 1 else ''}", self.problems
+            )
+        free = {
+            s for t in self.builder.types.values() for d in t.shape for s in symbols_of(d)
+        } - self.builder.symbols.keys()
         if free:
             raise AssertionError(f"positions {sorted(free)} leaked into the graph's shapes")
 

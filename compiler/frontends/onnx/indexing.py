@@ -1,13 +1,13 @@
-"""Rules of operators that pick elements by index. Known indices that are evenly spaced become slices: views instead of copies."""
+"""Rules of operators that pick elements by index. Evenly spaced known indices become slices: views, not copies."""
 
 from __future__ import annotations
 
 from ....ir.dims import Dim, Expr, product, symbol
 from ....ir.types import DType, i64
-from . import known as contents
+from . import contents
 from .known import Known
 from .registry import Result, rule
-from .scalars import Undecided, axis_name, rename, used_axes
+from .scalars import Undecided, axis_name, integer, rename, used_axes
 from .site import Site
 from .tensors import Unsupported
 
@@ -32,11 +32,11 @@ def _evenly(site: Site, indices: Known, extent: Dim) -> tuple[Dim, Dim, int, int
     if not axes:
         return cell, 1, 1, None
     (axis,) = axes
-    start = rename(cell, {axis: 0})
-    step = rename(cell, {axis: 1}) - start  # type: ignore[operator]
-    if not isinstance(step, int) or step < 1 or start + symbol(axis_name(axis)) * step != cell:  # type: ignore[operator]
+    start = integer(rename(cell, {axis: 0}))
+    step = integer(rename(cell, {axis: 1})) - start
+    if not isinstance(step, int) or step < 1 or start + symbol(axis_name(axis)) * step != cell:
         return None
-    return start, indices.shape[axis], step, axis  # type: ignore[return-value]
+    return start, indices.shape[axis], step, axis
 
 
 @rule("Gather")
@@ -79,7 +79,7 @@ def gather_nd(site: Site) -> Result:
         raise Unsupported(f"indices {indices} do not fit data of rank {data.rank}")
     index, known = site.known(1), site.known(0)
     if index is not None:
-        folded = contents.gather_nd(site.facts, known, index) if known is not None else None
+        folded: Result | None = contents.gather_nd(site.facts, known, index) if known is not None else None
         folded = folded or _as_view(site, index, depth)
         if folded is not None:
             return folded
@@ -97,7 +97,7 @@ def gather_nd(site: Site) -> Result:
 
 
 def _as_view(site: Site, index: Known, depth: int) -> Result | None:
-    """Where each leading axis is read at a number or along one axis of the indices: slices, a transpose and an expand."""
+    """Slices, a transpose and an expand, where each axis is read at a number or along one axis of the indices."""
     listed = index.listed_axis(index.rank - 1)
     if listed is None:
         return None
@@ -163,7 +163,9 @@ def gather_elements(site: Site) -> Result:
     if index is not None:
         axes = site.facts.over(indices.shape)
         try:
-            moved = contents.elementwise(axes, i64, lambda f, v: f.position(v, data.shape[axis]) * picked + where, index)
+            moved = contents.elementwise(
+                axes, i64, lambda f, v: f.position(v, data.shape[axis]) * picked + where, index
+            )
         except (Undecided, TypeError):
             moved = None
         total = site.data(moved) if moved is not None else ""
@@ -195,4 +197,3 @@ def one_hot(site: Site) -> Result:
     here = site.emit("eq", indices, site.data(classes))
     off, on = (site.reshape(site.slice(values, 0, i, 1), ()) for i in (0, 1))
     return site.emit("where", here, on, off)
-

@@ -1,8 +1,8 @@
-"""Known contents: tensors whose every element is a number or a symbolic dim, kept beside the graph while a model is imported.
+"""Known contents: tensors of numbers and symbolic dims, kept beside the graph while a model is imported.
 
-An axis is either *dense* (its cells are listed) or *spread* (one cell stands for all, an expression over the position `_axis<k>`
-along it), so `Range(0, seq)` is the one cell `_axis0` and a static vector lists its numbers. Shape arithmetic, position ids and
-mask grids stay in this form until an operator needs them as data.
+An axis is either *listed* (one cell per position) or *spread* (one cell stands for all, an expression over the position
+`_axis<k>` along it), so `Range(0, seq)` is the one cell `_axis0` and a static vector lists its numbers. Shape
+arithmetic, position ids and mask grids stay in this form until an operator needs them as data.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ....ir.dims import Dim, Expr, Shape, evaluate_shape, product, symbol
+from ....ir.dims import Dim, Expr, Shape, product, symbol
 from ....ir.types import DType, TensorType
-from .scalars import Facts, Scalar, Undecided, axis_name, plus, rename, used_axes
+from .scalars import Scalar, Undecided, axis_name, plus, rename, used_axes
 
 #: Dense contents hold at most this many cells.
 LIMIT = 4096
@@ -23,13 +23,13 @@ LIMIT = 4096
 _LISTED = 1024
 
 
-def _filled(shape: Sequence[int], value: Scalar) -> np.ndarray:
+def filled(shape: Sequence[int], value: Scalar) -> np.ndarray:
     cells = np.empty(tuple(shape), object)
     cells[...] = value
     return cells
 
 
-def _apply(function: Callable[..., Scalar], *arrays: Any) -> np.ndarray:
+def apply_cells(function: Callable[..., Scalar], *arrays: Any) -> np.ndarray:
     arrays = np.broadcast_arrays(*(np.asarray(a, object) for a in arrays))  # never numpy's own integers
     out = np.empty(arrays[0].shape, object)
     for index in np.ndindex(out.shape):
@@ -99,7 +99,7 @@ class Known:
         extent = self.shape[axis]
         if not isinstance(extent, int) or extent > _LISTED or extent * self.cells.size > LIMIT:
             return None
-        parts = [_apply(lambda v, p=position: rename(v, {axis: p}), self.cells) for position in range(extent)]
+        parts = [apply_cells(lambda v, p=position: rename(v, {axis: p}), self.cells) for position in range(extent)]
         cells = np.concatenate(parts, axis) if parts else self.cells.take([], axis)
         return Known(self.dtype, self.shape, cells)
 
@@ -109,7 +109,9 @@ class Known:
         if self.is_spread(axis) or extent == 1:
             return self
         if extent == 0:
-            return Known(self.dtype, self.shape, _filled([1 if i == axis else n for i, n in enumerate(self.cells.shape)], 0))
+            return Known(
+                self.dtype, self.shape, filled([1 if i == axis else n for i, n in enumerate(self.cells.shape)], 0)
+            )
         lines = np.moveaxis(self.cells, axis, 0)
         if any(isinstance(v, float) for v in self.cells.flat) and any(v != self.cells.flat[0] for v in self.cells.flat):
             return None
@@ -119,7 +121,7 @@ class Known:
             if not np.all(np.equal(lines[position], first + step * position)):
                 return None
         where = symbol(axis_name(axis))
-        cells = _apply(lambda a, s: a if s == 0 else a + where * s, first, step)
+        cells = apply_cells(lambda a, s: a if s == 0 else a + where * s, first, step)
         return Known(self.dtype, self.shape, np.expand_dims(cells, axis))
 
 
@@ -143,7 +145,7 @@ def from_array(dtype: DType, array: np.ndarray) -> Known | None:
     value: Scalar = int(cells.flat[0])
     for axis, step in enumerate(steps):
         value = plus(value, symbol(axis_name(axis)) * step) if step else value
-    return Known(dtype, shape, _filled([1] * array.ndim, value))
+    return Known(dtype, shape, filled([1] * array.ndim, value))
 
 
 def vector(dtype: DType, values: Sequence[Scalar]) -> Known:
@@ -154,11 +156,11 @@ def vector(dtype: DType, values: Sequence[Scalar]) -> Known:
 
 
 def scalar(dtype: DType, value: Scalar) -> Known:
-    return Known(dtype, (), _filled((), value))
+    return Known(dtype, (), filled((), value))
 
 
 def full(dtype: DType, shape: Shape, value: Scalar) -> Known:
-    return Known(dtype, shape, _filled([1] * len(shape), value))
+    return Known(dtype, shape, filled([1] * len(shape), value))
 
 
 def arange(dtype: DType, start: Scalar, step: Scalar, extent: Dim) -> Known:
@@ -167,236 +169,4 @@ def arange(dtype: DType, start: Scalar, step: Scalar, extent: Dim) -> Known:
     where = symbol(axis_name(0))
     if isinstance(start, float) or isinstance(step, float):
         raise Undecided
-    return Known(dtype, (extent,), _filled((1,), start + where * step))
-
-
-# -- views
-
-
-def _aligned(known: Known, rank: int) -> Known:
-    """Leading axes of extent 1 added up to `rank`."""
-    missing = rank - known.rank
-    if not missing:
-        return known
-    cells = known.cells
-    if known.any_spread:
-        shift = {a: symbol(axis_name(a + missing)) for a in range(known.rank)}
-        cells = _apply(lambda v: rename(v, shift), cells)
-    return Known(known.dtype, (1,) * missing + known.shape, cells.reshape((1,) * missing + cells.shape))
-
-
-def _together(parts: Sequence[Known], axes: Sequence[int]) -> list[Known] | None:
-    """Of equal rank: where one part lists an axis, all that depend on a position along it list it too."""
-    fitted = list(parts)
-    for axis in axes:
-        if any(p.cells.shape[axis] != 1 for p in fitted):
-            listed = [p.listed_axis(axis) for p in fitted]
-            if any(p is None for p in listed):
-                listed = [p.spread_axis(axis) for p in fitted]
-            if any(p is None for p in listed):
-                return None
-            fitted = [p for p in listed if p is not None]
-    return fitted
-
-
-def broadcast(shapes: Sequence[Shape]) -> Shape | None:
-    rank = max((len(s) for s in shapes), default=0)
-    result: list[Dim] = [1] * rank
-    for shape in shapes:
-        for axis, extent in enumerate(shape, rank - len(shape)):
-            if extent == 1 or extent == result[axis]:
-                continue
-            if result[axis] != 1:
-                return None
-            result[axis] = extent
-    return tuple(result)
-
-
-def elementwise(facts: Facts, dtype: DType, function: Callable[..., Scalar], *inputs: Known) -> Known | None:
-    """`function(facts, *elements)` of broadcast inputs; None where it raises Undecided or the shapes do not fit."""
-    shape = broadcast([k.shape for k in inputs])
-    if shape is None:
-        return None
-    parts = _together([_aligned(k, len(shape)) for k in inputs], range(len(shape)))
-    if parts is None:
-        return None
-    size = np.broadcast_shapes(*(p.cells.shape for p in parts))
-    if np.prod(size, dtype=np.int64) > LIMIT:
-        return None
-    over = facts.over(shape)
-    try:
-        return Known(dtype, shape, _apply(lambda *v: function(over, *v), *(p.cells for p in parts)))
-    except Undecided:
-        return None
-
-
-def expand(known: Known, shape: Shape) -> Known | None:
-    wanted = broadcast([known.shape, shape])
-    return None if wanted is None else Known(known.dtype, wanted, _aligned(known, len(wanted)).cells)
-
-
-def transpose(known: Known, perm: Sequence[int]) -> Known:
-    cells = known.cells.transpose(tuple(perm))
-    if known.any_spread:
-        moved = {old: symbol(axis_name(new)) for new, old in enumerate(perm)}
-        cells = _apply(lambda v: rename(v, moved), cells)
-    return Known(known.dtype, tuple(known.shape[p] for p in perm), cells)
-
-
-def reshape(known: Known, shape: Shape) -> Known | None:
-    old = [a for a, d in enumerate(known.shape) if d != 1]
-    new = [a for a, d in enumerate(shape) if d != 1]
-    if [known.shape[a] for a in old] == [shape[a] for a in new]:
-        cells = known.cells
-        if known.any_spread:
-            moved: dict[int, Dim] = {a: symbol(axis_name(b)) for a, b in zip(old, new, strict=True)}
-            cells = _apply(lambda v: rename(v, moved), cells)
-        sizes = [1] * len(shape)
-        for a, b in zip(old, new, strict=True):
-            sizes[b] = known.cells.shape[a]
-        return Known(known.dtype, shape, cells.reshape(sizes))
-    if product(known.shape) != product(shape):
-        return None
-    if known.uniform is not None:
-        return full(known.dtype, shape, known.uniform)
-    listed = known.listed()
-    if listed is None or not all(isinstance(d, int) for d in shape):
-        return None
-    return Known(known.dtype, shape, listed.cells.reshape(evaluate_shape(shape, {})))
-
-
-def slice_axis(known: Known, axis: int, start: Dim, extent: Dim, step: int) -> Known | None:
-    shape = (*known.shape[:axis], extent, *known.shape[axis + 1 :])
-    if not known.is_spread(axis) and isinstance(start, int) and isinstance(extent, int):
-        return Known(known.dtype, shape, known.cells.take([start + i * step for i in range(extent)], axis))
-    spread = known.spread_axis(axis)
-    if spread is None:
-        return None
-    where: Dim = start if extent == 1 else start + symbol(axis_name(axis)) * step
-    return Known(known.dtype, shape, _apply(lambda v: rename(v, {axis: where}), spread.cells))
-
-
-# -- joining and selecting
-
-
-def concat(parts: Sequence[Known], axis: int) -> Known | None:
-    rank = parts[0].rank
-    fitted = _together(parts, [a for a in range(rank) if a != axis])
-    if fitted is None:
-        return None
-    total: Dim = 0
-    for part in fitted:
-        total = total + part.shape[axis]
-    shape = (*parts[0].shape[:axis], total, *parts[0].shape[axis + 1 :])
-    listed = [p.listed_axis(axis) for p in fitted]
-    if all(p is not None for p in listed):
-        arrays = [p.cells for p in listed if p is not None]
-        sizes = [max(a.shape[i] for a in arrays) for i in range(rank)]
-        arrays = [np.broadcast_to(a, [a.shape[i] if i == axis else sizes[i] for i in range(rank)]) for a in arrays]
-        if sum(a.size for a in arrays) <= LIMIT:
-            return Known(parts[0].dtype, shape, np.concatenate(arrays, axis))
-    return _concat_spread(fitted, axis, shape)
-
-
-def _concat_spread(parts: Sequence[Known], axis: int, shape: Shape) -> Known | None:
-    """One expression that holds over all parts, such as [-1] before 0, 1, 2, ..."""
-    offsets: list[Dim] = []
-    total: Dim = 0
-    for part in parts:
-        offsets.append(total)
-        total = total + part.shape[axis]
-    where = symbol(axis_name(axis))
-    for candidate, offset in zip(parts, offsets, strict=True):
-        if not candidate.is_spread(axis):
-            continue
-        whole = _apply(lambda v, o=offset: rename(v, {axis: where - o}), candidate.cells)
-        if all(_continues(whole, part, axis, at) for part, at in zip(parts, offsets, strict=True)):
-            return Known(parts[0].dtype, shape, whole)
-    return None
-
-
-def _continues(whole: np.ndarray, part: Known, axis: int, offset: Dim) -> bool:
-    where = symbol(axis_name(axis))
-    if part.is_spread(axis):
-        return bool(np.all(_apply(lambda v: rename(v, {axis: where + offset}), whole) == part.cells))
-    for position in range(part.cells.shape[axis]):
-        here = _apply(lambda v, p=position: rename(v, {axis: offset + p}), whole)
-        if not np.all(here == part.cells.take([position], axis)):
-            return False
-    return True
-
-
-def gather(facts: Facts, data: Known, indices: Known, axis: int) -> Known | None:
-    shape = (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
-    grown = indices.rank - 1
-    spread = data.is_spread(axis)
-    if not spread and any(isinstance(v, Expr) for v in indices.cells.flat):
-        as_spread = data.spread_axis(axis)
-        if as_spread is None:
-            return None
-        data, spread = as_spread, True
-    sizes = (*data.cells.shape[:axis], *indices.cells.shape, *data.cells.shape[axis + 1 :])
-    if np.prod(sizes, dtype=np.int64) > LIMIT:
-        return None
-    out = np.empty(sizes, object)
-    index_axes: dict[int, Dim] = {a: symbol(axis_name(a + axis)) for a in range(indices.rank)}
-    data_axes: dict[int, Dim] = {a: symbol(axis_name(a + grown)) for a in range(axis + 1, data.rank)}
-    over = facts.over(indices.shape)
-    try:
-        for at in np.ndindex(sizes):
-            before, middle, after = at[:axis], at[axis : axis + indices.rank], at[axis + indices.rank :]
-            wanted = over.position(indices.cells[middle], data.shape[axis])
-            if isinstance(wanted, int) and isinstance(data.shape[axis], int) and not 0 <= wanted < data.shape[axis]:
-                return None
-            cell = data.cells[(*before, 0 if spread else wanted, *after)]
-            out[at] = rename(cell, {**data_axes, axis: rename(wanted, index_axes)})  # type: ignore[dict-item]
-    except Undecided:
-        return None
-    return Known(data.dtype, shape, out)
-
-
-def gather_nd(facts: Facts, data: Known, indices: Known) -> Known | None:
-    """GatherND without batch dims."""
-    depth = indices.shape[-1]
-    listed = indices.listed_axis(indices.rank - 1)
-    if not isinstance(depth, int) or listed is None:
-        return None
-    current: Known | None = data
-    for axis in range(depth):
-        current = current and current.spread_axis(axis)
-    if current is None:
-        return None
-    lead = listed.rank - 1
-    sizes = (*listed.cells.shape[:-1], *current.cells.shape[depth:])
-    rest: dict[int, Dim] = {a: symbol(axis_name(a - depth + lead)) for a in range(depth, data.rank)}
-    over = facts.over(listed.shape)
-    out = np.empty(sizes, object)
-    try:
-        for at in np.ndindex(sizes):
-            chosen = {k: over.position(listed.cells[(*at[:lead], k)], data.shape[k]) for k in range(depth)}
-            out[at] = rename(current.cells[(*(0,) * depth, *at[lead:])], {**rest, **chosen})
-    except Undecided:
-        return None
-    return Known(data.dtype, (*listed.shape[:-1], *data.shape[depth:]), out)
-
-
-def reduce(known: Known, axes: Sequence[int], keepdims: bool, function: Callable[[Scalar, Scalar], Scalar]) -> Known | None:
-    """A fold over listed axes."""
-    current: Known | None = known
-    for axis in axes:
-        current = current and current.listed_axis(axis)
-    if current is None or any(current.cells.shape[a] == 0 for a in axes):
-        return None
-    cells = current.cells
-    try:
-        for axis in sorted(axes, reverse=True):
-            lines = np.moveaxis(cells, axis, 0)
-            total = lines[0]
-            for line in lines[1:]:
-                total = _apply(function, total, line)
-            cells = np.expand_dims(_filled(np.shape(total), 0) + total, axis)
-    except Undecided:
-        return None
-    kept = tuple(1 if a in axes else d for a, d in enumerate(known.shape))
-    result = Known(known.dtype, kept, cells)
-    return result if keepdims else reshape(result, tuple(d for a, d in enumerate(kept) if a not in axes))
+    return Known(dtype, (extent,), filled((1,), start + where * step))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....ir.dims import exact_div, product
 from ....ir.types import bool_
-from . import known as contents
+from . import contents
 from .registry import Result, rule
 from .site import Site
 from .tensors import Unsupported
@@ -40,9 +40,19 @@ def hardmax(site: Site) -> Result:
 
 
 @rule("LayerNormalization")
-def layer_normalization(site: Site) -> Result:
-    axis = site.axis(site.get_int("axis", -1), site.type().rank)
-    return site.emit("layer_norm", *site.xs(), axis=axis, epsilon=site.get_float("epsilon", 1e-5))
+def layer_normalization(site: Site) -> list[Result]:
+    """Mean and 1 / standard deviation are computed apart where something reads them."""
+    rank = site.type().rank
+    axis, epsilon = site.axis(site.get_int("axis", -1), rank), site.get_float("epsilon", 1e-5)
+    results: list[Result] = [site.emit("layer_norm", *site.xs(), axis=axis, epsilon=epsilon)]
+    if site.used(1) or site.used(2):
+        axes, x = tuple(range(axis, rank)), site.x()
+        mean = site.emit("reduce_mean", x, axes=axes, keepdims=True)
+        centred = site.emit("sub", x, mean)
+        variance = site.emit("reduce_mean", site.emit("mul", centred, centred), axes=axes, keepdims=True)
+        shifted = site.emit("add", variance, site.scalar(epsilon, site.type().dtype))
+        results += [mean, site.emit("rsqrt", shifted)]
+    return results
 
 
 @rule("RMSNormalization")

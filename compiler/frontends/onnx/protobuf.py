@@ -1,7 +1,8 @@
 """Reads a model file without its weights: a scanner of the protobuf wire format over a memory map.
 
-Every `TensorProto` whose `raw_data` holds a KiB or more is rewritten, in memory, to refer to those bytes as *external data* that
-lies in the .onnx file itself. What remains is a small ModelProto, and embedded and external weights look alike from there on.
+Every `TensorProto` whose `raw_data` holds a KiB or more is rewritten, in memory, to refer to those bytes as *external
+data* that lies in the .onnx file itself. What remains is a small ModelProto, and embedded and external weights look
+alike from there on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ....ir.errors import ModelError
 
@@ -21,14 +22,30 @@ _DEPTH = 100  # what protobuf itself allows
 
 # Which fields of which message lead to tensors (field numbers of onnx.proto).
 _CHILDREN: Mapping[str, Mapping[int, str]] = {
-    "model": {7: "graph", 20: "training", 25: "function"},
+    "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "function": {7: "node"},
+    "graph": {1: "node", 5: "tensor", 11: "value", 12: "value", 13: "value", 15: "sparse"},
+    "function": {7: "node", 9: "opset"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {},
+    "tensor": {13: "entry"},
+    "value": {2: "type"},
+    "type": {1: "tensor type"},
+    "tensor type": {2: "shape"},
+    "shape": {1: "dim"},
+}
+# The text fields that the importer reads; protobuf itself would hand out bytes where they are not UTF-8.
+_TEXT: Mapping[str, frozenset[int]] = {
+    "graph": frozenset({2}),
+    "function": frozenset({1, 4, 5, 6, 10}),
+    "node": frozenset({1, 2, 3, 4, 7}),
+    "attribute": frozenset({1, 21}),
+    "tensor": frozenset({8}),
+    "value": frozenset({1}),
+    "dim": frozenset({2}),
+    "opset": frozenset({1}),
+    "entry": frozenset({1, 2}),
 }
 _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14
 
@@ -95,19 +112,31 @@ def _external(location: str, offset: int, length: int) -> bytes:
     return coded + _encode(_DATA_LOCATION << 3) + _encode(1)
 
 
+def _check_text(raw: bytes, position: int) -> None:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        raise _Corrupt(f"the name at byte {position} is not UTF-8 text") from None
+
+
 def _strip(data: mmap.mmap, start: int, end: int, kind: str, location: str, depth: int = 0) -> bytes:
     """The message between `start` and `end` without its large payloads."""
     if depth > _DEPTH:
         raise _Corrupt(f"messages nest deeper than {_DEPTH} at byte {start}")
-    children = _CHILDREN[kind]
+    children, text = _CHILDREN.get(kind, {}), _TEXT.get(kind, ())
     parts: list[bytes] = []
     kept, tail = start, b""
     for number, wire, begin, first, stop in _fields(data, start, end):
         if wire != 2:
             continue
         if number in children:
-            parts += [data[kept:begin], _field(number, _strip(data, first, stop, children[number], location, depth + 1))]
+            parts += [
+                data[kept:begin],
+                _field(number, _strip(data, first, stop, children[number], location, depth + 1)),
+            ]
             kept = stop
+        elif number in text:
+            _check_text(data[first:stop], first)
         elif kind == "tensor" and number == _RAW_DATA and stop - first >= LARGE:
             parts.append(data[kept:begin])
             kept, tail = stop, _external(location, first, stop - first)
@@ -129,7 +158,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     except _Corrupt as error:
         raise ModelError(f"{path} is not a valid ONNX file: {error}", hint=hint) from None
     try:
-        model = onnx.ModelProto.FromString(small)
+        model: onnx.ModelProto = onnx.ModelProto.FromString(small)
     except (DecodeError, UnicodeDecodeError):
         raise ModelError(f"{path} is not a valid ONNX file: it does not parse as a ModelProto", hint=hint) from None
     if not model.HasField("graph") or not (model.graph.output or model.graph.node):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ....ir.dims import Dim, symbol
-from . import known as contents
-from . import scalars
+from . import contents, scalars
 from .known import Known
 from .registry import Result, rule
 from .scalars import Scalar, Undecided, axis_name
@@ -116,6 +115,6 @@ def lp_normalization(site: Site) -> Result:
         raise Unsupported(f"p = {p} is not supported")
     size = site.emit("abs", x) if p == 1 else site.emit("mul", x, x)
     total = site.emit("reduce_sum", size, axes=(axis,), keepdims=True)
-    return site.emit("div", x, total if p == 1 else site.emit("sqrt", total))
-
-
+    norm = total if p == 1 else site.emit("sqrt", total)
+    zero = site.scalar(0, site.type().dtype)
+    return site.emit("where", site.emit("eq", norm, zero), zero, site.emit("div", x, norm))

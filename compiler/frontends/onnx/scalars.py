@@ -1,4 +1,4 @@
-"""Arithmetic on the elements of known contents: `int`, `Expr` or, where a model computes shapes in floating point, `float`.
+"""Arithmetic on the elements of known contents: `int`, `Expr` or, where shapes pass through floating point, `float`.
 
 Symbolic operands are decided by the bounds of their symbols; what the bounds do not decide raises Undecided.
 """
@@ -60,7 +60,9 @@ def _slope(value: Expr, name: str) -> int | None:
     for monomial, coefficient in value.terms:
         if monomial == (name,):
             found = coefficient
-        elif any(a == name if isinstance(a, str) else name in symbols_of(a.left) | symbols_of(a.right) for a in monomial):
+        elif any(
+            a == name if isinstance(a, str) else name in symbols_of(a.left) | symbols_of(a.right) for a in monomial
+        ):
             return None
     return found
 

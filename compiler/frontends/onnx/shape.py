@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ....ir.dims import Dim, Shape, ceildiv, exact_div, product
 from ....ir.types import i64
-from . import known as contents
+from . import contents
 from .known import Known
 from .registry import Result, rule
 from .scalars import Undecided
@@ -54,7 +54,8 @@ def reshape(site: Site) -> Result:
     if unknown is not None:
         missing = exact_div(product(have), product(dims))
         if missing is None:
-            text = f"cannot find the extent -1: [{', '.join(map(str, have))}] does not divide into [{', '.join(map(str, wanted))}]"
+            sizes = [", ".join(map(str, d)) for d in (have, wanted)]
+            text = f"cannot find the extent -1: [{sizes[0]}] does not divide into [{sizes[1]}]"
             raise Unsupported(text, "fix one of the dims with --dim NAME=N")
         dims[unknown] = missing
     return viewed(site, dims)
@@ -156,14 +157,16 @@ def tile(site: Site) -> Result:
 
 @rule("Concat")
 def concat(site: Site) -> Result:
+    if site.type().rank < 1 or any(site.type(i).rank != site.type().rank for i in range(site.count)):
+        raise Unsupported(f"joins {', '.join(str(site.type(i)) for i in range(site.count))}; ranks must be one, 1 or more")
     axis = site.axis(site.get_int("axis", 1 if site.opset < 4 else 0), site.type().rank)
     known = site.all_known()
-    if known is not None and len({k.rank for k in known}) == 1 and len({k.dtype for k in known}) == 1:
+    if known is not None and len({k.dtype for k in known}) == 1:
         others = {tuple(d for a, d in enumerate(k.shape) if a != axis) for k in known}
         folded = contents.concat(known, axis) if len(others) == 1 else None
         if folded is not None:
             return folded
-    kept = [i for i in range(site.count) if site.type(i).rank != site.type().rank or site.type(i).shape[axis] != 0]
+    kept = [i for i in range(site.count) if site.type(i).shape[axis] != 0]
     if not kept:
         return site.x()
     if len(kept) == 1:
@@ -225,6 +228,8 @@ def split(site: Site) -> list[Result]:
     """Sizes are an attribute before opset 13, an input since; opset 18 may give only their number."""
     axis = site.axis(site.get_int("axis"), site.type().rank)
     extent, parts = site.type().shape[axis], len(site.node.output)
+    if site.get_int("num_outputs", parts) != parts:
+        raise Unsupported(f"num_outputs = {site.get_int('num_outputs')} for {parts} outputs")
     sizes: list[Dim]
     if site.opset < 13 and site.has_attribute("split"):
         sizes = list(site.get_ints("split") or ())
@@ -304,7 +309,11 @@ def space_to_depth(site: Site) -> Result:
     rows, columns = exact_div(h, block), exact_div(w, block)
     if rows is None or columns is None:
         raise Unsupported(f"blocksize {block} does not divide {h} by {w}")
-    x = site.transpose(site.reshape(site.x(), (n, c, rows, block, columns, block)), (0, 3, 5, 1, 2, 4))
+    mode = site.get_str("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise Unsupported(f"mode {mode!r} is not known")
+    perm = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    x = site.transpose(site.reshape(site.x(), (n, c, rows, block, columns, block)), perm)
     return site.reshape(x, (n, c * block * block, rows, columns))
 
 

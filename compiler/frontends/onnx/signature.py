@@ -66,14 +66,16 @@ def _extents(value: onnx.ValueInfoProto, spelled: dict[str, str]) -> tuple[int |
 def _read(value: onnx.ValueInfoProto, spelled: dict[str, str]) -> Input:
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
-        what = f"input {value.name!r} is a {(kind or 'value without a type').removesuffix('_type')}; only tensors are supported"
+        what = f"input {value.name!r} is a {kind or 'value without a type'}; only tensors are supported"
         return Input(value.name, None, (), Unsupported(what))
     try:
         dtype, problem = dtype_of(value.type.tensor_type.elem_type), None
     except Unsupported as error:
         dtype, problem = None, error
     if not value.type.tensor_type.HasField("shape"):
-        return Input(value.name, dtype, (), problem or Unsupported(f"input {value.name!r} has no shape; its rank must be known"))
+        return Input(
+            value.name, dtype, (), problem or Unsupported(f"input {value.name!r} has no shape; its rank must be known")
+        )
     return Input(value.name, dtype, _extents(value, spelled), problem)
 
 

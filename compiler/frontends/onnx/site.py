@@ -12,7 +12,7 @@ from ....ir.dims import Dim, Expr
 from ....ir.errors import Source
 from ....ir.graph import Attr
 from ....ir.types import DType, TensorType, i64
-from . import known as contents
+from . import contents
 from .known import Known
 from .scalars import Facts, Scalar
 from .tensors import Unsupported
@@ -37,6 +37,7 @@ class Site:
         self.op = node.op_type
         self.facts: Facts = importer.facts
         self._attributes = {a.name: a for a in node.attribute}
+        self.unread = set(self._attributes)  # attributes no rule has looked at yet
 
     # -- attributes
 
@@ -44,7 +45,7 @@ class Site:
         return name in self._attributes
 
     def _attribute(self, name: str, kind: str) -> onnx.AttributeProto | None:
-        attribute = self._attributes.get(name)
+        attribute = self.attribute(name)
         if attribute is not None and attribute.type != _KINDS[kind]:
             raise Unsupported(f"attribute {name} must be of type {kind}")
         return attribute
@@ -70,6 +71,7 @@ class Site:
         return None if attribute is None else attribute.t
 
     def attribute(self, name: str) -> onnx.AttributeProto | None:
+        self.unread.discard(name)
         return self._attributes.get(name)
 
     # -- inputs
@@ -88,7 +90,7 @@ class Site:
     def _name(self, index: int) -> str:
         if not self.has(index):
             raise Unsupported(f"input {index} is missing")
-        return self.node.input[index]
+        return str(self.node.input[index])
 
     def x(self, index: int = 0) -> str:
         """The graph value of an input; known contents are put into the graph."""
@@ -121,7 +123,8 @@ class Site:
         values = known.list() if known is not None and known.rank <= 1 else None
         if values is None:
             raise Unsupported(
-                f"{what} ({self._name(index)!r}) must be known when compiling; here it depends on the data", follows=True
+                f"{what} ({self._name(index)!r}) must be known when compiling; here it depends on the data",
+                follows=True,
             )
         return [int(v) if isinstance(v, float) else v for v in values]
 
@@ -136,7 +139,7 @@ class Site:
     # -- results
 
     def emit(self, op: str, *inputs: str, **attrs: Attr | None) -> str:
-        return self.importer.builder.op(op, *inputs, source=self.source, **attrs)
+        return self.importer.builder.op(op, *inputs, source=self.source, outputs=1, **attrs)
 
     def type_of(self, value: str) -> TensorType:
         """The type of a graph value."""
@@ -190,4 +193,3 @@ class Site:
     def used(self, index: int) -> bool:
         """Whether anything reads an output."""
         return index < len(self.node.output) and self.node.output[index] in self.importer.read
-

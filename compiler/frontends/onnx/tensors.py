@@ -64,7 +64,9 @@ class Tensors:
             return self._external(proto, size)
         if proto.HasField("raw_data"):
             if len(proto.raw_data) != size:
-                raise Unsupported(f"tensor {proto.name!r} holds {len(proto.raw_data)} bytes, its type {type} needs {size}")
+                raise Unsupported(
+                    f"tensor {proto.name!r} holds {len(proto.raw_data)} bytes, its type {type} needs {size}"
+                )
             return Inline(bytes(proto.raw_data))
         try:
             array = numpy_helper.to_array(proto)
@@ -109,4 +111,3 @@ class Tensors:
                 "was its download interrupted?",
             )
         return FileBytes(path.as_posix(), offset, length)
-

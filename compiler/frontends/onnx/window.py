@@ -44,7 +44,8 @@ def _same(extent: Dim, kernel: int, stride: int, dilation: int) -> int:
         return max(0, (-(-extent // stride) - 1) * stride + reach - extent)
     if exact_div(extent, stride) is None:
         raise Unsupported(
-            f"auto_pad SAME with stride {stride} depends on the extent {extent}", "fix it with --dim NAME=N, or export explicit pads"
+            f"auto_pad SAME with stride {stride} depends on the extent {extent}",
+            "fix it with --dim NAME=N, or export explicit pads",
         )
     return max(0, reach - stride)
 

@@ -1,0 +1,68 @@
+"""Every cluster of a placed graph as C: equal kernels once, spread over a few files that compile side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..ir.machine import Machine
+from ..ir.placed import Placed
+from .library import Library, family
+
+HEADER = """\
+/* Generated: the kernels of one plan. */
+#include "kernels/kernels.h"
+#include "kernels/scalar_ops.h"
+#include "simd/simd.h"
+"""
+NAME = "KERNEL_NAME"  # stands for the function's name until its text is known
+
+
+@dataclass(frozen=True)
+class EmittedKernels:
+    """`functions` maps each cluster (its first output) to its C function; `units` are (file name, C text)."""
+
+    functions: Mapping[str, str]
+    units: tuple[tuple[str, str], ...]
+
+
+def emit_kernels(placed: Placed, library: Library, machine: Machine, *, files: int = 4) -> EmittedKernels:
+    """C for every cluster, named by family and content, so that equal kernels are compiled once and names are stable."""
+    functions: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    memo: dict[object, str] = {}
+    for cluster in placed.graph.nodes:
+        candidate = placed.choices[cluster.outputs[0]].chosen.candidate
+        device = machine.device(candidate.device)
+        kernel = library.kernel_for(cluster, placed.graph, candidate.family, device)
+        packed = frozenset(i for i, v in enumerate(cluster.used) if v in dict(candidate.formats))
+        key = (candidate.family, kernel, packed)
+        if key not in memo:
+            emitted = family(candidate.family).emit(kernel, NAME, packed, placed.graph.symbols, device)
+            name = f"k_{candidate.family}_{hashlib.sha256(emitted.text.encode()).hexdigest()[:12]}"
+            texts[name] = emitted.text.replace(NAME, name)
+            memo[key] = name
+        functions[cluster.outputs[0]] = memo[key]
+    # the largest first, always into the shortest file: balanced and deterministic
+    bins: list[list[str]] = [[] for _ in range(min(files, max(len(texts), 1)))]
+    for name in sorted(texts, key=lambda n: (-len(texts[n]), n)):
+        min(bins, key=lambda b: sum(len(texts[n]) for n in b)).append(name)
+    units = tuple(
+        (f"kernels_{number}.c", HEADER + "\n" + "\n\n".join(texts[n] for n in sorted(names)) + "\n")
+        for number, names in enumerate(bins)
+    )
+    return EmittedKernels(functions, units)
+
+
+def table_unit(names: tuple[str, ...], plan_id: int) -> tuple[str, str]:
+    """The C file that tells the runtime which functions the plan's kernel numbers are."""
+    lines = [
+        '#include "include/kernel_abi.h"',
+        *(f"void {n}(void *const *args, const int64_t *dims, int part, int parts);" for n in names),
+        f"const st_kernel st_plan_kernels[] = {{ {', '.join(names) or '0'} }};",
+        "const char *const st_plan_kernel_names[] = { " + (", ".join(f'"{n}"' for n in names) or "0") + " };",
+        f"const int st_plan_kernel_count = {len(names)};",
+        f"const uint64_t st_plan_id = {plan_id}ull;",
+    ]
+    return "plan_table.c", "\n".join(lines) + "\n"

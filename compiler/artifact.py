@@ -1,0 +1,158 @@
+"""Writing a plan folder: everything is made in a temporary folder beside the target and appears under its name only whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..codegen.emit_kernels import table_unit
+from ..codegen.pack import pack
+from ..codegen.toolchain import CSRC, ToolchainOptions, ToolchainReport, Unit, compile_library, runtime_units
+from ..ir.errors import EnvironmentProblem, StratacError
+from ..ir.graph import Graph
+from ..ir.interp import evaluate_weight
+from ..ir.plan import Plan
+from ..ir.plan_binary import encode, plan_id
+from ..ir.plan_digest import Digest64
+from ..ir.text import print_plan
+from ..runtime.manifest import LIBRARY, MANIFEST, PLAN, WEIGHTS, plan_fields, write_manifest
+from .options import CompileOptions
+
+if TYPE_CHECKING:
+    from .driver import Levels
+
+#: bytes a process holds that only opens a plan through the C library, beside the plan's own memory (measured; see docs)
+PROCESS_FLOOR = 4 << 20
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a compilation did: the folder, seconds of each step, the toolchain's report, bytes of weights."""
+
+    folder: Path
+    seconds: dict[str, float]
+    toolchain: ToolchainReport
+    plan: Plan
+
+
+def version() -> str:
+    try:
+        return metadata.version("stratac")
+    except metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def write_artifact(
+    levels: Levels,
+    report: dict[str, Any],
+    output: Path,
+    options: CompileOptions,
+    progress: Callable[[str, float], None] | None,
+) -> BuildReport:
+    """Compile the kernels, pack the weights and write the folder. Raises EnvironmentProblem for a full or read-only disk."""
+    output = output.absolute()
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise StratacError(f"{output} exists and is not a plan", hint="choose another name for -o")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {output}: {error.strerror}", hint="choose a writable folder") from error
+    try:
+        made = _fill(levels, report, folder, options, progress)
+        folder.chmod(0o755)
+        _replace(folder, output)
+    except OSError as error:
+        where = error.filename or output
+        raise EnvironmentProblem(f"cannot write {where}: {error.strerror}", hint="free disk space or choose another folder") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return BuildReport(output, {**levels.seconds, **made[1]}, made[0], levels.plan)
+
+
+def _replace(folder: Path, output: Path) -> None:
+    """Swap the finished folder in; an older plan of that name goes only when the new one is whole."""
+    if not output.exists():
+        os.rename(folder, output)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
+    os.rename(output, old / "plan")
+    os.rename(folder, output)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _fill(
+    levels: Levels,
+    report: dict[str, Any],
+    folder: Path,
+    options: CompileOptions,
+    progress: Callable[[str, float], None] | None,
+) -> tuple[ToolchainReport, dict[str, float]]:
+    plan = levels.plan
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+    number = plan_id(plan)
+    units = _units(levels, number)
+    settings = ToolchainOptions(cc=options.cc, cache=options.cache, jobs=options.jobs)
+    tell = None if progress is None else lambda done, total, name: progress(f"cc {done}/{total} {name}", -1.0)
+    built = compile_library(units, folder / LIBRARY, options=settings, progress=tell)
+    seconds["cc"] = time.perf_counter() - started
+    started = time.perf_counter()
+    weights_sha, digest = _write_weights(levels.placed.graph, plan, folder / WEIGHTS)
+    seconds["weights"] = time.perf_counter() - started
+    (folder / PLAN).write_bytes(encode(plan, weights_digest=digest, plan_id=number))
+    (folder / "plan.txt").write_text(print_plan(plan))
+    (folder / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+    parts = [PLAN, WEIGHTS, LIBRARY, "plan.txt", "report.json"]
+    if options.keep_source:
+        (folder / "src").mkdir()
+        for name, text in (*levels.kernels.units, table_unit(plan.kernels, number)):
+            (folder / "src" / name).write_text(text)
+            parts.append(f"src/{name}")
+    fields = plan_fields(plan, stratac_version=version(), process_floor=PROCESS_FLOOR)
+    write_manifest(folder, fields, parts, known={WEIGHTS: weights_sha})
+    return built, seconds
+
+
+def _units(levels: Levels, number: int) -> list[Unit]:
+    """Kernels and families for the target's ISA; the runtime itself for the baseline of the architecture."""
+    device = levels.machine.device("cpu")
+    flags = (*device.compiler_flags, "-O3", "-fwrapv")
+    name, text = table_unit(levels.plan.kernels, number)
+    units = [Unit(f"src/{n}", text=t, flags=flags, includes=(CSRC,)) for n, t in levels.kernels.units]
+    units.append(Unit(f"src/{name}", text=text, includes=(CSRC,)))
+    families = sorted(p for p in (CSRC / "kernels").glob("*.c") if p.stem != "reference")
+    units += [Unit(f"csrc/kernels/{p.name}", path=p, flags=flags, includes=(CSRC,)) for p in families]
+    return [*units, *runtime_units()]
+
+
+def _write_weights(graph: Graph, plan: Plan, path: Path) -> tuple[str, int]:
+    """Pack one weight at a time; returns sha256 and the runtime's digest of the file."""
+    sha, digest = hashlib.sha256(), Digest64()
+    with open(path, "wb") as file:
+        top = 0
+
+        def put(data: Any) -> None:
+            nonlocal top
+            file.write(data)
+            sha.update(data)
+            digest.update(data)
+            top += memoryview(data).nbytes
+
+        for entry in plan.weights:
+            put(bytes(entry.offset - top))
+            value = entry.name.split(" as ")[0]
+            packed = pack(evaluate_weight(graph, value), entry.format)
+            assert packed.nbytes == entry.bytes, f"{entry.name}: {packed.nbytes} bytes packed, {entry.bytes} planned"
+            put(packed.view("u1") if packed.nbytes else b"")
+        put(bytes(plan.weights_bytes - top))
+    return sha.hexdigest(), digest.value()

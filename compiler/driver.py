@@ -1,0 +1,87 @@
+"""The whole compiler on one screen: model file -> Graph -> clusters -> Placed -> Plan -> artifact."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..codegen.emit_kernels import EmittedKernels, emit_kernels
+from ..codegen.library import Library
+from ..ir.graph import Graph
+from ..ir.machine import Machine
+from ..ir.placed import Placed
+from ..ir.plan import Plan
+from ..passes.base import run_passes
+from ..passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
+from ..passes.place.place import place
+from ..passes.schedule.schedule import schedule
+from .artifact import BuildReport, write_artifact
+from .frontends.onnx import import_onnx
+from .options import CompileOptions
+from .profiles import load_machine
+from .report.summary import build_report
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass
+class Levels:
+    """A model at every level, for `inspect`, tests and debugging."""
+
+    machine: Machine
+    graph: Graph
+    clusters: Graph
+    placed: Placed
+    kernels: EmittedKernels
+    plan: Plan
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def lower_model(model: Path, options: CompileOptions, progress: Progress | None = None) -> Levels:
+    """Everything up to the plan; no C compiler is needed and no weight is read whole."""
+    clock = _Clock(progress)
+    machine = load_machine(options.target)
+    threads = options.threads or machine.device("cpu").cores
+    library = Library()
+    with clock("import"):
+        graph = import_onnx(model, options.dims)
+    with clock("simplify"):
+        graph = run_passes(graph, GRAPH_PASSES)
+    with clock("fuse"):
+        clusters = run_passes(graph, CLUSTER_PASSES)
+    with clock("place"):
+        placed = place(clusters, library, machine, threads)
+    with clock("emit"):
+        kernels = emit_kernels(placed, library, machine)
+    with clock("schedule"):
+        plan = schedule(placed, machine, kernels.functions, threads)
+    return Levels(machine, graph, clusters, placed, kernels, plan, clock.seconds)
+
+
+def compile_model(model: Path, output: Path, options: CompileOptions, progress: Progress | None = None) -> BuildReport:
+    """Compile an ONNX file to a plan folder. Raises StratacError; nothing is left under `output` unless all went well."""
+    levels = lower_model(model, options, progress)
+    report = build_report(levels.plan, levels.placed, levels.machine)
+    return write_artifact(levels, report, output, options, progress)
+
+
+class _Clock:
+    """Times the steps and tells the user which one runs."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress, self.seconds = progress, dict[str, float]()
+        self.step, self.started = "", 0.0
+
+    def __call__(self, step: str) -> _Clock:
+        self.step = step
+        return self
+
+    def __enter__(self) -> None:
+        self.started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self.step] = time.perf_counter() - self.started
+        if self.progress is not None:
+            self.progress(self.step, self.seconds[self.step])

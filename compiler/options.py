@@ -1,0 +1,75 @@
+"""Options of a compilation: one frozen value made by the command line or the caller. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..ir.dims import Bounds
+from ..ir.errors import StratacError
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What shapes a plan. `dims` bounds the model's symbolic dims; `target` is `native`, a shipped name or a TOML file.
+
+    `threads` is the planned thread count (0: the target's cores). `cache` holds compiled objects; None switches it off.
+    """
+
+    target: str = "native"
+    dims: Mapping[str, Bounds] = field(default_factory=dict)
+    threads: int = 0
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    cc: str | None = None
+    cache: Path | None = None
+    jobs: int = 0
+    keep_source: bool = True
+
+
+def default_cache() -> Path | None:
+    """`$STRATAC_CACHE` (empty: no cache), else the user's cache folder."""
+    named = os.environ.get("STRATAC_CACHE")
+    if named is not None:
+        return Path(named) if named else None
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("stratac"))
+
+
+def environment_cc() -> str | None:
+    return os.environ.get("CC") or None
+
+
+def parse_dim(text: str) -> tuple[str, Bounds]:
+    """`batch=1:8:32` (min:typical:max), `batch=1:32` (min:max, typical is max) or `batch=4`."""
+    match = re.fullmatch(r"([^=\s]+)=(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
+    if match is None:
+        raise StratacError(f"--dim {text!r} is not understood", hint="write NAME=N, NAME=MIN:MAX or NAME=MIN:TYPICAL:MAX")
+    name, *parts = match.groups()
+    numbers = [int(p) for p in parts if p is not None]
+    low, usual, high = {1: numbers * 3, 2: [*numbers, numbers[-1]], 3: numbers}[len(numbers)][:3]
+    try:
+        return name, Bounds(low, usual, high)
+    except ValueError as error:
+        raise StratacError(f"--dim {text}: {error}", hint="order them MIN:TYPICAL:MAX") from error
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `4GiB`, `512MB`, `1.5 GiB`, `4096`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match.group(2).upper() not in _UNITS:
+        raise StratacError(f"{text!r} is not a size", hint="write 4096, 512MiB or 1.5GiB")
+    return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
+
+
+def size_text(count: float) -> str:
+    """Bytes for people: 1.50 GiB, 12.0 MiB, 512 B."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if abs(count) >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count:.0f} B"

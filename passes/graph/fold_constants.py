@@ -1,0 +1,48 @@
+"""Ops on constants become constants: small ones are evaluated, large ones become Derived weights, evaluated when packed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ...ir.graph import Derived, Graph, Inline, Node, Weight
+from ...ir.interp import evaluate_weight
+from ...ir.types import COMPUTABLE
+from .rebuild import SMALL_BYTES, Rebuild, rebuild
+
+#: a folded constant may be this much larger than what it is made of, unless it is small
+GROWTH = 2
+
+
+def _fold(work: Rebuild, node: Node) -> str | None:
+    weights = work.builder.weights
+    kind = work.old.types[node.outputs[0]]
+    size = kind.nbytes
+    if len(node.outputs) != 1 or not isinstance(size, int) or kind.dtype not in COMPUTABLE or node.op == "fill":
+        return None
+    inputs = []
+    for value in node.inputs:
+        literal = work.producer(value, "fill")
+        if literal is not None and work.constant(value) is not None:
+            value = work.builder.constant(work.constant(value))
+        if value not in weights:
+            return None
+        inputs.append(value)
+    given = sum(int(weights[v].type.nbytes) for v in set(inputs))  # type: ignore[arg-type]
+    if size > SMALL_BYTES and size > GROWTH * given:
+        return None
+    if not inputs and (node.op == "dim" or size > SMALL_BYTES):
+        return None
+    name = work.builder.fresh("c")
+    weight = Weight(name, kind, Derived(node.op, tuple(inputs), node.attrs), node.source.node)
+    if size <= SMALL_BYTES and given <= 4 * SMALL_BYTES:
+        graph = replace(work.snapshot(), weights={**weights, name: weight})
+        data = np.ascontiguousarray(evaluate_weight(graph, name)).tobytes()
+        weight = replace(weight, content=Inline(data))
+    return work.builder.weight(weight)
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """Every op whose inputs are constants is gone, except where the result would be large out of proportion."""
+    return rebuild(graph, {"*": (_fold,)})

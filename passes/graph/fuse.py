@@ -1,0 +1,297 @@
+"""Fusion: ops become clusters, each of which is one kernel.
+
+Greedy over producers and consumers, and exact about legality: two clusters are merged when the merged body still lowers to one
+kernel of the same kind (`ir.lower`), no cycle arises and nothing costly is computed more often than before. Views and sources
+are free: every cluster that needs one carries its own copy, so they are never computed for themselves unless no kernel can
+absorb them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from ...ir.dims import typical
+from ...ir.errors import VerifyError
+from ...ir.graph import Graph, Node, Port, make_attrs
+from ...ir.kernel import Contraction, Kernel, Loops, Matmul, Reduce, Store
+from ...ir.lower import try_lower
+from ...ir.ops import OPS
+from ...ir.scalars import cost
+
+#: a recomputed expression may cost this much (in vector adds) for each element of a broadcast consumer
+CHEAP = 3
+#: a prologue is evaluated once for every column block of the product
+CHEAP_PROLOGUE = 12
+
+
+@dataclass(eq=False)
+class Group:
+    """A cluster under way: its computing nodes (not the free ones), by position in the graph."""
+
+    nodes: set[int]
+    kernel: Kernel
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass
+class _Fusion:
+    graph: Graph
+    nodes: list[Node]
+    free: set[int]
+    groups: dict[int, Group] = field(default_factory=dict)  # computing node -> its group
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.position = {v: i for i, node in enumerate(self.nodes) for v in node.outputs}
+        self.users: dict[str, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            for value in node.used:
+                self.users.setdefault(value, []).append(i)
+        self.kept = set(self.graph.output_values)
+        self.types = dict(self.graph.types)  # and those of the copies of free values
+
+    # -- what a set of computing nodes needs and gives -------------------------------------------------------------
+
+    def closure(self, nodes: set[int]) -> tuple[list[Node], tuple[str, ...]]:
+        """The body in graph order (free nodes included) and the values it reads from outside."""
+        needed = set(nodes)
+        leaves: list[str] = []
+        todo = [(i, v) for i in sorted(nodes) for v in self.nodes[i].used]
+        while todo:
+            _, value = todo.pop(0)
+            producer = self.position.get(value)
+            if producer is None or (producer not in nodes and producer not in self.free):
+                if value not in leaves:
+                    leaves.append(value)
+            elif producer not in needed:
+                needed.add(producer)
+                todo += [(producer, v) for v in self.nodes[producer].used]
+        return [self.nodes[i] for i in sorted(needed)], tuple(leaves)
+
+    def readers(self, value: str) -> set[int]:
+        """Computing nodes that read a value, directly or through free nodes."""
+        found: set[int] = set()
+        todo = [value]
+        while todo:
+            for user in self.users.get(todo.pop(), ()):
+                if user in self.free:
+                    todo += self.nodes[user].outputs
+                else:
+                    found.add(user)
+        return found
+
+    def results(self, nodes: set[int]) -> tuple[str, ...]:
+        """Values of these nodes that somebody outside needs, in order."""
+        found = []
+        for i in sorted(nodes):
+            for value in self.nodes[i].outputs:
+                if value in self.kept or not self.readers(value) <= nodes:
+                    found.append(value)
+        return tuple(found)
+
+    def lower(self, nodes: set[int]) -> Group | str:
+        body, inputs = self.closure(nodes)
+        outputs = self.results(nodes)
+        if not outputs:
+            return "nothing of it is used"
+        kernel = try_lower(body, inputs, outputs, self.graph.types, self.graph.symbols)
+        return kernel if isinstance(kernel, str) else Group(set(nodes), kernel, inputs, outputs)
+
+    # -- the greedy walk -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        for i, node in enumerate(self.nodes):
+            if i in self.free:
+                continue
+            group = self.single(i)
+            self.groups[i] = group
+            for producer in self.producer_groups(group):
+                group = self.try_merge(producer, group) or group
+
+    def single(self, i: int) -> Group:
+        """A node by itself; views it cannot absorb become copies of their own."""
+        node = self.nodes[i]
+        heavy = OPS[node.op].category == "contraction"
+        group = self.lower({i})
+        if isinstance(group, str) or (heavy and isinstance(group.kernel, Loops)):
+            before = set(self.free)
+            if self.materialise(node):
+                retry = self.lower({i})
+                if not isinstance(retry, str) and (not heavy or isinstance(retry.kernel, Contraction)):
+                    for k in sorted(before - self.free):
+                        copy = self.lower({k})
+                        if isinstance(copy, str):
+                            raise VerifyError(f"no kernel copies {self.nodes[k].op}: {copy}", op=self.nodes[k].op)
+                        self.groups[k] = copy
+                    return retry
+                self.free = before
+        if isinstance(group, str):
+            raise VerifyError(f"has no kernel: {group}", op=node.op, level="graph", source=node.source)
+        return group
+
+    def materialise(self, node: Node) -> bool:
+        """Make the views right in front of a node compute their outputs; False when there is none."""
+        found = False
+        for value in node.used:
+            producer = self.position.get(value)
+            if producer is not None and producer in self.free and OPS[self.nodes[producer].op].category == "view":
+                self.free.discard(producer)
+                found = True
+        return found
+
+    def producer_groups(self, group: Group) -> list[Group]:
+        """Groups whose values this one reads: heavy ones first, then the latest."""
+        found: list[Group] = []
+        for value in group.inputs:
+            producer = self.position.get(value)
+            if producer is not None and self.groups[producer] is not group and self.groups[producer] not in found:
+                found.append(self.groups[producer])
+        return sorted(found, key=lambda g: (not isinstance(g.kernel, Contraction), -max(g.nodes)))
+
+    def try_merge(self, first: Group, second: Group) -> Group | None:
+        if not self.allowed(first, second) or self.makes_cycle(first, second):
+            return None
+        merged = self.lower(first.nodes | second.nodes)
+        if isinstance(merged, str) or not self.pays(first, second, merged):
+            return None
+        for i in merged.nodes:
+            self.groups[i] = merged
+        return merged
+
+    def allowed(self, first: Group, second: Group) -> bool:
+        ops = {self.nodes[i].op for i in first.nodes}
+        if "concat" in ops:
+            return False  # reading through a concat decides per element: better from memory
+        if isinstance(second.kernel, Contraction):
+            # a prologue: only elementwise work that nobody else needs, in front of a product
+            return isinstance(second.kernel.root, Matmul) and isinstance(first.kernel, Loops) and all(
+                OPS[self.nodes[i].op].category == "elementwise" for i in first.nodes
+            )
+        return True
+
+    def makes_cycle(self, first: Group, second: Group) -> bool:
+        """Whether some path leads from the first group to the second through a third."""
+        todo = [g for g in self.producer_groups(second) if g is not first]
+        seen: list[Group] = []
+        while todo:
+            group = todo.pop()
+            if group is first:
+                return True
+            if group not in seen:
+                seen.append(group)
+                todo += self.producer_groups(group)
+        return False
+
+    def pays(self, first: Group, second: Group, merged: Group) -> bool:
+        """Whether nothing costly is done more often, and the heavy kernel is still one."""
+        heavy = isinstance(first.kernel, Contraction) or isinstance(second.kernel, Contraction)
+        if heavy != isinstance(merged.kernel, Contraction):
+            return False
+        if isinstance(second.kernel, Contraction):
+            assert isinstance(merged.kernel, Contraction) and isinstance(merged.kernel.root, Matmul)
+            prologue = merged.kernel.root.prologue
+            alone = not set(first.outputs) & set(merged.outputs)
+            return prologue is not None and alone and cost(prologue) <= CHEAP_PROLOGUE
+        if isinstance(first.kernel, Loops) and not _folds(first.kernel):
+            return self.recompute(first, merged) <= CHEAP or not self.grows(first, second)
+        return True
+
+    def grows(self, first: Group, second: Group) -> bool:
+        """Whether the second group looks at the first one's values more often than they have elements."""
+        symbols, types = self.graph.symbols, self.graph.types
+        most = max(typical(types[v].elements, symbols) for i in second.nodes for v in (*self.nodes[i].outputs, *self.nodes[i].used))
+        least = min(typical(types[v].elements, symbols) for v in first.outputs)
+        return most > least
+
+    def recompute(self, first: Group, merged: Group) -> int:
+        """Cost of one element of the first group's values."""
+        assert isinstance(first.kernel, Loops)
+        return max(cost(s.value) for nest in first.kernel.nests for s in nest.stages if isinstance(s, Store))
+
+
+def _folds(kernel: Loops) -> bool:
+    return any(isinstance(stage, Reduce) for nest in kernel.nests for stage in nest.stages)
+
+
+def _with_own_outputs(graph: Graph) -> Graph:
+    """Every output port gets a value of its own that some node computes: inputs, weights and repeats are copied."""
+    computed = {v for node in graph.nodes for v in node.outputs}
+    types, nodes, ports = dict(graph.types), list(graph.nodes), []
+    taken: set[str] = set()
+    for number, port in enumerate(graph.outputs):
+        value = port.value
+        if value in taken or value not in computed:
+            copy = f"{value}.out{number}"
+            types[copy] = types[value]
+            nodes.append(Node("reshape", (value,), (copy,), make_attrs({"shape": types[value].shape})))
+            value = copy
+        taken.add(value)
+        ports.append(Port(port.name, value))
+    return replace(graph, nodes=tuple(nodes), types=types, outputs=tuple(ports))
+
+
+def fuse(graph: Graph) -> Graph:
+    """Graph of ops -> graph of clusters. Raises VerifyError for an op no kernel can be made of."""
+    graph = _with_own_outputs(graph)
+    kept = set(graph.output_values)
+    nodes = list(graph.nodes)
+    free = {
+        i
+        for i, node in enumerate(nodes)
+        if OPS[node.op].category in ("view", "source") and not kept & set(node.outputs)
+    }
+    fusion = _Fusion(graph, nodes, free)
+    fusion.run()
+    clusters = _sorted_clusters(fusion, _distinct(fusion.groups.values()))
+    used = {v for cluster in clusters for v in (*cluster.inputs, *cluster.outputs)}
+    used |= {v for cluster in clusters for child in cluster.body for v in (*child.used, *child.outputs)}
+    keep = used | set(graph.input_values) | set(graph.weights)
+    return replace(graph, nodes=clusters, types={v: t for v, t in fusion.types.items() if v in keep})
+
+
+def _distinct(groups: Iterable[Group]) -> list[Group]:
+    found: dict[int, Group] = {}
+    for group in groups:
+        found.setdefault(id(group), group)
+    return list(found.values())
+
+
+def _sorted_clusters(fusion: _Fusion, groups: list[Group]) -> tuple[Node, ...]:
+    """Cluster nodes in dependency order, the earliest possible first node deciding among the ready."""
+    waiting = sorted(groups, key=lambda g: min(g.nodes))
+    done = set(fusion.graph.input_values) | set(fusion.graph.weights)
+    clusters: list[Node] = []
+    while waiting:
+        ready = next((g for g in waiting if all(v in done for v in g.inputs)), None)
+        if ready is None:
+            raise VerifyError("fusion made a cycle", level="clusters")
+        waiting.remove(ready)
+        done |= set(ready.outputs)
+        body, inputs = fusion.closure(ready.nodes)
+        heavy = [n for n in body if OPS[n.op].category in ("contraction", "window", "composite", "reduction")]
+        source = (heavy or [fusion.nodes[i] for i in sorted(ready.nodes)])[0].source
+        body = _own_copies(body, ready.nodes, fusion, len(clusters))
+        clusters.append(Node("cluster", inputs, ready.outputs, (), source, tuple(body)))
+    return tuple(clusters)
+
+
+def _own_copies(body: list[Node], own: set[int], fusion: _Fusion, number: int) -> list[Node]:
+    """Free nodes renamed for this cluster, so that every value has one definition."""
+    names: dict[str, str] = {}
+    for node in body:
+        if fusion.position[node.outputs[0]] not in own:
+            names |= {v: f"{v}.{number}" for v in node.outputs}
+    for old, new in names.items():
+        fusion.types[new] = fusion.graph.types[old]
+    return [
+        replace(
+            node,
+            inputs=tuple(names.get(v, v) for v in node.inputs),
+            outputs=tuple(names.get(v, v) for v in node.outputs),
+        )
+        for node in body
+    ]
+
+

@@ -1,0 +1,106 @@
+"""One walk over a graph that copies or replaces each node: how local rewrites are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from ...ir.dims import Dim
+from ...ir.graph import Graph, GraphBuilder, Node, Port
+from ...ir.interp import evaluate_weight
+from ...ir.rewrite import drop_unused
+from ...ir.types import COMPUTABLE, TensorType
+
+SMALL_BYTES = 1 << 16
+
+Rule = Callable[["Rebuild", Node], "str | None"]
+
+
+class Rebuild:
+    """The graph under construction, as rules see it: values are the new graph's."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.old = graph
+        self.builder = GraphBuilder(graph)
+        self.mapping: dict[str, str] = {}
+        self.made: dict[str, Node] = {}
+        self.use_count: dict[str, int] = {}
+        for node in graph.nodes:
+            for value in node.inputs:
+                self.use_count[value] = self.use_count.get(value, 0) + 1
+        for value in graph.output_values:
+            self.use_count[value] = self.use_count.get(value, 0) + 1
+        self._constants: dict[str, np.ndarray | None] = {}
+
+    def type(self, value: str) -> TensorType:
+        return self.builder.types[value]
+
+    def shape(self, value: str) -> tuple[Dim, ...]:
+        return self.builder.types[value].shape
+
+    def producer(self, value: str, op: str | None = None) -> Node | None:
+        """The node of the new graph that makes a value, if it is of the op asked for."""
+        node = self.made.get(value)
+        return node if node is not None and (op is None or node.op == op) else None
+
+    def constant(self, value: str) -> np.ndarray | None:
+        """The elements of a small constant, or None."""
+        if value in self._constants:
+            return self._constants[value]
+        found = None
+        node = self.made.get(value)
+        if value in self.builder.weights:
+            weight = self.builder.weights[value]
+            size = weight.type.nbytes
+            if isinstance(size, int) and size <= SMALL_BYTES and weight.type.dtype in COMPUTABLE:
+                found = evaluate_weight(self.snapshot(), value)
+        elif node is not None and node.op == "fill" and all(isinstance(d, int) for d in self.shape(value)):
+            if np.prod(self.shape(value), dtype=np.int64) <= SMALL_BYTES:
+                found = np.full(self.shape(value), node.attr("value"), self.type(value).dtype.np)
+        self._constants[value] = found
+        return found
+
+    def scalar(self, value: str) -> float | None:
+        """The single value of a constant whose elements are all equal."""
+        node = self.made.get(value)
+        if node is not None and node.op == "fill":
+            return float(node.attr("value"))
+        array = self.constant(value)
+        if array is None or array.size == 0 or not (array == array.flat[0]).all():
+            return None
+        return float(array.flat[0])
+
+    def snapshot(self) -> Graph:
+        """The weights so far, as a graph the interpreter can read."""
+        return replace(self.old, weights=self.builder.weights)
+
+    def emit(self, op: str, *inputs: str, like: Node, **attrs: object) -> str:
+        """A new node that takes its source from `like`."""
+        value = self.builder.op(op, *inputs, source=like.source, **attrs)  # type: ignore[arg-type]
+        self.made[value] = self.builder.nodes[-1]
+        return value
+
+    def keep(self, node: Node) -> None:
+        self.builder.add(node)
+        for value in node.outputs:
+            self.made[value] = node
+
+
+def rebuild(graph: Graph, rules: Mapping[str, tuple[Rule, ...]]) -> Graph:
+    """Walk the nodes in order; the first rule of the node's op (or of "*") that returns a value replaces the node's output."""
+    work = Rebuild(graph)
+    for old in graph.nodes:
+        node = replace(old, inputs=tuple(work.mapping.get(v, v) for v in old.inputs))
+        for rule in (*rules.get(node.op, ()), *rules.get("*", ())):
+            value = rule(work, node)
+            if value is not None:
+                work.mapping[old.outputs[0]] = value
+                break
+        else:
+            work.keep(node)
+    outputs = [Port(p.name, work.mapping.get(p.value, p.value)) for p in graph.outputs]
+    return drop_unused(work.builder.finish(outputs))
+
+

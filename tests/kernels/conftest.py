@@ -1,0 +1,54 @@
+"""Build the kernels and their test programs once per ISA that this machine can run."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+FLAGS = {
+    "portable": ["-march=x86-64"],
+    "avx2": ["-march=x86-64", "-mavx2", "-mfma", "-mf16c"],
+    "avx512": ["-march=x86-64", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
+}
+NEEDS = {"portable": set(), "avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
+COMMON = ["-Wall", "-Wextra", "-Werror", "-std=c11", "-ffp-contract=off", "-fPIC"]
+
+
+def cpu_features() -> set[str]:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("flags"):
+            return set(line.split(":")[1].split())
+    return set()
+
+
+@pytest.fixture(scope="session", params=FLAGS)
+def isa(request) -> str:
+    if not NEEDS[request.param] <= cpu_features():
+        pytest.skip(f"this CPU lacks {request.param}")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory):
+    """build(isa, name, sources, *flags) -> path; the same name is built once."""
+    folder, built = tmp_path_factory.mktemp("kernels"), {}
+
+    def compile_once(isa: str, name: str, sources: list[Path], *flags: str, compiler: str = "gcc") -> Path:
+        path = folder / f"{name}-{isa}-{compiler}"
+        if path not in built:
+            if shutil.which(compiler) is None:
+                pytest.skip(f"no {compiler}")
+            command = [compiler, *FLAGS[isa], *COMMON, *flags, *map(str, sources), "-o", str(path), "-lm"]
+            result = subprocess.run(command, capture_output=True, text=True)
+            assert result.returncode == 0, result.stderr
+            built[path] = True
+        return path
+
+    return compile_once
+
+
+def kernel_sources() -> list[Path]:
+    return sorted((ROOT / "csrc" / "kernels").glob("*.c"))
