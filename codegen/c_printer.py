@@ -336,7 +336,7 @@ class Printer:
             with self.loops(axes[:-1]), self.scope():
                 self.vector_loop(axis.name, "0", end, lambda u: self._vector_body(stages, u), wide, stages)
         else:
-            with self.scope():
+            with self.out.block(""), self.scope():
                 self.vector_loop(axis.name, "0", end, lambda u: self._vector_body(stages, u), wide, stages)
         for fold in folds:
             name, how = f"acc_{fold.name}", FOLD_AS[fold.function]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -94,7 +95,7 @@ def runtime_units(csrc: Path = CSRC) -> tuple[Unit, ...]:
 
 def find_compiler(cc: str | None = None) -> Compiler:
     """The compiler to use. Raises EnvironmentProblem where there is none or it does not run."""
-    candidates = [cc.split()] if cc else [["cc"], ["gcc"], ["clang"]]
+    candidates = [shlex.split(cc)] if cc else [["cc"], ["gcc"], ["clang"]]
     for name, *arguments in candidates:
         path = shutil.which(name)
         if path is None:
@@ -398,7 +399,9 @@ def _link(
         if code:
             raise _failure(compiler, f"the link of {output.name}", code, text)
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    handle, name = tempfile.mkstemp(prefix=f".{output.name}.", dir=output.parent)
+    os.close(handle)
+    temporary = Path(name)
     try:
         shutil.copyfile(linked, temporary)
         temporary.chmod(0o755)

@@ -1,7 +1,7 @@
 """Sizes that may be symbolic: integer polynomials over named dims, floor divisions, remainders, minima and maxima.
 
-A dim is an `int` or an `Expr`; every operation folds to `int` as soon as nothing symbolic is left, so code that only meets
-constants never sees an `Expr`. Expressions are canonical: equal polynomials are equal objects and print alike.
+A dim is an `int` or an `Expr`; every operation folds to `int` as soon as nothing symbolic is left, so code that only
+meets constants never sees an `Expr`. Expressions are canonical: equal polynomials are equal objects and print alike.
 All symbols stand for integers >= 0 within declared bounds.
 """
 
@@ -335,7 +335,7 @@ def typical(dim: Dim, symbols: Mapping[str, Bounds]) -> int:
 
 
 def to_c(dim: Dim, name: Mapping[str, str]) -> str:
-    """`dim` as a C expression over int64_t; `name` maps a symbol to its C spelling. Floor division assumes operands >= 0."""
+    """`dim` as a C expression over int64_t; `name` maps a symbol to its C spelling. Divisions assume operands >= 0."""
     if isinstance(dim, int):
         return str(dim)
 

@@ -190,7 +190,7 @@ class GraphBuilder:
         return self.weight(Weight(self.fresh(hint), type, Inline(np.ascontiguousarray(array).tobytes())))
 
     def add(self, node: Node) -> Node:
-        """Append a node as it is; its outputs, and the values in a cluster's body, get the types the op's row derives."""
+        """Append a node as it is; its outputs, and the values in its body, get the types that the op rows derive."""
         from .ops import infer
 
         for child in node.body:

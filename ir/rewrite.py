@@ -173,7 +173,7 @@ def rename_values(graph: Graph, names: Mapping[str, str]) -> Graph:
 
 
 def renumber(graph: Graph) -> Graph:
-    """Canonical names: inputs in0.. and node outputs v0.. by order, weights w0.. by first use, bases before derived ones.
+    """Canonical names: inputs in0.. and node outputs v0.. by order, weights w0.. by first use, bases before derived.
 
     Two graphs that differ only in names and in the order of their weights become equal, and print alike.
     """

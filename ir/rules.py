@@ -1,7 +1,7 @@
 """Type rules: the output types of an op from its attributes and input types. Named by the rows of `ops`.
 
-Every rule takes `(node, types)`, types being one TensorType per input (None where an optional one is absent), and returns one
-TensorType per output. It raises VerifyError where the inputs do not fit.
+Every rule takes `(node, types)`, types being one TensorType per input (None where an optional one is absent)
+and returns one TensorType per output. It raises VerifyError where the inputs do not fit.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ def slice_(node: Node, types: Types) -> list[TensorType]:
     if step == 0:
         raise _fail(node, "step must not be 0")
     last = start + (extent - 1) * step
-    if extent != 0 and any(isinstance(at, int) and (at < 0 or isinstance(full, int) and at >= full) for at in (start, last)):
-        raise _fail(node, f"elements {start} to {last} are not within the extent {full} of axis {axis}")
+    for at in (start, last) if extent != 0 else ():
+        if isinstance(at, int) and (at < 0 or (isinstance(full, int) and at >= full)):
+            raise _fail(node, f"elements {start} to {last} are not within the extent {full} of axis {axis}")
     return [TensorType(x.dtype, (*x.shape[:axis], extent, *x.shape[axis + 1 :]))]
 
 

@@ -40,7 +40,8 @@ def value_text(value: str) -> str:
 
 def name_text(name: str) -> str:
     """A global name: `@name` or `@"odd name"`."""
-    return f"@{name}" if _PLAIN_NAME.fullmatch(name) else f"@{string_text(name)}"
+    plain = _PLAIN_NAME.fullmatch(name) and name.isidentifier()
+    return f"@{name}" if plain else f"@{string_text(name)}"
 
 
 def float_text(number: float) -> str:

@@ -66,12 +66,19 @@ def plan_fields(plan: Plan, *, stratac_version: str, process_floor: int = 0) -> 
 
 
 def write_manifest(
-    folder: Path, fields: Mapping[str, Any], parts: Iterable[str], *, known: Mapping[str, str] | None = None
+    folder: Path,
+    fields: Mapping[str, Any],
+    parts: Iterable[str] | None = None,
+    *,
+    known: Mapping[str, str] | None = None,
 ) -> None:
-    """Write manifest.json for the files `parts` (paths relative to `folder`); call it last, when all of them are whole.
+    """Write manifest.json for the files `parts` (paths relative to `folder`; None: all); call it last.
 
     `known` gives sha256 digests computed while writing, so that big files are not read again.
     """
+    if parts is None:
+        files = (path for path in folder.rglob("*") if path.is_file())
+        parts = {path.relative_to(folder).as_posix() for path in files} - {MANIFEST}
     table = {}
     for name in sorted(parts):
         path = folder / name

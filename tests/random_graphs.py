@@ -14,12 +14,12 @@ random_values), 0 meaning equal to the bit. `kinds` restricts the ops to some of
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
-
 from stratac.ir.dims import Bounds, Dim, evaluate_shape, symbol
 from stratac.ir.graph import Graph, GraphBuilder, Node, Port
 from stratac.ir.rewrite import drop_unused, free_values
@@ -38,7 +38,7 @@ _EXTENTS = (1, 2, 3, 4, 6, 8, 16, 17)
 
 
 class Sample(NamedTuple):
-    """A graph, a maker of inputs (`make_inputs(seed=0, **symbol_values)`), and an absolute tolerance for each output."""
+    """A graph, a maker of inputs (`make_inputs(seed=0, **symbols)`), and an absolute tolerance for each output."""
 
     graph: Graph
     make_inputs: Callable[..., Arrays]
@@ -67,7 +67,7 @@ def random_graphs(
     maker = Maker(draw, builder, pool)
     specs = _inputs(maker)
     order = [kind for kind in KINDS if kind in kinds for _ in range(_WEIGHT.get(kind, 1))]
-    for _ in range(maker.int(1, max_nodes)):
+    for _ in range(maker.integer(1, max_nodes)):
         BUILDERS[maker.choice(order)](maker)
     if not builder.nodes:
         value = maker.values[0]
@@ -88,7 +88,7 @@ def _inputs(maker: Maker) -> dict[str, Value]:
 
     images = maker.flag()
     declare(maker.shape(3, 4) if images else maker.shape(0, 3), f32, *maker.choice(((-2.0, 2.0), (0.5, 3.0))))
-    for _ in range(maker.int(0, 1)):
+    for _ in range(maker.integer(0, 1)):
         dtype, lo, hi = maker.choice(((f32, -1.0, 1.0), (i64, 0, 0), (i64, -3, 5), (i32, 0, 4), (bool_, 0, 1)))
         declare(maker.shape(0, 3), dtype, lo, hi)
     settled = {extent for value in specs.values() for extent in value.shape}
@@ -103,7 +103,7 @@ def _finish(maker: Maker) -> tuple[Graph, dict[str, float]]:
     made = {node.output for node in maker.builder.nodes}
     sinks = [v for v in maker.values if v.name in made and v.name not in read]
     inner = [v for v in maker.values if v.name in made and v.name in read]
-    if inner and maker.int(0, 3) == 3:
+    if inner and maker.integer(0, 3) == 3:
         sinks.append(maker.choice(inner))
     ports = [Port(f"output_{i}", value.name) for i, value in enumerate(sinks)]
     graph = drop_unused(maker.builder.finish(ports))
@@ -127,7 +127,7 @@ def clustered(graph: Graph, cuts: Collection[int]) -> Graph:
     """The same graph with each run of nodes between `cuts` (positions in `graph.nodes`) made one cluster."""
     edges = [0, *sorted({c for c in cuts if 0 < c < len(graph.nodes)}), len(graph.nodes)]
     builder = GraphBuilder(graph)
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         body = graph.nodes[first:last]
         after = {value for node in graph.nodes[last:] for value in node.used} | set(graph.output_values)
         outputs = tuple(value for node in body for value in node.outputs if value in after)

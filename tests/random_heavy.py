@@ -22,7 +22,7 @@ def matmul(m: Maker) -> Value | None:
         return None
     inner, count = x.shape[-1], m.most(x.shape[-1])
     scale = 1 / max(1.0, math.sqrt(count))
-    if isinstance(inner, Expr) or (x.rank > 1 and m.int(0, 3) == 3):
+    if isinstance(inner, Expr) or (x.rank > 1 and m.integer(0, 3) == 3):
         # a Gram matrix x @ x^T, or x times another value
         other = m.pick(lambda v: is_float(v) and v.rank > 1 and v.shape[-2] == inner and v is not x)
         if other is None or m.flag():
@@ -36,7 +36,7 @@ def matmul(m: Maker) -> Value | None:
         batch = [d for d in x.shape[:-2] if isinstance(d, int)] if x.rank > 2 and m.flag() else []
         columns = m.choice((1, 3, 8, 17))
         shape = ([*batch] if len(batch) == x.rank - 2 else []) + [inner, columns]
-        if x.rank > 1 and m.int(0, 7) == 7:
+        if x.rank > 1 and m.integer(0, 7) == 7:
             shape = [inner]
         if len(shape) == 2 and m.flag():
             other = m.transposed(shape, (1, 0), -scale, scale)
@@ -56,8 +56,8 @@ def _window(m: Maker, x: Value, channels_last: bool, kernels: tuple[int, ...]) -
     """Kernel, strides, pads and dilations that fit at the least extents."""
     spatial = x.shape[1:-1] if channels_last else x.shape[2:]
     kernel = tuple(m.choice(kernels) for _ in spatial)
-    dilations = tuple(2 if m.int(0, 3) == 3 else 1 for _ in spatial)
-    pads = tuple(m.int(0, min(1, k - 1)) for k in kernel * 2)
+    dilations = tuple(2 if m.integer(0, 3) == 3 else 1 for _ in spatial)
+    pads = tuple(m.integer(0, min(1, k - 1)) for k in kernel * 2)
     n = len(spatial)
     for i, extent in enumerate(spatial):
         if m.least(extent) + pads[i] + pads[i + n] < dilations[i] * (kernel[i] - 1) + 1:
@@ -72,7 +72,7 @@ def _window(m: Maker, x: Value, channels_last: bool, kernels: tuple[int, ...]) -
 
 @builder
 def conv(m: Maker) -> Value | None:
-    channels_last = m.int(0, 3) == 3
+    channels_last = m.integer(0, 3) == 3
     x = _image(m, channels_last)
     window = _window(m, x, channels_last, (1, 2, 3)) if x else None
     if x is None or window is None:
@@ -97,7 +97,7 @@ def conv(m: Maker) -> Value | None:
 
 @builder
 def pool(m: Maker) -> Value | None:
-    channels_last = m.int(0, 3) == 3
+    channels_last = m.integer(0, 3) == 3
     x = _image(m, channels_last)
     window = _window(m, x, channels_last, (2, 3)) if x else None
     if x is None or window is None:
@@ -114,7 +114,7 @@ def softmax(m: Maker) -> Value | None:
     x = m.pick(lambda v: is_float(v) and v.rank > 0)
     if x is None:
         return None
-    axis = m.int(-x.rank, x.rank - 1)
+    axis = m.integer(-x.rank, x.rank - 1)
     count = m.most(x.shape[axis])
     err = 2 * x.err + 2 * UNIT * (x.hi - x.lo) + count * UNIT
     if m.flag():
@@ -128,7 +128,7 @@ def norm(m: Maker) -> Value | None:
     x = m.pick(lambda v: is_float(v) and v.rank > 0)
     if x is None:
         return None
-    axis = m.int(0, x.rank - 1)
+    axis = m.integer(0, x.rank - 1)
     count = m.most(product(x.shape[axis:]))
     scale = m.constant(m.fitting(x.shape[axis:]), 0.5, 1.5)
     top = 1.5 * min(math.sqrt(count), 2 * x.size / math.sqrt(0.05))
@@ -175,7 +175,7 @@ def attention(m: Maker) -> Value | None:
     k = v = q
     if isinstance(batch, int) and isinstance(width, int) and m.flag():
         groups = m.choice([g for g in (1, heads) if heads % g == 0])
-        keys = m.int(1, 5)
+        keys = m.integer(1, 5)
         k, v = m.constant((batch, groups, keys, width)), m.constant((batch, groups, keys, m.choice((width, 3))))
     causal = m.flag() and k is q
     mask = m.constant(m.fitting((batch, heads, queries, k.shape[2])), -2, 2) if m.flag() else None

@@ -1,6 +1,7 @@
-"""One function for each kind of op: draws operands that fit, and adds the node with its range and error. See random_values.
+"""One function for each kind of op: draws operands that fit, and adds the node with its range and error.
 
-The error rules are Lipschitz bounds: an op's output differs by at most its slope times the inputs' difference, plus rounding.
+See random_values. The error rules are Lipschitz bounds: an op's output differs by at most its slope times the inputs'
+difference, plus rounding.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-
 from stratac.ir.dims import Dim, Expr, exact_div, product
 
 from .random_values import UNIT, Maker, Value, is_bool, is_float, is_int
@@ -229,7 +229,7 @@ def reduce(m: Maker) -> Value | None:
     x = m.pick(lambda v: is_float(v) and v.rank > 0)
     if x is None:
         return None
-    axes = tuple(i for i in range(x.rank) if m.flag()) or (m.int(0, x.rank - 1),)
+    axes = tuple(i for i in range(x.rank) if m.flag()) or (m.integer(0, x.rank - 1),)
     if m.flag():
         axes = tuple(axis - x.rank for axis in axes)
     count = m.most(product(x.shape[a] for a in axes))
@@ -255,7 +255,7 @@ def arg_reduce(m: Maker) -> Value | None:
     x = m.pick(lambda v: v.exact and v.rank > 0 and not is_bool(v))
     if x is None:
         return None
-    axis = m.int(-x.rank, x.rank - 1)
+    axis = m.integer(-x.rank, x.rank - 1)
     facts = {"axis": axis, "keepdims": m.flag(), "select_last": m.flag()}
     return m.add(m.choice(("argmax", "argmin")), x, lo=0, hi=m.most(x.shape[axis]) - 1, **facts)
 
@@ -265,7 +265,7 @@ def cumsum(m: Maker) -> Value | None:
     x = m.pick(lambda v: is_float(v) and v.rank > 0)
     if x is None:
         return None
-    axis = m.int(0, x.rank - 1)
+    axis = m.integer(0, x.rank - 1)
     count = m.most(x.shape[axis])
     total = count * x.size
     facts = {"axis": axis, "exclusive": m.flag(), "reverse": m.flag()}
@@ -282,7 +282,7 @@ def transpose(m: Maker) -> Value | None:
         return None
     order = list(range(x.rank))
     for i in range(x.rank - 1):
-        j = m.int(i, x.rank - 1)
+        j = m.integer(i, x.rank - 1)
         order[i], order[j] = order[j], order[i]
     if order == sorted(order):
         order = order[::-1]
@@ -310,7 +310,7 @@ def reshape(m: Maker) -> Value | None:
         ways.append("squeeze")
     match m.choice(ways):
         case "merge":
-            i = m.int(0, len(shape) - 2)
+            i = m.integer(0, len(shape) - 2)
             shape[i : i + 2] = [shape[i] * shape[i + 1]]
         case "flatten":
             shape = [product(shape)]
@@ -321,7 +321,7 @@ def reshape(m: Maker) -> Value | None:
         case "squeeze":
             shape.remove(1)
         case _:
-            shape.insert(m.int(0, len(shape)), 1)
+            shape.insert(m.integer(0, len(shape)), 1)
     if len(shape) > 5:
         return None
     return m.add("reshape", x, lo=x.lo, hi=x.hi, err=x.err, shape=tuple(shape))
@@ -343,9 +343,9 @@ def slice_(m: Maker) -> Value | None:
     x = m.pick(lambda v: v.rank > 0)
     if x is None:
         return None
-    axis = m.int(0, x.rank - 1)
+    axis = m.integer(0, x.rank - 1)
     full, sure = x.shape[axis], m.least(x.shape[axis])
-    start: Dim = m.int(0, sure - 1)
+    start: Dim = m.integer(0, sure - 1)
     step = 1
     if isinstance(full, Expr) and m.flag():
         # all that follows `start`, or the last element only
@@ -353,7 +353,7 @@ def slice_(m: Maker) -> Value | None:
     else:
         step = m.choice((1, 2, -1))
         reach = sure - start if step > 0 else start + 1
-        extent = m.int(1, (reach + abs(step) - 1) // abs(step))
+        extent = m.integer(1, (reach + abs(step) - 1) // abs(step))
     return m.add("slice", x, lo=x.lo, hi=x.hi, err=x.err, axis=axis, start=start, extent=extent, step=step)
 
 
@@ -365,19 +365,17 @@ def concat(m: Maker) -> Value | None:
     x = m.pick(lambda v: v.rank > 0)
     if x is None:
         return None
-    axis = m.int(0, x.rank - 1)
+    axis = m.integer(0, x.rank - 1)
     rest = x.shape[:axis] + x.shape[axis + 1 :]
     parts = [x]
-    for _ in range(m.int(1, 2)):
+    for _ in range(m.integer(1, 2)):
         if all(isinstance(d, int) for d in rest) and m.flag():
-            shape = [m.int(1, 3) if i == axis else d for i, d in enumerate(x.shape)]
+            shape = [m.integer(1, 3) if i == axis else d for i, d in enumerate(x.shape)]
             parts.append(m.constant(shape, 0, 1, x.type.dtype))  # type: ignore[arg-type]
         else:
             other = m.pick(
                 lambda v: (
-                    v.rank == x.rank
-                    and v.type.dtype == x.type.dtype
-                    and v.shape[:axis] + v.shape[axis + 1 :] == rest
+                    v.rank == x.rank and v.type.dtype == x.type.dtype and v.shape[:axis] + v.shape[axis + 1 :] == rest
                 )
             )
             parts.append(other or x)
@@ -392,7 +390,7 @@ def pad(m: Maker) -> Value | None:
         return None
     mode = m.choice(("constant", "edge", "reflect"))
     room = [min(2, m.least(d) - 1) if mode == "reflect" else 2 for d in x.shape]
-    pads = tuple(m.int(0, most) if m.flag() else 0 for most in room * 2)
+    pads = tuple(m.integer(0, most) if m.flag() else 0 for most in room * 2)
     facts = {"value": 1.0} if mode == "constant" and m.flag() else {}
     return m.add("pad", x, lo=min(x.lo, 0), hi=max(x.hi, 1), err=x.err, pads=pads, mode=mode, **facts)
 
@@ -402,11 +400,11 @@ def gather(m: Maker) -> Value | None:
     x = m.pick(lambda v: v.rank > 0)
     if x is None:
         return None
-    axis = m.int(0, x.rank - 1)
+    axis = m.integer(0, x.rank - 1)
     sure = m.least(x.shape[axis])
     indices = m.pick(lambda v: is_int(v) and v.rank <= 2 and -sure <= v.lo and v.hi < sure)
     if indices is None or m.flag():
-        shape = tuple(m.int(1, 4) for _ in range(m.int(0, 2)))
+        shape = tuple(m.integer(1, 4) for _ in range(m.integer(0, 2)))
         indices = m.constant(shape, -sure, sure - 1, _dtype(m.choice(("i64", "i32"))))
     return m.add("gather", x, indices, lo=x.lo, hi=x.hi, err=x.err, axis=axis)
 

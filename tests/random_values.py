@@ -1,9 +1,9 @@
-"""The state of a random graph under construction: values with the range they surely stay in and the error they may carry.
+"""The state of a random graph under construction: values, the range they surely stay in and the error they may carry.
 
-`err` bounds how far a float32 implementation that rounds differently (other summation orders, fused multiply-adds, functions to
-a few units in the last place) may be from the interpreter. A value with `err` 0 is the same to the bit everywhere, so only such
-values may feed discontinuous ops (floor, comparisons, argmax, float to int). What would leave the limits is not added: graphs
-are free of NaN, of overflow and of ill-conditioned steps by construction.
+`err` bounds how far a float32 implementation that rounds differently (other summation orders, fused multiply-adds,
+functions to a few units in the last place) may be from the interpreter. A value with `err` 0 is the same to the bit
+everywhere, so only such values may feed discontinuous ops (floor, comparisons, argmax, float to int). What would leave
+the limits is not added: graphs are free of NaN, of overflow and of ill-conditioned steps by construction.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
-
 from stratac.ir.dims import Bounds, Dim, Expr, lower, symbol, upper
 from stratac.ir.errors import Source, VerifyError
 from stratac.ir.graph import Derived, GraphBuilder, Node, Weight, make_attrs
@@ -79,7 +78,7 @@ class Maker:
 
     # choices
 
-    def int(self, least: int, most: int) -> int:
+    def integer(self, least: int, most: int) -> int:
         return int(self.draw(st.integers(least, most)))
 
     def flag(self) -> bool:
@@ -92,7 +91,7 @@ class Maker:
     def pick(self, accept: Callable[[Value], bool]) -> Value | None:
         """One of the values that fit; the simplest choice is the latest, so that graphs grow deep."""
         options = [value for value in reversed(self.values) if accept(value)]
-        return options[self.int(0, min(len(options), 8) - 1)] if options else None
+        return options[self.integer(0, min(len(options), 8) - 1)] if options else None
 
     # facts about dims
 
@@ -108,14 +107,12 @@ class Maker:
 
     # new values
 
-    def add(
-        self, op: str, *inputs: Value | None, lo: float, hi: float, err: float = 0.0, **attrs: Any
-    ) -> Value | None:
+    def add(self, op: str, *inputs: Value | None, lo: float, hi: float, err: float = 0.0, **attrs: Any) -> Value | None:
         """The op applied, unless its output would leave the limits."""
         if not (max(abs(lo), abs(hi)) <= GREATEST and err <= WORST):
             return None
         output = self.builder.fresh()
-        source = Source("random.onnx", f"node_{op}_{output}") if self.int(0, 3) == 3 else Source()
+        source = Source("random.onnx", f"node_{op}_{output}") if self.integer(0, 3) == 3 else Source()
         node = Node(op, tuple(v.name if v else "" for v in inputs), (output,), make_attrs(attrs), source)
         (kind,) = infer(node, self.builder.types, self.symbols)
         if self.most(kind.elements) > ELEMENTS or any(self.least(d) < 1 for d in kind.shape):
@@ -140,7 +137,7 @@ class Maker:
 
     def constant(self, shape: Sequence[int], lo: float = -1.0, hi: float = 1.0, dtype: DType = f32) -> Value:
         """A constant with random elements in lo..hi (integers: inclusive)."""
-        rng = np.random.default_rng(self.int(0, 9))
+        rng = np.random.default_rng(self.integer(0, 9))
         array = random_array(rng, tuple(shape), lo, hi, dtype)
         return Value(self.builder.constant(array), TensorType(from_numpy(array.dtype), tuple(shape)), lo, hi)
 
@@ -159,7 +156,7 @@ class Maker:
         """A shape over this graph's extents, small enough."""
         found: list[Dim] = []
         total = 1
-        for _ in range(self.int(least, most)):
+        for _ in range(self.integer(least, most)):
             extent = self.choice(self.extents)
             if total * self.most(extent) > ELEMENTS // 4:
                 extent = 1
@@ -169,8 +166,8 @@ class Maker:
 
     def fitting(self, shape: Sequence[Dim]) -> tuple[int, ...]:
         """A constant shape that broadcasts to `shape`."""
-        start = self.int(0, len(shape))
-        return tuple(1 if isinstance(d, Expr) or self.int(0, 3) == 3 else d for d in shape[start:])
+        start = self.integer(0, len(shape))
+        return tuple(1 if isinstance(d, Expr) or self.integer(0, 3) == 3 else d for d in shape[start:])
 
 
 def random_array(rng: np.random.Generator, shape: tuple[int, ...], lo: float, hi: float, dtype: DType) -> Any:

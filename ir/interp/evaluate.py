@@ -100,7 +100,7 @@ def bind_symbols(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:
         expected = substitute(dim, found)
         if isinstance(expected, Expr):
             least, most = interval(expected, graph.symbols)
-            fits = least <= extent <= most
+            fits = least <= extent <= most and _linear(expected) is None  # else _solve found no integer
         else:
             fits = expected == extent
         if not fits:
@@ -116,17 +116,24 @@ def _solve(equations: Iterable[tuple[Dim, int]], known: Mapping[str, int]) -> di
     while progress:
         progress = False
         for dim, extent in pending:
-            rest = substitute(dim, {**known, **found})
-            if not isinstance(rest, Expr):
-                continue
-            linear = [(m[0], c) for m, c in rest.terms if len(m) == 1 and isinstance(m[0], str)]
-            if len(linear) != 1 or any(m and m != (linear[0][0],) for m, _ in rest.terms):
-                continue
-            (name, scale), constant = linear[0], dict(rest.terms).get((), 0)
-            if (extent - constant) % scale == 0:
-                found[str(name)] = (extent - constant) // scale
+            linear = _linear(substitute(dim, {**known, **found}))
+            if linear is not None and (extent - linear[2]) % linear[1] == 0:
+                found[linear[0]] = (extent - linear[2]) // linear[1]
                 progress = True
     return found
+
+
+def _linear(dim: Dim) -> tuple[str, int, int] | None:
+    """(symbol, scale, constant) where dim = scale * symbol + constant, else None."""
+    if not isinstance(dim, Expr):
+        return None
+    terms = dict(dim.terms)
+    constant = terms.pop((), 0)
+    if len(terms) != 1:
+        return None
+    (monomial, scale) = next(iter(terms.items()))
+    (name,) = monomial if len(monomial) == 1 else (None,)
+    return (name, scale, constant) if isinstance(name, str) else None
 
 
 def _last_uses(nodes: Sequence[Node]) -> dict[str, int]:
@@ -173,7 +180,10 @@ def _meaning_of(
     results = result if isinstance(result, tuple) else (result,)
     for value, array in zip(node.outputs, results, strict=True):
         kind = types[value]
-        shape = evaluate_shape(kind.shape, symbols)
+        try:
+            shape = evaluate_shape(kind.shape, symbols)
+        except KeyError as missing:
+            raise failed(f"the dim {missing} is not settled by the inputs") from missing
         if array.shape != shape or array.dtype != kind.dtype.np:
             raise failed(f"{value} came out as {array.dtype}{list(array.shape)}, its type is {kind} = {list(shape)}")
     return tuple(np.asarray(array) for array in results)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from stratac.ir import dims
 from stratac.ir.dims import Bounds, Dim, Expr, symbol
 from stratac.ir.lexer import parse
@@ -101,7 +100,7 @@ def test_text_reads_back(tree: Tree) -> None:
 @given(TREES)
 def test_symbols_are_those_that_matter_or_more(tree: Tree) -> None:
     dim = build(tree, NAMED)
-    assert dims.evaluate(dim, {name: 2 for name in dims.symbols_of(dim)}) is not None
+    assert dims.evaluate(dim, dict.fromkeys(dims.symbols_of(dim), 2)) is not None
 
 
 def test_folding() -> None:

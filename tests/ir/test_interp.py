@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-
 from stratac.ir import types as t
 from stratac.ir.graph import GraphBuilder, Node, Port, make_attrs
 from stratac.ir.interp import MEANINGS, run
@@ -75,7 +74,10 @@ def norm(x: Any, scale: Any, bias: Any) -> Any:
 
 #: op, attributes, inputs, torch's opinion
 CASES: list[tuple[str, dict[str, Any], tuple[Array, ...], Callable[..., Any]]] = [
-    *[(n, {}, (X,), getattr(torch, n)) for n in ("neg", "abs", "relu", "floor", "ceil", "round", "sign", "exp", "tanh")],
+    *[
+        (n, {}, (X,), getattr(torch, n))
+        for n in ("neg", "abs", "relu", "floor", "ceil", "round", "sign", "exp", "tanh")
+    ],
     *[(n, {}, (X,), getattr(torch, n)) for n in ("sigmoid", "erf", "sin", "cos")],
     *[(n, {}, (POSITIVE,), getattr(torch, n)) for n in ("sqrt", "rsqrt", "reciprocal", "log")],
     *[(n, {}, (SPECIAL,), getattr(torch, n)) for n in ("abs", "relu", "sqrt", "exp", "tanh", "sigmoid", "erf", "log")],
@@ -90,7 +92,10 @@ CASES: list[tuple[str, dict[str, Any], tuple[Array, ...], Callable[..., Any]]] =
     ("hard_swish", {}, (X * 2,), F.hardswish),
     ("clip", {"min": -0.5, "max": 0.75}, (X,), lambda x: torch.clamp(x, -0.5, 0.75)),
     ("clip", {"min": 0.0}, (SPECIAL,), lambda x: torch.clamp(x, min=0)),
-    *[(n, {}, (X, floats(4, 1)), getattr(torch, n)) for n in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt")],
+    *[
+        (n, {}, (X, floats(4, 1)), getattr(torch, n))
+        for n in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt")
+    ],
     ("ge", {}, (X, X), torch.ge),
     ("min", {}, (X, floats(5)), torch.minimum),
     ("max", {}, (SPECIAL, SPECIAL[::-1].copy()), torch.maximum),
@@ -124,7 +129,12 @@ CASES: list[tuple[str, dict[str, Any], tuple[Array, ...], Callable[..., Any]]] =
     ("slice", {"axis": -1, "start": 4, "extent": 5, "step": -1}, (X,), lambda x: x.flip(2)),
     ("concat", {"axis": 1}, (X, X[:, :1], X), lambda *x: torch.cat(x, 1)),
     ("pad", {"pads": (0, 1, 0, 2), "value": 3.0}, (X[0],), lambda x: F.pad(x, (1, 2, 0, 0), value=3.0)),
-    ("pad", {"pads": (0, 1, 2, 0, 3, 1), "mode": "reflect"}, (X,), lambda x: F.pad(x[None], (2, 1, 1, 3), "reflect")[0]),
+    (
+        "pad",
+        {"pads": (0, 1, 2, 0, 3, 1), "mode": "reflect"},
+        (X,),
+        lambda x: F.pad(x[None], (2, 1, 1, 3), "reflect")[0],
+    ),
     ("pad", {"pads": (0, 1, 2, 0, 3, 1), "mode": "edge"}, (X,), lambda x: F.pad(x[None], (2, 1, 1, 3), "replicate")[0]),
     ("gather", {"axis": 1}, (X, np.array([[0, 3], [-1, 2]])), lambda x, i: x[:, i % 4]),
     ("matmul", {}, (X, floats(5, 7)), torch.matmul),
@@ -132,11 +142,16 @@ CASES: list[tuple[str, dict[str, Any], tuple[Array, ...], Callable[..., Any]]] =
     ("matmul", {}, (X, floats(5)), torch.matmul),
     ("matmul", {}, (floats(5), floats(5)), torch.matmul),
     ("matmul", {}, (floats(4), floats(2, 4, 3)), torch.matmul),
-    ("conv", {**WINDOW, "groups": 2}, (IMAGE, FILTER, BIAS), lambda x, w, b: F.conv2d(x, w, b, (2, 1), (1, 0), (2, 1), 2)),
+    (
+        "conv",
+        {**WINDOW, "groups": 2},
+        (IMAGE, FILTER, BIAS),
+        lambda x, w, b: F.conv2d(x, w, b, (2, 1), (1, 0), (2, 1), 2),
+    ),
     (
         "conv",
         {"strides": (1,), "pads": (2, 2), "dilations": (1,), "groups": 4},
-        (IMAGE[0], floats(4, 1, 5)),
+        (floats(2, 4, 9), floats(4, 1, 5)),
         lambda x, w: F.conv1d(x, w, None, 1, 2, 1, 4),
     ),
     (
@@ -149,7 +164,13 @@ CASES: list[tuple[str, dict[str, Any], tuple[Array, ...], Callable[..., Any]]] =
     *[
         (
             "avg_pool",
-            {"kernel": (3, 2), "strides": (2, 1), "pads": (1, 0, 1, 0), "dilations": (1, 1), "count_include_pad": count},
+            {
+                "kernel": (3, 2),
+                "strides": (2, 1),
+                "pads": (1, 0, 1, 0),
+                "dilations": (1, 1),
+                "count_include_pad": count,
+            },
             (IMAGE,),
             lambda x, count=count: F.avg_pool2d(x, (3, 2), (2, 1), (1, 0), count_include_pad=count),
         )

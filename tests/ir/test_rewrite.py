@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from stratac.ir import rewrite
 from stratac.ir.graph import Graph, GraphBuilder, Port
 from stratac.ir.interp import run
@@ -150,4 +149,4 @@ def test_a_cycle_is_an_error() -> None:
 def test_renaming_must_keep_names_apart() -> None:
     graph = chain()
     with pytest.raises(ValueError, match="two values one name"):
-        rewrite.rename_values(graph, {name: "same" for name in graph.types})
+        rewrite.rename_values(graph, dict.fromkeys(graph.types, "same"))

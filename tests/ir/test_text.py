@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from stratac.ir.errors import Source
 from stratac.ir.graph import Attr, Derived, FileBytes, Graph, GraphBuilder, Inline, Node, Port, Weight, make_attrs
 from stratac.ir.lexer import Lexer, ParseError, parse
@@ -176,7 +176,7 @@ ERRORS = [
     ("graph @g {\n  %y = relu(%x) : f32[2]\n  %y = relu(%x) : f32[3]\n}", 3, 3, "%y is f32[3] here and f32[2]"),
     ("graph @g {\n  %y, %z = f(%x) : f32[2]\n}", 3, 1, "expected ',' and the type of %z"),
     ('graph @g {\n  weight %w : f32[1] = hex "abc"\n}', 2, 28, "expected pairs of hexadecimal digits"),
-    ('graph @g {\n  weight %w : i8[1] = [300]\n}', 2, 24, "300 is no i8"),
+    ("graph @g {\n  weight %w : i8[1] = [300]\n}", 2, 24, "300 is no i8"),
     ("graph @g {\n  weight %w : bf16[1] = [1.0]\n}", 2, 25, "written in hex"),
     ('graph @g {\n  weight %w : f32[1] = file "a" @ 0\n}', 3, 1, "expected '+', got }"),
     ("graph @g {\n  weight %w : f32[1] = 5\n}", 2, 24, "expected file, hex, [numbers] or an op"),
@@ -201,7 +201,5 @@ def test_damaged_texts_never_crash(data: st.DataObject) -> None:
     """Any cut or changed character gives a graph or a ParseError, nothing else."""
     at = data.draw(st.integers(0, len(EXAMPLE) - 1))
     text = EXAMPLE[:at] + data.draw(st.text(max_size=3)) + EXAMPLE[at + data.draw(st.integers(0, 3)) :]
-    try:
-        print_graph(parse_graph(text))
-    except (ParseError, KeyError):
-        pass
+    with contextlib.suppress(ParseError):
+        parse_graph(text)

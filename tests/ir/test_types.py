@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from stratac.ir import types as t
 from stratac.ir.dims import Bounds, symbol
 from stratac.ir.errors import VerifyError

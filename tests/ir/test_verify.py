@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from stratac.ir.dims import symbol
 from stratac.ir.errors import VerifyError
 from stratac.ir.graph import Derived, FileBytes, Graph, Inline, Node, Port
@@ -60,7 +59,13 @@ TEXT = [
     (GOOD, "graph", "%z = add(%y, %b)", "%z = add(%y)", "takes 2 to 2 inputs, got 1"),
     (GOOD, "graph", "%z = add(%y, %b)", "%z = add(%y, %b) {axis = 1}", "has no attribute 'axis'"),
     (GOOD, "graph", "%z = add(%y, %b)", "%z = add(%y, %t)", "%z: shapes .* do not broadcast"),
-    (GOOD, "graph", "%z = add(%y, %b) : f32[s, 2]", "%z, %v = add(%y, %b) : f32[s, 2], f32[2]", "2 outputs, expected 1"),
+    (
+        GOOD,
+        "graph",
+        "%z = add(%y, %b) : f32[s, 2]",
+        "%z, %v = add(%y, %b) : f32[s, 2], f32[2]",
+        "2 outputs, expected 1",
+    ),
     (GOOD, "graph", '"sum"', '"sum" { %q = relu(%x) : f32[s, 4] }', "only clusters may"),
     (GOOD, "graph", 'input %x "x" : f32[s, 4]', 'input %x "x" : f32[q, 4]', "symbol 'q', which is not declared"),
     (GOOD, "graph", "f32[s, 4]\n", "f32[s - 9, 4]\n", "extent s - 9, which is negative"),
@@ -85,7 +90,13 @@ TEXT = [
     (CLUSTERS, "graph", "", "", "a cluster op may not stand at the top"),
     (CLUSTERS, "clusters", "cluster(%x)", "cluster()", "reads %x, which its cluster does not list"),
     (CLUSTERS, "clusters", "cluster(%x)", "cluster(%x, %x)", "lists each input once"),
-    (CLUSTERS, "clusters", "%b = cluster(%x) : f32[s, 4]", "%b, %b = cluster(%x) : f32[s, 4], f32[s, 4]", "each output once"),
+    (
+        CLUSTERS,
+        "clusters",
+        "%b = cluster(%x) : f32[s, 4]",
+        "%b, %b = cluster(%x) : f32[s, 4], f32[s, 4]",
+        "each output once",
+    ),
     (CLUSTERS, "clusters", "%d = exp(%b)", "%d = exp(%a)", "reads %a, which its cluster does not list"),
     (CLUSTERS, "clusters", "cluster(%b)", "cluster(%a)", "reads %a, before or outside its definition"),
     (CLUSTERS, "clusters", "%d = cluster(%b)", "%c = cluster(%b)", "does not define its output %c"),
@@ -131,7 +142,10 @@ def test_rules_the_grammar_cannot_break() -> None:
     refuses("not sorted", **with_node(replace(add, attrs=(("b", 1), ("a", 1)))))
     refuses("not sorted", **with_node(replace(add, attrs=(("a", 1), ("a", 1)))))
     refuses("'q', which is not declared", **with_node(replace(add, attrs=(("a", (symbol("q"),)),))))
-    refuses("%nil, which is no weight", weights={**graph.weights, "t": replace(w, name="t", type=graph.types["t"], content=Derived("neg", ("nil",)))})
+    refuses(
+        "%nil, which is no weight",
+        weights={**graph.weights, "t": replace(w, name="t", type=graph.types["t"], content=Derived("neg", ("nil",)))},
+    )
     refuses("is missing", **with_node(replace(add, inputs=("", "b"))))
     with pytest.raises(ValueError, match="level must be one of"):
         verify_graph(graph, level="nowhere")

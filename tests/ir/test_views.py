@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
-
 from stratac.ir.dims import Dim, evaluate, evaluate_shape, exact_div, product, symbol
 from stratac.ir.views import View, dense_strides, same_elements
 
@@ -104,7 +103,7 @@ def test_symbolic_chains(chain: tuple[View, IntArray, dict[str, int]]) -> None:
 
 @given(chains(symbolic=True))
 def test_is_dense_means_the_buffer_in_order(chain: tuple[View, IntArray, dict[str, int]]) -> None:
-    view, array, values = chain
+    view, array, _ = chain
     if view.is_dense:
         np.testing.assert_array_equal(array.ravel(), np.arange(array.size))
 

@@ -1,7 +1,9 @@
 """Build the kernels and their test programs once per ISA that this machine can run."""
 
+import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,9 +43,18 @@ def build(tmp_path_factory):
         if path not in built:
             if shutil.which(compiler) is None:
                 pytest.skip(f"no {compiler}")
-            command = [compiler, *FLAGS[isa], *COMMON, *flags, *map(str, sources), "-o", str(path), "-lm"]
-            result = subprocess.run(command, capture_output=True, text=True)
-            assert result.returncode == 0, result.stderr
+            objects = folder / f"{path.name}.objects"
+            objects.mkdir()
+
+            def run(*command) -> None:
+                used = [flag for flag in flags if flag != "-shared" or "-c" not in command]
+                result = subprocess.run([compiler, *FLAGS[isa], *COMMON, *used, *map(str, command)], capture_output=True, text=True)
+                assert result.returncode == 0, result.stderr
+
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                outputs = [objects / f"{source.stem}.o" for source in sources]
+                list(pool.map(lambda source, output: run("-c", source, "-o", output), sources, outputs))
+            run(*outputs, "-o", path, "-lm")
             built[path] = True
         return path
 

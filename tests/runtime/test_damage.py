@@ -62,7 +62,7 @@ def test_truncated_grown_or_missing_parts(copy: Path, part: str) -> None:
         with pytest.raises(PlanError, match="damaged" if part == "manifest.json" else f"{part} is truncated"):
             load(copy)
     path.write_bytes(data + b"\n")
-    with pytest.raises(PlanError, match="damaged|is changed"):
+    with pytest.raises(PlanError, match=r"damaged|is changed"):
         load(copy)
     path.unlink()
     with pytest.raises(PlanError, match=f"{part} (is missing|does not exist)"):
@@ -73,7 +73,7 @@ def test_truncated_grown_or_missing_parts(copy: Path, part: str) -> None:
 
 
 def test_not_a_plan(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="nowhere does not exist.*stratac compile"):
+    with pytest.raises(PlanError, match=r"nowhere does not exist.*stratac compile"):
         load(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
     with pytest.raises(PlanError, match="file is not a folder"):
@@ -87,7 +87,7 @@ def test_other_format_versions(copy: Path) -> None:
     with pytest.raises(PlanError, match=f"format version {FORMAT_VERSION + 1}.*upgrade stratac.*9.1"):
         load(copy)
     rewrite(copy, format_version=0)
-    with pytest.raises(PlanError, match="format version 0.*compile the plan again"):
+    with pytest.raises(PlanError, match=r"format version 0.*compile the plan again"):
         load(copy)
     rewrite(copy, format_version="1")
     with pytest.raises(PlanError, match="format version '1'"):
@@ -191,7 +191,7 @@ def test_digest_of_many_blocks_in_parallel(tmp_path: Path, tiny: Path, threads: 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_unreadable_part(copy: Path) -> None:
     (copy / "plan.bin").chmod(0)
-    with pytest.raises(PlanError, match="cannot read .*permissions"):
+    with pytest.raises(PlanError, match=r"cannot read .*permissions"):
         load(copy)
 
 

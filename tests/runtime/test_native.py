@@ -69,7 +69,7 @@ def test_the_counter_counts(tmp_path: Path) -> None:
     counter = build(tmp_path / "count.so", [HERE / "count.c"], "-shared", "-fPIC")
     source = tmp_path / "probe.c"
     source.write_text(
-        "#include <dlfcn.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <sys/mman.h>\n"
+        "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <sys/mman.h>\n"
         "int main(void)\n{\n    void (*begin)(void);\n    long (*end)(void);\n"
         '    *(void **)&begin = dlsym(RTLD_DEFAULT, "count_begin");\n'
         '    *(void **)&end = dlsym(RTLD_DEFAULT, "count_end");\n    begin();\n'

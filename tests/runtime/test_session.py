@@ -15,7 +15,7 @@ import pytest
 from stratac.ir.dims import Bounds, symbol
 from stratac.ir.errors import PlanError, StratacError
 from stratac.ir.plan import Plan, PlanPort
-from stratac.ir.types import TensorType, f32, i64
+from stratac.ir.types import TensorType, bf16, f32, i64
 from stratac.runtime.session import Session, load
 from stratac.tests.runtime.tiny import N_MAX, example, tiny_plan
 
@@ -91,7 +91,7 @@ def test_run_into_given_arrays(session: Session) -> None:
     ):
         with pytest.raises(StratacError, match=message):
             session.run_into(outputs={"z": wrong}, inputs=inputs)
-    with pytest.raises(StratacError, match="no output 'zz'.*did you mean 'z'"):
+    with pytest.raises(StratacError, match=r"no output 'zz'.*did you mean 'z'"):
         session.run_into(outputs={"zz": out}, inputs=inputs)
 
 
@@ -253,6 +253,20 @@ def test_symbols_from_expressions(tmp_path: Path, variant: Callable[[Path, Plan]
                 session.run(None, {"a": np.zeros(a, np.float32), "b": np.zeros(b, np.int64)})
 
 
+def test_scalars_and_bf16(tmp_path: Path, variant: Callable[[Path, Plan], Path]) -> None:
+    ports = (PlanPort("a", TensorType(f32, ())), PlanPort("b", TensorType(bf16, (2,))))
+    with load(variant(tmp_path / "plan", shape_plan(ports))) as session:
+        bits = np.zeros(2, np.uint16)
+        for a in (1.5, np.array(1.5, np.float32), np.array(1.5, ">f4"), np.float32(1.5)):
+            session.run(None, {"a": a, "b": bits})
+        ml_dtypes = pytest.importorskip("ml_dtypes")
+        session.run(None, {"a": 1.5, "b": bits.view(ml_dtypes.bfloat16)})
+        with pytest.raises(StratacError, match=r"takes shape \[\] and got \[1\]"):
+            session.run(None, {"a": [1.5], "b": bits})
+        with pytest.raises(StratacError, match="input 'b' has element type bf16"):
+            session.run(None, {"a": 1.5, "b": np.zeros(2, np.float32)})
+
+
 def test_a_symbol_no_input_determines(tmp_path: Path, variant: Callable[[Path, Plan], Path]) -> None:
     port = (PlanPort("a", TensorType(f32, (symbol("n"),))),)
     plan = shape_plan(port, n=Bounds(1, 4, 8), m=Bounds(0, 2, 8))
@@ -296,7 +310,7 @@ def test_library_of_another_plan_is_refused(tiny: Path, tmp_path: Path) -> None:
     other = dataclasses.replace(tiny_plan(), name="other")
     folder = write_plan(tmp_path / "plan", other)
     (folder / "libplan.so").write_bytes((tiny / "libplan.so").read_bytes())
-    with pytest.raises(PlanError, match="libplan.so belongs to another plan"):
+    with pytest.raises(PlanError, match=r"libplan.so belongs to another plan"):
         Library(folder, threads=1, affinity=False, verify=True, profile=True)
 
 

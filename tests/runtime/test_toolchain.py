@@ -73,9 +73,7 @@ def test_cache_by_content(tmp_path: Path) -> None:
 
 def test_unusable_cache_only_costs_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    report = compile_library(
-        [unit("a.c")], tmp_path / "lib.so", options=ToolchainOptions(cache=tmp_path / "file" / "x")
-    )
+    report = compile_library([unit("a.c")], tmp_path / "lib.so", options=ToolchainOptions(cache=tmp_path / "file/x"))
     assert report.compiled == 1 and "no object cache" in report.note and "not writable" in report.note
     assert "none was set" in compile_library([unit("a.c")], tmp_path / "lib.so", options=PLAIN).note
 
@@ -113,12 +111,12 @@ def test_refused_code_is_a_defect_with_the_first_lines(tmp_path: Path) -> None:
 
 
 def test_no_compiler_or_a_broken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EnvironmentProblem, match="looked for nowhere-cc.*install gcc or clang"):
+    with pytest.raises(EnvironmentProblem, match=r"looked for nowhere-cc.*install gcc or clang"):
         find_compiler("nowhere-cc")
     broken = tmp_path / "cc"
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
-    with pytest.raises(EnvironmentProblem, match="does not run.*working gcc or clang"):
+    with pytest.raises(EnvironmentProblem, match=r"does not run.*working gcc or clang"):
         find_compiler(str(broken))
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(EnvironmentProblem, match="no C compiler found") as caught:

@@ -125,8 +125,7 @@ def write_plan(
         include = runtime_units()[0].includes
         units = (*runtime_units(), Unit("src/tiny.c", text=text, includes=include))
         compile_library(units, folder / "libplan.so", options=options)
-    parts = ("plan.bin", "weights.bin", "libplan.so")
-    write_manifest(folder, plan_fields(plan, stratac_version="0"), parts)
+    write_manifest(folder, plan_fields(plan, stratac_version="0"))
     return folder
 
 

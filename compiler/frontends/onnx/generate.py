@@ -132,7 +132,8 @@ def if_(site: Site) -> list[Result]:
     taken = condition.scalar() if condition is not None else None
     if taken is None or isinstance(taken, Expr):
         raise Unsupported("a condition that depends on the data is not supported", follows=True)
-    branch = site.attribute("then_branch" if taken else "else_branch")
+    branches = [site.attribute(name) for name in ("else_branch", "then_branch")]
+    branch = branches[bool(taken)]
     if branch is None:
         raise Unsupported("lacks a branch")
     site.importer.graph(branch.g)

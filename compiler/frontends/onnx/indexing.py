@@ -7,7 +7,7 @@ from ....ir.types import DType, i64
 from . import contents
 from .known import Known
 from .registry import Result, rule
-from .scalars import Undecided, axis_name, integer, rename, used_axes
+from .scalars import Undecided, axis_name, integer, plus, rename, times, used_axes
 from .site import Site
 from .tensors import Unsupported
 
@@ -159,24 +159,20 @@ def gather_elements(site: Site) -> Result:
         elif indices.shape[a] != 1:
             where = where + symbol(axis_name(a)) * stride
         stride = stride * data.shape[a]
-    index = site.known(1)
+    index, offsets = site.known(1), contents.full(i64, indices.shape, where)
+    moved = None
     if index is not None:
-        axes = site.facts.over(indices.shape)
-        try:
-            moved = contents.elementwise(
-                axes, i64, lambda f, v: f.position(v, data.shape[axis]) * picked + where, index
-            )
-        except (Undecided, TypeError):
-            moved = None
-        total = site.data(moved) if moved is not None else ""
-    else:
-        total = ""
+        extent = data.shape[axis]
+        moved = contents.elementwise(
+            site.facts, i64, lambda f, v, at: plus(times(f.position(v, extent), picked), at), index, offsets
+        )
+    total = site.data(moved) if moved is not None else ""
     if not total:
         total = _not_negative(site, site.cast(site.x(1), i64), data.shape[axis])
         if picked != 1:
             total = site.emit("mul", total, _dim(site, picked, i64))
         if isinstance(where, Expr):
-            total = site.emit("add", total, site.data(contents.full(i64, indices.shape, where)))
+            total = site.emit("add", total, site.data(offsets))
     return site.emit("gather", site.reshape(site.x(0), (data.elements,)), total, axis=0)
 
 

@@ -158,7 +158,8 @@ def tile(site: Site) -> Result:
 @rule("Concat")
 def concat(site: Site) -> Result:
     if site.type().rank < 1 or any(site.type(i).rank != site.type().rank for i in range(site.count)):
-        raise Unsupported(f"joins {', '.join(str(site.type(i)) for i in range(site.count))}; ranks must be one, 1 or more")
+        joined = ", ".join(str(site.type(i)) for i in range(site.count))
+        raise Unsupported(f"joins {joined}; the ranks must be equal, and 1 or more")
     axis = site.axis(site.get_int("axis", 1 if site.opset < 4 else 0), site.type().rank)
     known = site.all_known()
     if known is not None and len({k.dtype for k in known}) == 1:
@@ -242,6 +243,8 @@ def split(site: Site) -> list[Result]:
                 raise Unsupported(f"cannot split the extent {extent} into {parts} parts")
             even = ceildiv(extent, parts)
         sizes = [even] * (parts - 1) + [extent - even * (parts - 1)]
+    if any(site.facts.range(one)[1] < 0 for one in sizes):
+        raise Unsupported(f"cannot split {extent} into {parts} parts")
     total: Dim = 0
     for one in sizes:
         total = total + one

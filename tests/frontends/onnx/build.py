@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-
 from stratac.compiler.frontends.onnx import import_onnx
 from stratac.ir.dims import Bounds
 from stratac.ir.graph import Graph

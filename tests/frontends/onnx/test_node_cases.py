@@ -1,4 +1,4 @@
-"""The operator tests that the onnx package ships: whatever is imported gives the reference's numbers, and nothing crashes."""
+"""The operator tests of the onnx package: what is imported gives the reference's numbers, and nothing crashes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-
 from stratac.compiler.frontends.onnx import import_onnx
 from stratac.ir.dims import Bounds
 from stratac.ir.errors import ModelError
@@ -19,7 +18,10 @@ from stratac.ir.interp import run
 #: How many cases are at least imported and right; raise it when rules are added.
 SUPPORTED = 1140
 #: A row of attention whose keys are all masked: ONNX gives 0, `attention` a softmax of nothing.
-KNOWN_GAPS = {"test_attention_causal_boolmask_nan_robustness", "test_attention_23_boolmask_fullymasked_row_nan_robustness"}
+KNOWN_GAPS = {
+    "test_attention_causal_boolmask_nan_robustness",
+    "test_attention_23_boolmask_fullymasked_row_nan_robustness",
+}
 _NEEDS_CONSTANT = re.compile("must be known|must be constant|one known number|depends on the data")
 
 
