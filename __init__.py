@@ -1,1 +1,38 @@
-"""stratac."""
+"""stratac: an ahead-of-time compiler from model graphs to execution plans.
+
+    import stratac
+    plan = stratac.compile("model.onnx", "model.plan", dims={"batch": "1:8:32"})
+    with stratac.load(plan) as session:
+        (logits,) = session.run(["logits"], {"input_ids": ids})
+
+Names only: importing the package loads neither the compiler nor numpy; `load` works where onnx and a C compiler are absent.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .compiler.api import compile
+    from .ir.errors import StratacError
+    from .runtime.session import Session, load
+
+__all__ = ["Session", "StratacError", "compile", "load"]
+
+_HOME = {
+    "compile": ".compiler.api",
+    "load": ".runtime.session",
+    "Session": ".runtime.session",
+    "StratacError": ".ir.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

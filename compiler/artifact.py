@@ -23,7 +23,7 @@ from ..ir.interp import evaluate_weight
 from ..ir.plan import Plan
 from ..ir.plan_binary import encode, plan_id
 from ..ir.plan_digest import Digest64
-from ..ir.text import print_plan
+from ..ir.text import print_graph
 from ..runtime.manifest import LIBRARY, MANIFEST, PLAN, WEIGHTS, plan_fields, write_manifest
 from .options import CompileOptions
 
@@ -110,9 +110,9 @@ def _fill(
     weights_sha, digest = _write_weights(levels.placed.graph, plan, folder / WEIGHTS)
     seconds["weights"] = time.perf_counter() - started
     (folder / PLAN).write_bytes(encode(plan, weights_digest=digest, plan_id=number))
-    (folder / "plan.txt").write_text(print_plan(plan))
+    (folder / "graph.txt").write_text(print_graph(levels.graph))
     (folder / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
-    parts = [PLAN, WEIGHTS, LIBRARY, "plan.txt", "report.json"]
+    parts = [PLAN, WEIGHTS, LIBRARY, "graph.txt", "report.json"]
     if options.keep_source:
         (folder / "src").mkdir()
         for name, text in (*levels.kernels.units, table_unit(plan.kernels, number)):

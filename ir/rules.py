@@ -1,6 +1,6 @@
 """Type rules: the output types of an op from its attributes and input types. Named by the rows of `ops`.
 
-Every rule takes `(node, types)`, types being one TensorType per input (None where an optional one is absent)
+Every rule takes `(node, types)`, types being one TensorType per input (None where an optional one is absent),
 and returns one TensorType per output. It raises VerifyError where the inputs do not fit.
 """
 

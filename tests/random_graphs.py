@@ -25,11 +25,11 @@ from stratac.ir.graph import Graph, GraphBuilder, Node, Port
 from stratac.ir.rewrite import drop_unused, free_values
 from stratac.ir.types import TensorType, bool_, f32, i32, i64
 
-from . import random_heavy
+from . import random_heavy, random_shapes
 from .random_ops import BUILDERS
 from .random_values import Maker, Value, random_array
 
-assert random_heavy  # registers its builders
+assert random_heavy and random_shapes  # register their builders
 #: What `kinds` may name: one builder each.
 KINDS = tuple(BUILDERS)
 Arrays = dict[str, npt.NDArray[Any]]

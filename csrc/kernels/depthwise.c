@@ -25,11 +25,12 @@ typedef struct stretch {
     int64_t ix, rows, channel;
 } stretch;
 
-ALWAYS_INLINE vf column(const st_conv *c, const float *row, int64_t ix, int64_t lanes, const int inside)
+/* The vector at input column ix, which `at` points to if it is inside the image. */
+ALWAYS_INLINE vf column(const st_conv *c, const float *at, int64_t ix, int64_t lanes, const int inside)
 {
     if (!inside && (ix < 0 || ix >= c->w))
         return vf_zero();
-    return lanes == VL ? vf_load(row + ix * c->x_w) : vf_load_n(row + ix * c->x_w, lanes);
+    return lanes == VL ? vf_load(at) : vf_load_n(at, lanes);
 }
 
 /* kw and stride known to the compiler, dilation 1: out[i*ld] for i < pixels. */
@@ -39,6 +40,7 @@ ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, const int pixels, c
     vf acc[PIXELS], weight[5];
     EACH_PIXEL(CLEAR)
     const float *row = s->x, *filter = s->filter;
+    const int64_t step = c->x_w;
     for (int64_t ky = 0; ky < s->rows; ky++, row += c->dilation_h * c->x_h) {
 #define WEIGHT(KX)                                                                                                         \
     if (KX < kw) {                                                                                                         \
@@ -52,9 +54,10 @@ ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, const int pixels, c
         acc[I] = vf_fma(v, weight[USES(I, P) ? P - I * stride : 0], acc[I]);
 #define COLUMN(P)                                                                                                          \
     if (P < (pixels - 1) * stride + kw) {                                                                                  \
-        vf v = column(c, row, s->ix + P, lanes, inside);                                                                   \
+        vf v = column(c, at + P * step, s->ix + P, lanes, inside);                                                         \
         TAP(0, P) TAP(1, P) TAP(2, P) TAP(3, P) TAP(4, P) TAP(5, P) TAP(6, P) TAP(7, P)                                    \
     }
+        const float *at = row + s->ix * step;
         EACH_COLUMN(COLUMN)
     }
     EACH_PIXEL(STORE)
@@ -70,8 +73,9 @@ ALWAYS_INLINE void general(const st_conv *c, const stretch *s, int64_t count, in
     for (int64_t ky = 0; ky < s->rows; ky++, row += c->dilation_h * c->x_h)
         for (int64_t kx = 0; kx < c->kw; kx++, filter += c->groups) {
             vf weight = lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);
-            int64_t ix = s->ix + kx * c->dilation_w;
-#define ANY_TAP(I) acc[I] = vf_fma(column(c, row, ix + I * c->stride_w, lanes, inside), weight, acc[I]);
+            int64_t ix = s->ix + kx * c->dilation_w, step = c->stride_w * c->x_w;
+            const float *at = row + ix * c->x_w;
+#define ANY_TAP(I) acc[I] = vf_fma(column(c, at + I * step, ix + I * c->stride_w, lanes, inside), weight, acc[I]);
             EACH_PIXEL(ANY_TAP)
         }
     EACH_PIXEL(STORE)

@@ -11,6 +11,9 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* Without this gcc computes the address of every row of C before the loop, and spills them all: some 80 instructions a
+ * call, which a product with short k feels. */
+#define FORGET(p) __asm__("" : "+r"(p));
 #define ROW(p, i, ld) ((i < 5 ? p##0 : i < 10 ? p##1 : p##2) + i % 5 * ld)
 #define MICRO(MR, NV)                                                                                                      \
     static void micro_##MR##x##NV(const st_left *left, const float *b, int64_t ldb, int64_t panel, float *c, int64_t ldc,  \
@@ -35,6 +38,7 @@
                     UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_fma(av, bv[j], acc[i][j]);                          \
                 }                                                                                                          \
             }                                                                                                              \
+        FORGET(c0) FORGET(c1) FORGET(c2) FORGET(ldc)                                                                       \
         UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                            \
             vf_store(ROW(c, i, ldc) + j * VL, acc[i][j]);                                                                  \
     }

@@ -46,7 +46,7 @@ def pad(x: Array, *, pads: tuple[int, ...], value: float, mode: str) -> Array:
 
 @meaning("gather")
 def gather(x: Array, indices: Array, *, axis: int) -> Array:
-    """Negative indices count from the end; others out of range are an error."""
+    """others out of range are an error"""
     extent = x.shape[axis]
     if indices.size and not (-extent <= indices.min() and indices.max() < extent):
         raise IndexError(f"indices from {indices.min()} to {indices.max()} into an axis of extent {extent}")

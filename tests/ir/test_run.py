@@ -71,7 +71,7 @@ def test_a_symbol_no_input_settles() -> None:
 def test_failing_ops_name_their_source() -> None:
     text = """graph @g { input %x "x" : f32[3] input %i "i" : i64[2]
       %y = gather(%x, %i) {axis = 0} : f32[2] @ "m.onnx":"lookup" output "y" = %y }"""
-    with pytest.raises(StratacError, match="extent 3 .*gather.*m.onnx:lookup"):
+    with pytest.raises(StratacError, match=r"extent 3 .*gather.*m.onnx:lookup"):
         run(parse_graph(text), {"x": zeros(3), "i": np.array([0, 3])})
 
 

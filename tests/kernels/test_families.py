@@ -24,7 +24,7 @@ def test_family_matches_its_twin(isa, build, family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family_stays_in_its_buffers(isa, build, family):
-    flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     program = build(isa, "sanitized", [*kernel_sources(), HERE / "sweep.c"], *flags)
     sweep(program, family, 5000, 40)
 

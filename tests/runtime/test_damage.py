@@ -118,7 +118,8 @@ def test_parts_outside_the_folder_are_refused(copy: Path) -> None:
     rewrite(copy, parts={k: v for k, v in parts.items() if k != "libplan.so"})
     with pytest.raises(PlanError, match=r"does not list libplan.so"):
         load(copy)
-    for wrong in (None, [], {"plan.bin": 1}):
+    malformed: tuple[object, ...] = (None, [], {"plan.bin": 1})
+    for wrong in malformed:
         rewrite(copy, parts=wrong)
         with pytest.raises(PlanError, match="malformed"):
             load(copy)
@@ -131,7 +132,7 @@ def test_missing_cpu_features_are_named(copy: Path, tmp_path: Path) -> None:
     assert caught.value.exit_code == 3
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu sse2 avx2\n\nprocessor\t: 1\n")
-    assert cpu_features(cpuinfo) == {"fpu", "sse2", "avx2"}
+    assert cpu_features(cpuinfo) == frozenset({"fpu", "sse2", "avx2"})
     assert cpu_features(tmp_path / "none") is None
     check_features({"features": ["warp9"], "name": "", "target": ""}, None)  # unknown here: the C code asks the CPU
 

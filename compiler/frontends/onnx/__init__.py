@@ -1,9 +1,25 @@
 """The ONNX front end: `import_onnx` turns a model file into a Graph. The only place that knows the `onnx` package."""
 
-from . import attention, contraction, elementwise, generate, indexing, normalization, reduction, shape, window
+from . import (
+    attention,
+    contraction,
+    elementwise,
+    generate,
+    indexing,
+    normalization,
+    quantization,
+    reduction,
+    resize,
+    shape,
+    transposed,
+    window,
+)
 from .importer import import_onnx
 
 #: The files that register rules, by subject.
-SUBJECTS = (attention, contraction, elementwise, generate, indexing, normalization, reduction, shape, window)
+SUBJECTS = (
+    *(attention, contraction, elementwise, generate, indexing, normalization),
+    *(quantization, reduction, resize, shape, transposed, window),
+)
 
 __all__ = ["SUBJECTS", "import_onnx"]

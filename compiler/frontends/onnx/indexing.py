@@ -71,28 +71,32 @@ def _check_range(site: Site, index: Known, extent: Dim) -> None:
 
 @rule("GatherND")
 def gather_nd(site: Site) -> Result:
-    data, indices = site.type(0), site.type(1)
+    data, indices, batch = site.type(0), site.type(1), site.get_int("batch_dims")
     depth = indices.shape[-1] if indices.rank else 0
-    if site.get_int("batch_dims"):
-        raise Unsupported("batch_dims other than 0 is not supported")
-    if not isinstance(depth, int) or not 1 <= depth <= data.rank:
-        raise Unsupported(f"indices {indices} do not fit data of rank {data.rank}")
+    if not isinstance(depth, int) or depth < 1 or batch + depth > data.rank or not 0 <= batch < indices.rank:
+        raise Unsupported(f"indices {indices} do not fit data {data} with {batch} batch dims")
     index, known = site.known(1), site.known(0)
-    if index is not None:
+    if index is not None and not batch:
         folded: Result | None = contents.gather_nd(site.facts, known, index) if known is not None else None
         folded = folded or _as_view(site, index, depth)
         if folded is not None:
             return folded
     # in general: one gather from the flattened leading axes
-    flat = site.reshape(site.x(0), (product(data.shape[:depth]), *data.shape[depth:]))
+    whole, lead = batch + depth, indices.shape[:-1]
+    flat = site.reshape(site.x(0), (product(data.shape[:whole]), *data.shape[whole:]))
     total = ""
+    where: Dim = 0
+    for axis in range(batch):
+        where = where + symbol(axis_name(axis)) * product(data.shape[axis + 1 : whole]) if lead[axis] != 1 else where
     for axis in range(depth):
         one = site.slice(site.x(1), indices.rank - 1, axis, 1)
-        one = _not_negative(site, site.reshape(one, indices.shape[:-1]), data.shape[axis])
-        stride = product(data.shape[axis + 1 : depth])
+        one = _not_negative(site, site.reshape(one, lead), data.shape[batch + axis])
+        stride = product(data.shape[batch + axis + 1 : whole])
         if stride != 1:
             one = site.emit("mul", one, _dim(site, stride, indices.dtype))
         total = site.emit("add", total, one) if total else one
+    if where != 0:
+        total = site.emit("add", total, site.data(contents.full(indices.dtype, lead, where)))
     return site.emit("gather", flat, total, axis=0)
 
 

@@ -31,10 +31,11 @@ def _bake(model: onnx.ModelProto, inputs: list[np.ndarray]) -> tuple[onnx.ModelP
     baked.CopyFrom(model)
     del baked.graph.input[:]
     kept = []
-    sources = {"ConstantOfShape", "Range"}
+    sources, later = {"ConstantOfShape", "Range"}, {"Resize", "Upsample", "Pad", "OneHot"}
     for position, (info, data) in enumerate(zip(model.graph.input, inputs, strict=True)):
-        source = model.graph.node[0].op_type in sources
-        if (data.dtype.kind in "iub" and (position or len(inputs) == 1)) or source:
+        op = model.graph.node[0].op_type
+        whole = data.dtype.kind in "iub" and (position or len(inputs) == 1)
+        if whole or op in sources or (op in later and position):
             baked.graph.initializer.append(numpy_helper.from_array(data, info.name))
         else:
             baked.graph.input.append(info)

@@ -1,0 +1,45 @@
+"""`stratac.compile`: the compiler as a Python function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..ir.dims import Bounds
+from .driver import compile_model
+from .options import CompileOptions, default_cache, environment_cc, parse_dim
+
+Dims = Mapping[str, "Bounds | int | str"]
+
+
+def compile(  # noqa: A001 - the public name says what it does
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    dims: Dims | None = None,
+    target: str = "native",
+    threads: int = 0,
+    budgets: Mapping[str, int] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Path:
+    """Compile an ONNX model to a plan folder and return its path.
+
+    `output` defaults to the model's name with `.plan`. `dims` bounds symbolic dims: an int, "min:typical:max" or Bounds.
+    `target` is `native`, a shipped machine or a TOML file; `threads` the planned count (0: the target's cores).
+    `budgets` maps a tier to the bytes the plan may use there. Raises StratacError.
+    """
+    source = Path(model)
+    folder = Path(output) if output is not None else source.with_suffix(".plan")
+    bounds = {}
+    for name, value in (dims or {}).items():
+        bounds[name] = value if isinstance(value, Bounds) else parse_dim(f"{name}={value}")[1]
+    options = CompileOptions(
+        target=target,
+        dims=bounds,
+        threads=threads,
+        budgets=dict(budgets or {}),
+        cc=environment_cc(),
+        cache=default_cache(),
+    )
+    return compile_model(source, folder, options, progress).folder

@@ -1,0 +1,135 @@
+"""What `verify` checks by running: bits over runs and thread counts, results against the model's own semantics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ir.dims import evaluate_shape
+from ..ir.errors import EnvironmentProblem, StratacError
+from ..ir.plan import Plan
+from ..ir.plan_binary import decode
+from ..runtime.manifest import PLAN
+from ..runtime.session import load
+
+THREADS = (1, 2, 3, 4)
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of a folder whose digests have been checked."""
+    return decode((folder / PLAN).read_bytes())
+
+
+def random_inputs(folder: Path, sizes: Mapping[str, int], seed: int) -> dict[str, np.ndarray]:
+    """Arrays for every input at these sizes: floats standard normal, integers in the range the model can look up."""
+    plan = read_plan(folder)
+    ranges = json.loads((folder / "report.json").read_text())["input_ranges"]
+    rng = np.random.default_rng(seed)
+    found = {}
+    for port in plan.inputs:
+        shape = evaluate_shape(port.type.shape, sizes)
+        kind = port.type.dtype.np
+        if port.type.dtype.is_float:
+            found[port.name] = rng.standard_normal(shape).astype(kind)
+        elif "mask" in port.name and len(shape) >= 2:
+            # a mask keeps a prefix of each row, never nothing
+            kept = rng.integers(1, shape[-1] + 1, size=shape[:-1])
+            found[port.name] = (np.arange(shape[-1]) < kept[..., None]).astype(kind)
+        else:
+            found[port.name] = rng.integers(0, ranges.get(port.name, 2), size=shape).astype(kind)
+    return found
+
+
+def _typical(plan: Plan) -> dict[str, int]:
+    return {name: bounds.typical for name, bounds in plan.symbols.items()}
+
+
+def check_bits(folder: Path) -> list[dict[str, Any]]:
+    """The same inputs give the same bits in every run and at every thread count."""
+    plan = read_plan(folder)
+    inputs = random_inputs(folder, _typical(plan), 0)
+    first: list[bytes] | None = None
+    counts = []
+    for threads in THREADS:
+        with load(folder, threads=threads) as session:
+            counts.append(session.threads)
+            for _ in range(2):
+                bits = [array.tobytes() for array in session.run(None, inputs)]
+                first = first or bits
+                if bits != first:
+                    return [{"check": "same bits", "ok": False, "detail": f"{threads} threads differ from {THREADS[0]}"}]
+    ran = ", ".join(str(c) for c in dict.fromkeys(counts))
+    return [{"check": "same bits in every run and at every thread count", "ok": True, "detail": f"{ran} threads, 2 runs each"}]
+
+
+def _reference(model: Path, plan: Plan) -> tuple[str, Any]:
+    """A function from inputs to outputs that is not ours: onnxruntime, or our interpreter where it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        from ..ir.interp import run
+        from .frontends.onnx import import_onnx
+
+        graph = import_onnx(model, plan.symbols)
+        return "the interpreter", lambda inputs: [run(graph, inputs)[p.name] for p in plan.outputs]
+    try:
+        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own family of exceptions
+        raise StratacError(f"onnxruntime cannot load {model}: {str(error).splitlines()[0]}") from error
+    names = [p.name for p in plan.outputs]
+    return f"onnxruntime {onnxruntime.__version__}", lambda inputs: session.run(names, inputs)
+
+
+def sizes_to_try(plan: Plan) -> list[dict[str, int]]:
+    """Typical, least, and a size between: every dim takes an odd value somewhere."""
+    middle = {n: min(b.max, max(b.min, (b.typical + b.max) // 2 | 1)) for n, b in plan.symbols.items()}
+    least = {n: b.min for n, b in plan.symbols.items()}
+    found: list[dict[str, int]] = []
+    for sizes in (_typical(plan), least, middle):
+        if sizes not in found:
+            found.append(sizes)
+    return found
+
+
+def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Relative L2 distance in float64; infinite where shapes or the places of NaN and infinities differ."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    a, b = ours.astype(np.float64), theirs.astype(np.float64)
+    finite = np.isfinite(b)
+    if not (finite == np.isfinite(a)).all() or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf")
+    a, b = a[finite], b[finite]
+    scale = float(np.linalg.norm(b))
+    distance = float(np.linalg.norm(a - b))
+    return distance / scale if scale else distance
+
+
+def check_results(folder: Path, model: Path, tolerance: float) -> list[dict[str, Any]]:
+    """Outputs within `tolerance` (relative L2) of the reference, over several sizes and seeds."""
+    if not model.is_file():
+        raise StratacError(f"no model {model}", hint="give the .onnx file the plan was made from")
+    plan = read_plan(folder)
+    name, reference = _reference(model, plan)
+    findings = []
+    with load(folder) as session:
+        expected = {p.name for p in plan.inputs}
+        for seed, sizes in enumerate(sizes_to_try(plan)):
+            inputs = random_inputs(folder, sizes, seed)
+            assert set(inputs) == expected
+            ours = session.run(None, inputs)
+            try:
+                theirs = reference(inputs)
+            except StratacError:
+                raise
+            except Exception as error:
+                raise EnvironmentProblem(f"{name} failed on {model}: {str(error).splitlines()[0]}") from error
+            worst = max((relative_error(a, np.asarray(b)) for a, b in zip(ours, theirs, strict=True)), default=0.0)
+            where = ", ".join(f"{k}={v}" for k, v in sizes.items()) or "fixed sizes"
+            detail = f"relative L2 {worst:.2e} (allowed {tolerance:.0e}) at {where}"
+            findings.append({"check": f"results against {name}", "ok": worst <= tolerance, "detail": detail, "error": worst})
+    return findings

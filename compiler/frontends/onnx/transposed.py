@@ -1,0 +1,130 @@
+"""Transposed convolution: a convolution of the input spread out with zeros, or one product per kernel position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .registry import Result, rule
+from .site import Site
+from .tensors import Unsupported
+
+Ints = tuple[int, ...]
+
+
+def _pads(site: Site, reach: Ints, strides: Ints, extra: Ints) -> Ints:
+    """What is cut off the full output: all begins, then all ends; may be negative."""
+    n = len(reach)
+    auto = site.get_str("auto_pad", "NOTSET")
+    wanted = site.get_ints("output_shape")
+    if wanted is None and auto in ("NOTSET", "VALID", ""):
+        pads = site.get_ints("pads") or (0,) * (2 * n)
+        return (0,) * (2 * n) if auto == "VALID" else pads
+    totals = [r + e - s for r, e, s in zip(reach, extra, strides, strict=True)]  # output = stride * input
+    if wanted is not None:
+        extents = site.type().shape[2:]
+        wanted = wanted[-n:]
+        for i, extent in enumerate(extents):
+            total = strides[i] * (extent - 1) + extra[i] + reach[i] - wanted[i]
+            if not isinstance(total, int):
+                raise Unsupported(f"output_shape {list(wanted)} for the extent {extent}", "fix it with --dim NAME=N")
+            totals[i] = total
+    small = [t // 2 for t in totals]
+    large = [t - t // 2 for t in totals]
+    return (*small, *large) if auto == "SAME_UPPER" else (*large, *small)
+
+
+@rule("ConvTranspose")
+def conv_transpose(site: Site) -> Result:
+    x, w = site.type(0), site.type(1)
+    n = x.rank - 2
+    kernel = tuple(k for k in w.shape[2:] if isinstance(k, int))
+    if not 1 <= n <= 3 or len(kernel) != n or (site.get_ints("kernel_shape") or kernel) != kernel:
+        raise Unsupported(f"a filter {w} for an input {x}")
+    ones, zeros = (1,) * n, (0,) * n
+    strides, dilations = site.get_ints("strides") or ones, site.get_ints("dilations") or ones
+    extra = site.get_ints("output_padding") or zeros
+    if len(strides) != n or len(dilations) != n or len(extra) != n or min(*strides, *dilations) < 1:
+        raise Unsupported(f"strides {strides}, dilations {dilations}, output_padding {extra} for {n} spatial axes")
+    groups = site.get_int("group", 1)
+    if (
+        not isinstance(w.shape[0], int)
+        or not isinstance(w.shape[1], int)
+        or w.shape[0] % groups
+        or x.shape[1] != w.shape[0]
+    ):
+        raise Unsupported(f"a filter {w} in {groups} groups for an input {x}")
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
+    pads = _pads(site, reach, strides, extra)
+    if len(pads) != 2 * n:
+        raise Unsupported(f"pads {list(pads)} for {n} spatial axes")
+    grouped = site.reshape(site.x(1), (groups, w.shape[0] // groups, w.shape[1], *kernel))
+    if kernel == strides and dilations == ones and extra == zeros and not any(pads):
+        value = _without_overlap(site, grouped, kernel, groups)
+    else:
+        value = _spread_out(site, grouped, kernel, strides, dilations, pads, extra, groups)
+    if site.has(2):
+        value = site.emit("add", value, site.reshape(site.x(2), (w.shape[1] * groups, *ones)))
+    return value
+
+
+def _without_overlap(site: Site, grouped: str, kernel: Ints, groups: int) -> str:
+    """Each input position makes its own block of outputs: a convolution of kernel 1, then depth to space."""
+    n = len(kernel)
+    _, inside, outside, *_ = site.type_of(grouped).shape
+    weight = site.transpose(grouped, (0, 2, *range(3, 3 + n), 1))
+    rows = groups * _product(kernel) * outside
+    ones, zeros = (1,) * n, (0,) * (2 * n)
+    weight = site.reshape(weight, (rows, inside, *ones))
+    value = site.emit("conv", site.x(0), weight, strides=ones, pads=zeros, dilations=ones, groups=groups)
+    batch, _, *extents = site.type_of(value).shape
+    value = site.reshape(value, (batch, groups * outside, *kernel, *extents))
+    order = [axis for i in range(n) for axis in (2 + n + i, 2 + i)]
+    value = site.transpose(value, (0, 1, *order))
+    return site.reshape(value, (batch, groups * outside, *(e * k for e, k in zip(extents, kernel, strict=True))))
+
+
+def _spread_out(
+    site: Site, grouped: str, kernel: Ints, strides: Ints, dilations: Ints, pads: Ints, extra: Ints, groups: int
+) -> str:
+    n = len(kernel)
+    _, inside, outside, *_ = site.type_of(grouped).shape
+    weight = site.transpose(grouped, (0, 2, 1, *range(3, 3 + n)))
+    weight = site.reshape(weight, (groups * outside, inside, *kernel))
+    for axis, size in enumerate(kernel, 2):
+        if size > 1:
+            weight = site.emit("gather", weight, site.constant(np.arange(size - 1, -1, -1)), axis=axis)
+    value = site.x(0)
+    for axis, stride in enumerate(strides, 2):
+        value = _insert_zeros(site, value, axis, stride)
+    positive = []
+    for i in range(n):
+        reach = dilations[i] * (kernel[i] - 1)
+        before, after = reach - pads[i], reach - pads[i + n] + extra[i]
+        extent = site.type_of(value).shape[i + 2]
+        if before < 0 or after < 0:
+            value = site.slice(value, i + 2, max(0, -before), extent + min(0, before) + min(0, after))
+        positive.append((max(0, before), max(0, after)))
+    around = (*(p[0] for p in positive), *(p[1] for p in positive))
+    return site.emit("conv", value, weight, strides=(1,) * n, pads=around, dilations=dilations, groups=groups)
+
+
+def _insert_zeros(site: Site, value: str, axis: int, stride: int) -> str:
+    """stride - 1 zeros between neighbours along an axis."""
+    if stride == 1:
+        return value
+    shape = site.type_of(value).shape
+    before, extent, after = shape[:axis], shape[axis], shape[axis + 1 :]
+    value = site.reshape(value, (*before, extent, 1, *after))
+    pads = [0] * (2 * len(shape) + 2)
+    pads[len(shape) + 1 + axis + 1] = stride - 1
+    value = site.reshape(site.emit("pad", value, pads=tuple(pads)), (*before, extent * stride, *after))
+    return site.slice(value, axis, 0, extent * stride - (stride - 1))
+
+
+def _product(sizes: Sequence[int]) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total

@@ -1,0 +1,89 @@
+"""`doctor`: what this machine has, and a kernel compiled, opened and run to see that all of it works."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..codegen.toolchain import find_compiler
+from ..ir.errors import StratacError
+from ..runtime.session import load
+from .artifact import version
+from .driver import compile_model
+from .frontends.onnx.trial import write_trial_model
+from .options import CompileOptions, size_text
+from .profiles import cpu_features, native, native_isa, shipped
+
+
+def _row(what: str, detail: str, ok: bool = True) -> dict[str, Any]:
+    return {"what": what, "detail": detail, "ok": ok}
+
+
+def _package(name: str, needed: str) -> dict[str, Any]:
+    try:
+        return _row(name, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return _row(name, f"not installed: {needed}", ok="only" in needed)
+
+
+def _cache(folder: Path | None) -> dict[str, Any]:
+    if folder is None:
+        return _row("cache", "off")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return _row("cache", f"{folder} is not writable ({error.strerror}): every compile starts cold; set STRATAC_CACHE")
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    return _row("cache", f"{folder}, {size_text(size)}")
+
+
+def examine(cache: Path | None, cc: str | None) -> tuple[list[dict[str, Any]], bool]:
+    """Rows of findings and whether everything needed is there."""
+    features = cpu_features()
+    known = [f for f in ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16") if f in features]
+    machine = native()
+    rows = [
+        _row("stratac", f"{version()} on Python {platform.python_version()}, {platform.platform()}"),
+        _row("cpu", f"{platform.machine()}, {len(os.sched_getaffinity(0))} usable cores; {' '.join(known) or 'no vector extensions listed'}"),
+        _row("isa", f"{native_isa()} (profile {machine.name}; shipped: {', '.join(shipped())})"),
+        _row("memory", size_text(machine.tier("ram").bytes)),
+        _cache(cache),
+        _package("numpy", "required to run plans"),
+        _package("cffi", "required to run plans"),
+        _package("onnx", "required to compile; pip install 'stratac[compile]'"),
+        _package("jinja2", "required to compile; pip install 'stratac[compile]'"),
+        _package("onnxruntime", "only bench and verify --against use it"),
+    ]
+    try:
+        compiler = find_compiler(cc)
+        rows.append(_row("C compiler", f"{compiler.path} ({compiler.version})"))
+        rows.append(_trial(cache, cc))
+    except StratacError as error:
+        rows.append(_row("C compiler", str(error), ok=False))
+    return rows, all(row["ok"] for row in rows)
+
+
+def _trial(cache: Path | None, cc: str | None) -> dict[str, Any]:
+    """Compile, open and run a small model."""
+    from .driver import compile_model
+    from .options import CompileOptions
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="stratac-doctor-") as name:
+            write_trial_model(Path(name, "trial.onnx"))
+            report = compile_model(Path(name, "trial.onnx"), Path(name, "trial.plan"), CompileOptions(cc=cc, cache=cache))
+            given = np.linspace(-1, 1, 16, dtype=np.float32).reshape(2, 8)
+            with load(report.folder) as session:
+                (result,) = session.run(None, {"x": given})
+            fine = bool((result == np.maximum(given, 0)).all())
+            return _row("trial", f"a small model compiled in {sum(report.seconds.values()):.1f} s and ran", ok=fine)
+    except (StratacError, OSError) as error:
+        return _row("trial", str(error), ok=False)
