@@ -12,6 +12,7 @@ from .library import Library, family
 
 HEADER = """\
 /* Generated: the kernels of one plan. */
+#include "include/kernel_abi.h"
 #include "kernels/kernels.h"
 #include "kernels/scalar_ops.h"
 #include "simd/simd.h"
@@ -55,14 +56,16 @@ def emit_kernels(placed: Placed, library: Library, machine: Machine, *, files: i
     return EmittedKernels(functions, units)
 
 
-def table_unit(names: tuple[str, ...], plan_id: int) -> tuple[str, str]:
-    """The C file that tells the runtime which functions the plan's kernel numbers are."""
+def table_unit(names: tuple[str, ...], plan_id: int, workspace: int) -> tuple[str, str]:
+    """The C file that tells the runtime which functions the plan's kernel numbers are, and kernels how far apart the
+    workspaces of two threads lie (bytes)."""
     lines = [
         '#include "include/kernel_abi.h"',
         *(f"void {n}(void *const *args, const int64_t *dims, int part, int parts);" for n in names),
         f"const st_kernel st_plan_kernels[] = {{ {', '.join(names) or '0'} }};",
         "const char *const st_plan_kernel_names[] = { " + (", ".join(f'"{n}"' for n in names) or "0") + " };",
         f"const int st_plan_kernel_count = {len(names)};",
+        f"const int64_t st_plan_workspace = {workspace};",
         f"const uint64_t st_plan_id = {plan_id}ull;",
     ]
     return "plan_table.c", "\n".join(lines) + "\n"

@@ -115,7 +115,7 @@ def _fill(
     parts = [PLAN, WEIGHTS, LIBRARY, "graph.txt", "report.json"]
     if options.keep_source:
         (folder / "src").mkdir()
-        for name, text in (*levels.kernels.units, table_unit(plan.kernels, number)):
+        for name, text in (*levels.kernels.units, _table(plan, number)):
             (folder / "src" / name).write_text(text)
             parts.append(f"src/{name}")
     fields = plan_fields(plan, stratac_version=version(), process_floor=PROCESS_FLOOR)
@@ -123,11 +123,15 @@ def _fill(
     return built, seconds
 
 
+def _table(plan: Plan, number: int) -> tuple[str, str]:
+    return table_unit(plan.kernels, number, sum(a.bytes for a in plan.arenas if a.kind == "workspace"))
+
+
 def _units(levels: Levels, number: int) -> list[Unit]:
     """Kernels and families for the target's ISA; the runtime itself for the baseline of the architecture."""
     device = levels.machine.device("cpu")
     flags = (*device.compiler_flags, "-O3", "-fwrapv")
-    name, text = table_unit(levels.plan.kernels, number)
+    name, text = _table(levels.plan, number)
     units = [Unit(f"src/{n}", text=t, flags=flags, includes=(CSRC,)) for n, t in levels.kernels.units]
     units.append(Unit(f"src/{name}", text=text, includes=(CSRC,)))
     families = sorted(p for p in (CSRC / "kernels").glob("*.c") if p.stem != "reference")

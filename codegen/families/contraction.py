@@ -169,7 +169,6 @@ def emit_call(kernel: Contraction, name: str, symbols: Symbols, parts: CallParts
         struct=parts.struct,
         function=parts.function,
         fields=parts.fields,
-        workspace=parts.workspace,
         store=parts.store,
         load=parts.load,
         score=parts.score,

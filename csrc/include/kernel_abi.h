@@ -14,4 +14,8 @@ extern const char *const st_plan_kernel_names[];
 extern const int st_plan_kernel_count;
 extern const uint64_t st_plan_id;
 
+/* Bytes of workspace each thread owns, the same for every kernel: two kernels that run side by side on different parts
+ * never meet in it.  Only kernels refer to it. */
+extern const int64_t st_plan_workspace;
+
 #endif

@@ -126,7 +126,8 @@ def _coordinates(how: str, extent: int, size: int, scale: float) -> np.ndarray:
     """Where each output position lies in the input."""
     out = np.arange(size, dtype=np.float64)
     if how == "align_corners":
-        return out * (extent - 1) / (size - 1) if size > 1 else np.zeros(size)
+        length = scale * extent  # not rounded, as in the standard's reference
+        return out * (extent - 1) / (length - 1) if length != 1 else np.zeros(size)
     if how == "asymmetric":
         return out / scale
     if how == "pytorch_half_pixel" and size == 1:
