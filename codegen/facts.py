@@ -24,7 +24,7 @@ class Tile:
         return 2 * self.lanes
 
 
-TILES = {"avx512": Tile(16, 14, 1024, 112), "avx2": Tile(8, 6, 512, 96), "portable": Tile(4, 4, 512, 64)}
+TILES = {"avx512": Tile(16, 14, 768, 112, 256), "avx2": Tile(8, 6, 512, 96), "portable": Tile(4, 4, 512, 64)}
 _LOAD_FLOATS = 65536  # gemm.c
 _KEYS = 2048  # attention.c
 

@@ -15,11 +15,11 @@ from ..ir.machine import Device, Machine
 from ..ir.ops import flops
 from ..ir.simplify import merge_axes
 from . import pack
-from .family import Emitted, Family, Packing, Symbols
 from .families.attention import AttentionFamily
 from .families.conv import ConvFamily, DepthwiseFamily
 from .families.loops import emit_loops, workspace_bytes
 from .families.matmul import MatmulFamily
+from .family import Emitted, Family, Packing, Symbols
 
 
 class LoopsFamily:

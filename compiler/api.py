@@ -13,7 +13,7 @@ from .options import CompileOptions, default_cache, environment_cc, parse_dim
 Dims = Mapping[str, "Bounds | int | str"]
 
 
-def compile(  # noqa: A001 - the public name says what it does
+def compile(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
     *,

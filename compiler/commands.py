@@ -68,7 +68,7 @@ class _Progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def compile(args: argparse.Namespace) -> int:  # noqa: A001 - named after the command
+def compile(args: argparse.Namespace) -> int:
     output = args.output or args.model.with_suffix(".plan")
     progress = _Progress(args.quiet)
     started = time.monotonic()
@@ -97,6 +97,8 @@ def compile(args: argparse.Namespace) -> int:  # noqa: A001 - named after the co
         f"  peak memory {size_text(plan.peak_bytes())} (weights {size_text(plan.weights_bytes)}), predicted time "
         f"{time_text(plan.seconds)} on {plan.threads} threads"
     )
+    if "dims" in plan.notes:
+        print(f"  note: {plan.notes['dims']}")
     print(f"  compiled in {seconds:.1f} s ({built.compiled} files, {built.cached} from the cache){_note(built.note)}")
     return 0
 

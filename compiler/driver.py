@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..codegen.emit_kernels import EmittedKernels, emit_kernels
 from ..codegen.library import Library
+from ..ir.dims import Bounds
+from ..ir.errors import StratacError
 from ..ir.graph import Graph
 from ..ir.machine import Machine
 from ..ir.placed import Placed
@@ -18,8 +20,8 @@ from ..passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
 from ..passes.place.place import place
 from ..passes.schedule.schedule import schedule
 from .artifact import BuildReport, write_artifact
-from .frontends.onnx import import_onnx
-from .options import CompileOptions
+from .frontends.onnx import batch_dims, import_onnx
+from .options import CompileOptions, size_text
 from .profiles import load_machine
 from .report.summary import build_report
 
@@ -46,7 +48,8 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
     threads = options.threads or machine.device("cpu").cores
     library = Library()
     with clock("import"):
-        graph = import_onnx(model, options.dims)
+        assumed = [name for name in batch_dims(model) if name not in options.dims]
+        graph = import_onnx(model, {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))})
     with clock("simplify"):
         graph = run_passes(graph, GRAPH_PASSES)
     with clock("fuse"):
@@ -57,7 +60,23 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
         kernels = emit_kernels(placed, library, machine)
     with clock("schedule"):
         plan = schedule(placed, machine, kernels.functions, threads)
+    if assumed:
+        fixed = ", ".join(f"{name}=1" for name in assumed)
+        hint = ", ".join(f"--dim {name}=MIN:TYPICAL:MAX" for name in assumed)
+        plan = replace(plan, notes={**plan.notes, "dims": f"{fixed} assumed, since no bounds were given: {hint}"})
+    check_budgets(plan, options)
     return Levels(machine, graph, clusters, placed, kernels, plan, clock.seconds)
+
+
+def check_budgets(plan: Plan, options: CompileOptions) -> None:
+    """Raise StratacError, before anything is built, where the plan needs more than a budget allows."""
+    budget = options.budgets.get("ram")
+    peak = plan.peak_bytes()
+    if budget is not None and peak > budget:
+        raise StratacError(
+            f"{plan.name} needs {size_text(peak)} of ram, {size_text(peak - budget)} more than the budget of {size_text(budget)}",
+            hint=f"weights take {size_text(plan.weights_bytes)}; lower the greatest dims or threads, or allow ram={peak}",
+        )
 
 
 def compile_model(model: Path, output: Path, options: CompileOptions, progress: Progress | None = None) -> BuildReport:

@@ -73,8 +73,6 @@ def examine(cache: Path | None, cc: str | None) -> tuple[list[dict[str, Any]], b
 
 def _trial(cache: Path | None, cc: str | None) -> dict[str, Any]:
     """Compile, open and run a small model."""
-    from .driver import compile_model
-    from .options import CompileOptions
 
     try:
         with tempfile.TemporaryDirectory(prefix="stratac-doctor-") as name:

@@ -1,4 +1,4 @@
-"""Pipelines: plain lists of passes."""
+"""The order of passes: plain lists."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from .graph.choose_layouts import choose_layouts
 from .graph.cse import cse
 from .graph.fold_constants import fold_constants
 from .graph.fuse import fuse
+from .graph.recompose import recompose
 
-GRAPH_PASSES: tuple[Pass, ...] = (
-    Pass("canonicalize", canonicalize),
-    Pass("fold_constants", fold_constants),
-    Pass("cse", cse),
-    Pass("choose_layouts", choose_layouts),
-    Pass("canonicalize", canonicalize),
-    Pass("fold_constants", fold_constants),
-    Pass("cse", cse),
-)
+_CANONICALIZE = Pass("canonicalize", canonicalize, summary="local rewrites to one form")
+_FOLD = Pass("fold_constants", fold_constants, summary="ops on constants become constants")
+_CSE = Pass("cse", cse, summary="equal computations are done once")
+_RECOMPOSE = Pass("recompose", recompose, summary="composites rebuilt from their parts")
+_LAYOUTS = Pass("choose_layouts", choose_layouts, summary="channels last around convolutions")
+_SIMPLIFY = (_CANONICALIZE, _FOLD, _CSE)
 
-CLUSTER_PASSES: tuple[Pass, ...] = (Pass("fuse", fuse, "graph", "clusters"),)
+#: From an imported graph to one that is ready to be fused. `recompose` compares values by name, so it stands after `cse`; layouts
+#: are chosen after it, so that what it folds into filters is still channels first.
+GRAPH_PASSES: tuple[Pass, ...] = (*_SIMPLIFY, _RECOMPOSE, *_SIMPLIFY, _LAYOUTS, *_SIMPLIFY)
+
+#: Graph of ops -> graph of clusters.
+CLUSTER_PASSES: tuple[Pass, ...] = (Pass("fuse", fuse, "graph", "clusters", "one kernel for each cluster"),)

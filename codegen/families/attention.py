@@ -5,10 +5,10 @@ from __future__ import annotations
 from ...ir.dims import upper
 from ...ir.kernel import Attention, Contraction, Kernel
 from ...ir.machine import Device
+from ...ir.types import f32
 from ..c_scalar import literal
 from ..facts import attention_workspace
 from ..family import Emitted, Packing, Symbols
-from ...ir.types import f32
 from .contraction import CallParts, emit_call, is_accumulator, new_printer, score_callback, store_callback
 
 
@@ -39,8 +39,8 @@ class AttentionFamily:
         printer = new_printer(kernel, symbols)
         dim = printer.dim
         sizes = {
-            **{"batch": root.batch.extent, "heads": root.heads.extent, "kv_heads": root.kv_heads},
-            **{"queries": root.row.extent, "keys": root.keys, "dim": root.width, "v_dim": root.column.extent},
+            "batch": root.batch.extent, "heads": root.heads.extent, "kv_heads": root.kv_heads,
+            "queries": root.row.extent, "keys": root.keys, "dim": root.width, "v_dim": root.column.extent,
         }
         fields = [(key, dim(value)) for key, value in sizes.items()]
         for letter, operand in (("q", root.q), ("k", root.k), ("v", root.v)):

@@ -50,7 +50,7 @@ def _pointer_lines(kernel: Loops, symbols: Symbols) -> list[str]:
     lines, offset = [], 0
     need = workspace_bytes(kernel, symbols)
     if need:
-        lines.append(f"    char *const scratch = (char *)args[0] + part * st_plan_workspace;")
+        lines.append("    char *const scratch = (char *)args[0] + part * st_plan_workspace;")
     for k, operand in enumerate(kernel.operands):
         if operand.role == "row":
             lines.append(f"    {operand.dtype.c} *const r{k} = ({operand.dtype.c} *)(scratch + {offset});")

@@ -41,6 +41,8 @@ def inspect_text(manifest: Mapping[str, Any], report: Mapping[str, Any], top: in
         lines += [f"  {kind[:-1]:6}  {p['name']}: {p['dtype']}{p['shape']}" for p in manifest[kind]]
     for name, b in manifest["symbols"].items():
         lines.append(f"  dim     {name} = {b['min']}:{b['typical']}:{b['max']} (min:typical:max)")
+    if "dims" in report["notes"]:
+        lines.append(f"  note    {report['notes']['dims']}")
     floor = manifest["memory"]["process_floor"]
     lines += ["", "memory, tier ram, at the greatest dims"]
     rows = [("weights", size_text(memory["weights"]), "mapped from weights.bin, used in place")]

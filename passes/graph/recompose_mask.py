@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ...ir.dims import Dim, Shape, product
 from ...ir.graph import Node
 from ...ir.interp import evaluate_weight
-from ...ir.types import COMPUTABLE
+from ...ir.types import COMPUTABLE, bool_
 from .rebuild import Rebuild
 
 #: What is at most this hides a key: the weight of any other key drowns it.
@@ -142,13 +142,14 @@ def _window(work: Rebuild, value: str, queries: Dim, keys: Dim) -> npt.NDArray[n
 
     A corner of `queries` rows from keys - queries on is the square below: it decides for every size.
     """
-    shape, starts = work.shape(value), [0, 0]
-    if len(shape) < 2 or tuple(shape[-2:]) != (queries, keys):
+    if work.shape(value)[-2:] != (queries, keys):
         return None
     begin: list[Dim] = [0, 0]
     while (node := work.producer(value)) is not None and node.op in ("slice", "cast", "reshape"):
         inner = work.shape(node.inputs[0])
         if node.op == "reshape" and (len(inner) < 2 or inner[-2:] != work.shape(value)[-2:]):
+            return None
+        if node.op == "cast" and not (node.attr("to") == bool_ or node.attr("to").is_float):
             return None
         if node.op == "slice":
             axis = node.attr("axis") % len(inner) - len(inner)
@@ -161,11 +162,11 @@ def _window(work: Rebuild, value: str, queries: Dim, keys: Dim) -> npt.NDArray[n
     if array is None or array.ndim < 2 or array.size != array.shape[-1] * array.shape[-2]:
         return None
     array = array.reshape(array.shape[-2:])
-    if all(isinstance(d, int) for d in (*begin, queries, keys)):
-        top, left = int(str(begin[0])), int(str(begin[1]))
-        return array[top : top + int(str(queries)), left : left + int(str(keys))]
-    # row r, column c of a square that is a whole triangle: any corner cut at (keys - queries, 0) is causal too
-    return array if begin == [keys - queries, 0] and array.shape[0] == array.shape[1] and starts == [0, 0] else None
+    numbers = [d for d in (*begin, queries, keys) if isinstance(d, int)]
+    if len(numbers) == 4:
+        top, left, rows, columns = numbers
+        return array[top : top + rows, left : left + columns]
+    return array if begin == [keys - queries, 0] and array.shape[0] == array.shape[1] else None
 
 
 def _elements(work: Rebuild, value: str) -> npt.NDArray[np.generic] | None:
@@ -206,7 +207,7 @@ def _affine(work: Rebuild, value: str) -> Affine | None:
         return _affine_constant(work, value)
     match node.op:
         case "iota":
-            return (1,), 0
+            return (0 if node.attr("extent") == 1 else 1,), 0
         case "dim":
             return (), node.attr("value")
         case "fill":
@@ -221,7 +222,8 @@ def _affine(work: Rebuild, value: str) -> Affine | None:
                 return None
             return _plus(left, right, 1 if node.op == "add" else -1)
         case "expand":
-            return _affine(work, node.inputs[0])
+            found = _affine(work, node.inputs[0])
+            return found and ((*found[0], *(0,) * (len(shape) - len(found[0]))), found[1])
         case "transpose":
             found = _affine(work, node.inputs[0])
             if found is None:
@@ -261,9 +263,8 @@ def _affine_constant(work: Rebuild, value: str) -> Affine | None:
 def absorb(work: Rebuild, found: list[Term], queries: Dim, keys: Dim) -> tuple[bool, list[Term]]:
     """Whether causality is among the terms, and the terms without it.
 
-    A key that two terms hide with finite numbers stays hidden. Where padding and causality together hide every key of a
-    query, the mean that finite numbers give over all keys becomes one over the keys up to the query: what an exporter wrote for
-    minus infinity means nothing there.
+    This is exact wherever a query sees some key. One that sees none (its own position is padding, and so are all before it) has
+    no meaning: with a finite number for minus infinity an exporter gives it the mean over all keys, and we over those up to it.
     """
     causal, rest = False, []
     for term in found:

@@ -14,6 +14,7 @@ from . import (
     transposed,
     window,
 )
+from .dynamic import batch_dims
 from .importer import import_onnx
 
 #: The files that register rules, by subject.
@@ -22,4 +23,4 @@ SUBJECTS = (
     *(quantization, reduction, resize, shape, transposed, window),
 )
 
-__all__ = ["SUBJECTS", "import_onnx"]
+__all__ = ["SUBJECTS", "batch_dims", "import_onnx"]

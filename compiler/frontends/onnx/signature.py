@@ -79,11 +79,17 @@ def _read(value: onnx.ValueInfoProto, spelled: dict[str, str]) -> Input:
     return Input(value.name, dtype, _extents(value, spelled), problem)
 
 
+def read_inputs(graph: onnx.GraphProto, spelled: dict[str, str] | None = None) -> tuple[Input, ...]:
+    """The inputs that are not constants; `spelled` collects what each name of a dim became."""
+    constants = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    names = {} if spelled is None else spelled
+    return tuple(_read(v, names) for v in graph.input if v.name not in constants)
+
+
 def read_signature(graph: onnx.GraphProto, bounds: Mapping[str, Bounds], file: str) -> Signature:
     """Raises ModelError listing every dim without bounds and every bound without a dim."""
-    constants = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     spelled: dict[str, str] = {}
-    inputs = tuple(_read(v, spelled) for v in graph.input if v.name not in constants)
+    inputs = read_inputs(graph, spelled)
     given = {spelled.get(name, name): bound for name, bound in bounds.items()}
     found = {d for i in inputs for d in i.dims if isinstance(d, str)}
     problems = []

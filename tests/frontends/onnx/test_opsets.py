@@ -311,3 +311,67 @@ def test_a_decided_if_takes_its_branch(tmp_path: Path) -> None:
     ]
     model = make(nodes, [value("x", FLOAT, ("n", 3))], constants=[array("two", 2, np.int64)])
     assert ops(check(tmp_path, model, {"x": rand(2, 3)}, B)) == ["relu"]
+
+
+@pytest.mark.parametrize("opset", [7, 11, 21])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"strides": [2, 2], "kernel_shape": [2, 2]},
+        {"strides": [2, 1], "pads": [1, 0, 0, 2], "output_padding": [1, 0]},
+        {"strides": [3, 2], "pads": [3, 3, 3, 3]},
+        {"dilations": [2, 1], "group": 2},
+        {"strides": [2, 2], "auto_pad": "SAME_UPPER"},
+        {"strides": [2, 2], "output_shape": [9, 12]},
+    ],
+)
+def test_conv_transpose(tmp_path: Path, opset: int, attributes: dict[str, object]) -> None:
+    size = 2 if "kernel_shape" in attributes else 3
+    constants = [array("w", rand(4, 3, size, size)), array("b", rand(3 * int(attributes.get("group", 1))))]
+    node = N("ConvTranspose", ["x", "w", "b"], ["y"], **attributes)
+    one(tmp_path, node, rand(2, 4, 5, 6), opset, constants, dynamic=True)
+
+
+@pytest.mark.parametrize("opset", [10, 11, 13, 18, 19, NEWEST])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("scale", [2.0, 0.5, 1.5])
+def test_resize(tmp_path: Path, opset: int, mode: str, scale: float) -> None:
+    scales = array("s", [1, 1, scale, 2.0], np.float32)
+    roi = [array("roi", [], np.float32)] if opset == 11 else []  # not optional then
+    names = ["x", "s"] if opset == 10 else ["x", "roi" if roi else "", "s"]
+    graph = one(tmp_path, N("Resize", names, ["y"], mode=mode), rand(2, 3, 6, 4), opset, [scales, *roi], dynamic=True)
+    if mode == "nearest" and scale == 2.0:
+        assert set(ops(graph)) == {"reshape", "expand"}
+
+
+def test_resize_of_dynamic_extents_repeats_elements(tmp_path: Path) -> None:
+    """torch's interpolate(scale_factor=2) over a dynamic image, sizes computed from the shape."""
+    nodes = [
+        N("Shape", ["x"], ["lead"], start=0, end=2),
+        N("Shape", ["x"], ["image"], start=2),
+        N("Mul", ["image", "two"], ["grown"]),
+        N("Concat", ["lead", "grown"], ["sizes"], axis=0),
+        N("Resize", ["x", "", "", "sizes"], ["y"], coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    ]
+    model = make(nodes, [value("x", FLOAT, (1, 2, "h", "w"))], constants=[array("two", 2, np.int64)])
+    check(tmp_path, model, {"x": rand(1, 2, 3, 5)}, {"h": Bounds(1, 3, 9), "w": Bounds(1, 5, 9)})
+
+
+@pytest.mark.parametrize("opset", [10, 13, 19, NEWEST])
+def test_quantize_and_dequantize(tmp_path: Path, opset: int) -> None:
+    per_axis = opset >= 13
+    scale = array("s", [0.1, 0.2, 0.05] if per_axis else 0.1, np.float32)
+    zero = array("z", [3, -4, 0] if per_axis else 5, np.int8)
+    nodes = [N("QuantizeLinear", ["x", "s", "z"], ["q"]), N("DequantizeLinear", ["q", "s", "z"], ["y"])]
+    model = make(nodes, [value("x", FLOAT, ("n", 3, 4))], ["q", "y"], [scale, zero], opset)
+    check(tmp_path, model, {"x": rand(2, 3, 4) * 20}, B)
+
+
+def test_attention_with_a_cache(tmp_path: Path) -> None:
+    node = N("Attention", ["q", "k", "v", "", "pk", "pv"], ["y", "k2", "v2"], is_causal=1)
+    shapes = {"q": ("n", 2, 3, 8), "k": ("n", 2, 3, 8), "v": ("n", 2, 3, 8), "pk": ("n", 2, "past", 8)}
+    shapes["pv"] = shapes["pk"]
+    model = make([node], [value(n, FLOAT, s) for n, s in shapes.items()], ["y", "k2", "v2"], opset=24)
+    feeds = {n: rand(2, 2, 4 if n[0] == "p" else 3, 8, seed=i) for i, n in enumerate(shapes)}
+    graph = check(tmp_path, model, feeds, {**B, "past": Bounds(0, 4, 64)})
+    assert ops(graph) == ["concat", "concat", "attention"]

@@ -1,0 +1,287 @@
+"""One measured system in a process of its own: stratac or onnxruntime, opened once, then run on request.
+
+`Peer` starts the process (`python -m stratac.benchmarks.peer SYSTEM THREADS`) and talks to it in lines of JSON over its
+standard input and output; arrays travel in .npz files. Peers live as long as a comparison does, so that they take turns
+and any drift of the machine hits all alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+
+from .resident import peak_bytes, reset_peak, resident_by_mapping, resident_bytes
+
+Arrays = Mapping[str, np.ndarray]
+SYSTEMS = ("stratac", "onnxruntime")
+
+
+class PeerError(RuntimeError):
+    """A peer's process reported an error, or died."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes a peer's process took since `begin`: resident now, and at most.
+
+    `base` was resident at `begin`: interpreter, imported modules, inputs. `outputs` are the caller's arrays, part of
+    `resident` and `peak`. `mappings`: the growth of `resident` by mapped file.
+    """
+
+    base: int
+    resident: int
+    peak: int
+    outputs: int
+    mappings: dict[str, int]
+
+
+class Peer:
+    """A system in a child process. A context manager; every method waits for the child's answer."""
+
+    def __init__(self, system: str, threads: int = 1) -> None:
+        self.system, self.threads = system, threads
+        command = [sys.executable, "-m", f"{__package__}.peer", system, str(threads)]
+        # run from the folder above this package where it is imported as `benchmarks`; an installed name needs no folder
+        where = None if __package__.startswith("stratac") else Path(__file__).resolve().parent.parent
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=where, env=environment
+        )
+        self._answer()
+
+    def open(self, path: Path) -> float:
+        """Open a plan folder (stratac) or a model (onnxruntime); seconds from imported modules to a ready session."""
+        return float(self._call("open", path=str(path.resolve()))["seconds"])
+
+    def set_inputs(self, archive: Path) -> None:
+        """Take the arrays of an .npz file as the inputs of all runs to come."""
+        self._call("set_inputs", path=str(archive.resolve()))
+
+    def run(self, save: Path | None = None) -> float:
+        """Seconds of one run; its outputs go to the .npz file `save`, in order, as o0, o1, ..."""
+        return float(self._call("run", path=str(save.resolve()) if save else "")["seconds"])
+
+    def turn(self, seconds: float, runs: int) -> list[float]:
+        """After one run that is not counted: the seconds of each run, at least `runs` and at least `seconds` in all."""
+        return [float(value) for value in self._call("turn", seconds=seconds, runs=runs)["runs"]]
+
+    def begin(self) -> None:
+        """Count memory from here."""
+        self._call("begin")
+
+    def held(self) -> Held:
+        return Held(**self._call("held"))
+
+    def facts(self) -> dict[str, Any]:
+        """What the open session says about itself: threads, predicted_seconds, bytes (stratac only)."""
+        return self._call("facts")
+
+    def compile(self, model: Path, plan: Path, dims: Mapping[str, tuple[int, int, int]], cache: Path) -> dict[str, Any]:
+        """Compile `model` in the child: seconds, seconds of each step, peak bytes of it and of its largest child."""
+        paths = {"model": str(model.resolve()), "plan": str(plan.resolve()), "cache": str(cache.resolve())}
+        return self._call("compile", dims={name: list(bounds) for name, bounds in dims.items()}, **paths)
+
+    def close(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, command: str, **arguments: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise PeerError(f"the {self.system} process ended with code {self._process.wait()}") from error
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise PeerError(f"the {self.system} process ended with code {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise PeerError(f"{self.system}: {answer['error']}")
+        return answer
+
+
+# ---------------------------------------------------------------------------------------------------- in the child
+
+
+class _System(Protocol):
+    def open(self, path: str) -> None: ...
+    def run(self, inputs: Arrays) -> list[np.ndarray]: ...
+    def facts(self) -> dict[str, Any]: ...
+
+
+class _Stratac:
+    def __init__(self, threads: int) -> None:
+        from stratac.runtime.session import load
+
+        self.load, self.threads = load, threads
+
+    def open(self, path: str) -> None:
+        self.session = self.load(path, threads=self.threads)
+
+    def run(self, inputs: Arrays) -> list[np.ndarray]:
+        return self.session.run(None, inputs)
+
+    def facts(self) -> dict[str, Any]:
+        memory = self.session.memory()
+        return {
+            "threads": self.session.threads,
+            "predicted_seconds": self.session.predicted_seconds,
+            "planned_bytes": memory.weights + memory.scratch + memory.threads * memory.workspace_per_thread,
+            "session_bytes": memory.session,
+            "outputs": [port.name for port in self.session.get_outputs()],
+        }
+
+
+class _OnnxRuntime:
+    def __init__(self, threads: int) -> None:
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(3)
+        self.module, self.threads = onnxruntime, threads
+
+    def open(self, path: str) -> None:
+        options = self.module.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        self.session = self.module.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(self, inputs: Arrays) -> list[np.ndarray]:
+        outputs: list[np.ndarray] = self.session.run(None, dict(inputs))
+        return outputs
+
+    def facts(self) -> dict[str, Any]:
+        return {"threads": self.threads, "outputs": [port.name for port in self.session.get_outputs()]}
+
+
+class _Child:
+    """Answers the commands of a `Peer`."""
+
+    def __init__(self, system: _System) -> None:
+        self.system = system
+        self.inputs: dict[str, np.ndarray] = {}
+        self.outputs: list[np.ndarray] = []
+        self.begin()
+
+    def begin(self) -> dict[str, Any]:
+        self.mappings = resident_by_mapping()
+        reset_peak()
+        self.base = resident_bytes()
+        return {}
+
+    def open(self, path: str) -> dict[str, Any]:
+        started = time.perf_counter()
+        self.system.open(path)
+        return {"seconds": time.perf_counter() - started}
+
+    def set_inputs(self, path: str) -> dict[str, Any]:
+        with np.load(path) as archive:
+            self.inputs = {name: archive[name] for name in archive.files}
+        self.outputs = []
+        return {}
+
+    def run(self, path: str) -> dict[str, Any]:
+        self.outputs = []  # before the new ones are made, so that the caller's arrays are held once
+        started = time.perf_counter()
+        self.outputs = self.system.run(self.inputs)
+        seconds = time.perf_counter() - started
+        if path:
+            np.savez(path, **{f"o{i}": array for i, array in enumerate(self.outputs)})  # type: ignore[arg-type]
+        return {"seconds": seconds}
+
+    def turn(self, seconds: float, runs: int) -> dict[str, Any]:
+        self.run("")
+        taken: list[float] = []
+        while len(taken) < runs or sum(taken) < seconds:
+            taken.append(self.run("")["seconds"])
+        return {"runs": taken}
+
+    def held(self) -> dict[str, Any]:
+        now = resident_by_mapping()
+        growth = {name: size - self.mappings.get(name, 0) for name, size in now.items()}
+        return {
+            "base": self.base,
+            "resident": resident_bytes() - self.base,
+            "peak": peak_bytes() - self.base,
+            "outputs": sum(array.nbytes for array in self.outputs),
+            "mappings": {name: size for name, size in growth.items() if size},
+        }
+
+    def facts(self) -> dict[str, Any]:
+        return self.system.facts()
+
+    def compile(
+        self, model: str, plan: str, dims: Mapping[str, tuple[int, int, int]], cache: str
+    ) -> dict[str, Any]:
+        from stratac.compiler.driver import compile_model
+        from stratac.compiler.options import CompileOptions, environment_cc
+        from stratac.ir.dims import Bounds
+
+        bounds = {name: Bounds(*values) for name, values in dims.items()}
+        options = CompileOptions(dims=bounds, cache=Path(cache), cc=environment_cc())
+        started = time.perf_counter()
+        report = compile_model(Path(model), Path(plan), options)
+        return {
+            "seconds": time.perf_counter() - started,
+            "steps": report.seconds,
+            "compiled": report.toolchain.compiled,
+            "cached": report.toolchain.cached,
+            "compiler": report.toolchain.compiler,
+            "peak": peak_bytes(),
+            "peak_of_largest_child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+        }
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until standard input ends. Whatever else prints, prints to standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(value: dict[str, Any]) -> None:
+        answers.write(json.dumps(value) + "\n")
+        answers.flush()
+
+    makers: dict[str, Callable[[int], _System]] = {"stratac": _Stratac, "onnxruntime": _OnnxRuntime}
+    try:
+        child = _Child(makers[arguments[0]](int(arguments[1])))
+    except Exception as error:
+        answer({"error": f"{type(error).__name__}: {error}"})
+        return 1
+    answer({})
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer(getattr(child, request.pop("do"))(**request))
+        except Exception as error:  # the parent decides what an error means
+            answer({"error": f"{type(error).__name__}: {error}"})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,244 @@
+"""The text of a plan: `print_plan` and `parse_plan`. Every list is numbered by position, as the calls' arguments count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .dims import Bounds
+from .lexer import Lexer, parse
+from .parse import read_symbol, read_type
+from .plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, WeightEntry
+from .text import float_text, name_text, string_text, type_text, value_text
+
+
+def print_plan(plan: Plan) -> str:
+    """The text of a plan; ends with a newline."""
+    return "\n".join(_plan_lines(plan)) + "\n"
+
+
+def _plan_lines(plan: Plan) -> Iterator[str]:
+    yield f"plan {name_text(plan.name)} {{"
+    yield f"  target {string_text(plan.target)}"
+    yield f"  features [{', '.join(map(string_text, plan.features))}]"
+    yield f"  threads {plan.threads}"
+    for name, bounds in plan.symbols.items():
+        yield f"  dim {name} = {bounds.min}:{bounds.typical}:{bounds.max}"
+    for kind, ports in (("input", plan.inputs), ("output", plan.outputs)):
+        for number, port in enumerate(ports):
+            yield f"  {kind} {number} {string_text(port.name)} : {type_text(port.type)}"
+    for number, arena in enumerate(plan.arenas):
+        where = f"{string_text(arena.name)} {string_text(arena.kind)} in {string_text(arena.tier)}"
+        yield f"  arena {number} {where} = {arena.bytes}"
+    for number, b in enumerate(plan.buffers):
+        place = f"arena {b.arena} @ {b.offset} + {b.bytes} live {b.first}:{b.last}"
+        why = f" {string_text(b.why)}" if b.why else ""
+        yield f"  buffer {number} {value_text(b.name)} : {type_text(b.type)} = {place}{why}"
+    for number, w in enumerate(plan.weights):
+        label = f" {string_text(w.label)}" if w.label else ""
+        place = f"{string_text(w.format)} @ {w.offset} + {w.bytes}"
+        yield f"  weight {number} {string_text(w.name)} = {place}{label}"
+    yield f"  weights_bytes {plan.weights_bytes}"
+    for number, kernel in enumerate(plan.kernels):
+        yield f"  kernel {number} {string_text(kernel)}"
+    for queue in plan.queues:
+        yield f"  queue {string_text(queue.name)} {{"
+        for number, call in enumerate(queue.calls):
+            yield f"    {number}: {_call_text(call)}"
+        yield "  }"
+    for key, value in plan.notes.items():
+        yield f"  note {string_text(key)} = {string_text(value)}"
+    yield "}"
+
+
+def _call_text(call: Call) -> str:
+    args = ", ".join(f"{arg.space} {arg.index}" for arg in call.args)
+    flags = (" barrier" if call.barrier else "") + (f" parts {call.parts}" if call.parts else "")
+    cost = f"seconds {float_text(call.seconds)} flops {float_text(call.flops)} bytes {float_text(call.bytes)}"
+    return f"kernel {call.kernel} ({args}){flags} {cost} {string_text(call.label)}"
+
+
+@dataclass
+class _Parts:
+    """A plan under way."""
+
+    symbols: dict[str, Bounds] = field(default_factory=dict)
+    inputs: list[PlanPort] = field(default_factory=list)
+    outputs: list[PlanPort] = field(default_factory=list)
+    arenas: list[Arena] = field(default_factory=list)
+    buffers: list[Buffer] = field(default_factory=list)
+    weights: list[WeightEntry] = field(default_factory=list)
+    kernels: list[str] = field(default_factory=list)
+    queues: list[Queue] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def parse_plan(text: str) -> Plan:
+    """A plan from its text. Raises ParseError."""
+    return parse(text, read_plan)
+
+
+def read_plan(lexer: Lexer) -> Plan:
+    """`plan @name { .. }`."""
+    lexer.expect_word("plan")
+    name = lexer.global_name()
+    lexer.expect("{")
+    lexer.expect_word("target")
+    target = lexer.string("the target's name in quotes")
+    lexer.expect_word("features")
+    features = lexer.list("[", Lexer.string, "]")
+    lexer.expect_word("threads")
+    threads = lexer.integer()
+    parts = _Parts()
+    weights_bytes: int | None = None
+    while not lexer.accept("}"):
+        if lexer.accept_word("weights_bytes"):
+            weights_bytes = lexer.integer()
+        elif lexer.at("name") and lexer.token.text in _READERS:
+            _READERS[lexer.next().text](lexer, parts)
+        else:
+            lexer.expected(f"{', '.join(_READERS)}, weights_bytes or '}}'")
+    if weights_bytes is None:
+        lexer.fail("the plan does not say its weights_bytes")
+    return Plan(
+        name,
+        target,
+        features,
+        threads,
+        parts.symbols,
+        tuple(parts.inputs),
+        tuple(parts.outputs),
+        tuple(parts.arenas),
+        tuple(parts.buffers),
+        tuple(parts.weights),
+        weights_bytes,
+        tuple(parts.kernels),
+        tuple(parts.queues),
+        parts.notes,
+    )
+
+
+def _read_number(lexer: Lexer, position: int) -> None:
+    """The number of a list's next item, which must be its position."""
+    at = lexer.token.position
+    if (found := lexer.integer("its number")) != position:
+        lexer.fail(f"expected number {position}, got {found}", at)
+
+
+def _read_dim(lexer: Lexer, parts: _Parts) -> None:
+    position = lexer.token.position
+    name, bounds = read_symbol(lexer)
+    if name in parts.symbols:
+        lexer.fail(f"dim {name} is declared twice", position)
+    parts.symbols[name] = bounds
+
+
+def _read_port(lexer: Lexer, ports: list[PlanPort]) -> None:
+    _read_number(lexer, len(ports))
+    name = lexer.string("the port's name in quotes")
+    lexer.expect(":")
+    ports.append(PlanPort(name, read_type(lexer)))
+
+
+def _read_arena(lexer: Lexer, parts: _Parts) -> None:
+    _read_number(lexer, len(parts.arenas))
+    name, kind = lexer.string("the arena's name in quotes"), lexer.string("the arena's kind in quotes")
+    lexer.expect_word("in")
+    tier = lexer.string("a tier in quotes")
+    lexer.expect("=")
+    parts.arenas.append(Arena(name, kind, tier, lexer.integer("a number of bytes")))
+
+
+def _read_extent(lexer: Lexer) -> tuple[int, int]:
+    """`@ offset + bytes`."""
+    lexer.expect("@")
+    offset = lexer.integer("an offset")
+    lexer.expect("+")
+    return offset, lexer.integer("a number of bytes")
+
+
+def _read_text(lexer: Lexer) -> str:
+    """A string that may be missing."""
+    return lexer.string() if lexer.at("string") else ""
+
+
+def _read_buffer(lexer: Lexer, parts: _Parts) -> None:
+    _read_number(lexer, len(parts.buffers))
+    name = lexer.value()
+    lexer.expect(":")
+    kind = read_type(lexer)
+    lexer.expect("=")
+    lexer.expect_word("arena")
+    arena = lexer.integer("an arena's number")
+    offset, nbytes = _read_extent(lexer)
+    lexer.expect_word("live")
+    first = lexer.integer("an instruction's number")
+    lexer.expect(":")
+    last = lexer.integer("an instruction's number")
+    parts.buffers.append(Buffer(name, arena, offset, nbytes, first, last, kind, _read_text(lexer)))
+
+
+def _read_weight(lexer: Lexer, parts: _Parts) -> None:
+    _read_number(lexer, len(parts.weights))
+    name = lexer.string("the weight's name in quotes")
+    lexer.expect("=")
+    format = lexer.string("a packing format in quotes")
+    offset, nbytes = _read_extent(lexer)
+    parts.weights.append(WeightEntry(name, offset, nbytes, format, _read_text(lexer)))
+
+
+def _read_kernel(lexer: Lexer, parts: _Parts) -> None:
+    _read_number(lexer, len(parts.kernels))
+    parts.kernels.append(lexer.string("the kernel's name in quotes"))
+
+
+def _read_queue(lexer: Lexer, parts: _Parts) -> None:
+    name = lexer.string("the queue's name in quotes")
+    lexer.expect("{")
+    calls: list[Call] = []
+    while not lexer.accept("}"):
+        if not lexer.at("int"):
+            lexer.expected("a call such as 0: kernel 0 (..), or '}'")
+        _read_number(lexer, len(calls))
+        lexer.expect(":")
+        calls.append(_read_call(lexer))
+    parts.queues.append(Queue(name, tuple(calls)))
+
+
+def _read_arg(lexer: Lexer) -> Arg:
+    space = lexer.name("input, output, buffer, weight or workspace")
+    return Arg(space, lexer.integer("a number"))
+
+
+def _read_call(lexer: Lexer) -> Call:
+    lexer.expect_word("kernel")
+    kernel = lexer.integer("a kernel's number")
+    args = lexer.list("(", _read_arg, ")")
+    barrier = lexer.accept_word("barrier")
+    parts = lexer.integer() if lexer.accept_word("parts") else 0
+    cost = []
+    for word in ("seconds", "flops", "bytes"):
+        lexer.expect_word(word)
+        cost.append(lexer.number())
+    return Call(kernel, args, barrier, parts, lexer.string("the call's label in quotes"), *cost)
+
+
+def _read_note(lexer: Lexer, parts: _Parts) -> None:
+    position, key = lexer.token.position, lexer.string("a note's name in quotes")
+    if key in parts.notes:
+        lexer.fail(f"note {key!r} is given twice", position)
+    lexer.expect("=")
+    parts.notes[key] = lexer.string("a note in quotes")
+
+
+_READERS = {
+    "dim": _read_dim,
+    "input": lambda lexer, parts: _read_port(lexer, parts.inputs),
+    "output": lambda lexer, parts: _read_port(lexer, parts.outputs),
+    "arena": _read_arena,
+    "buffer": _read_buffer,
+    "weight": _read_weight,
+    "kernel": _read_kernel,
+    "queue": _read_queue,
+    "note": _read_note,
+}

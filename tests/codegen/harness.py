@@ -1,0 +1,203 @@
+"""Graphs to running sessions without a model file: what the driver does after import, with cheap C flags and one object cache.
+
+A *forest* is the disjoint union of many small graphs: one plan, one C compilation and one run check all of them at once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stratac.codegen.emit_kernels import EmittedKernels, emit_kernels
+from stratac.codegen.library import Library
+from stratac.codegen.toolchain import ToolchainOptions, compile_library
+from stratac.compiler import artifact
+from stratac.compiler.driver import Levels
+from stratac.compiler.profiles import cpu_features, load_machine
+from stratac.ir.candidate import Candidate
+from stratac.ir.graph import Graph, Port
+from stratac.ir.interp import run
+from stratac.ir.machine import ISA_LEVELS, Machine
+from stratac.ir.placed import Placed
+from stratac.ir.plan import Plan
+from stratac.ir.plan_binary import encode, plan_id
+from stratac.ir.rewrite import rename_values
+from stratac.passes.base import Pass, run_passes
+from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
+from stratac.passes.place.place import place
+from stratac.passes.schedule.schedule import schedule
+from stratac.runtime.manifest import LIBRARY, PLAN, WEIGHTS, plan_fields, write_manifest
+from stratac.runtime.session import Session
+
+from ..random_graphs import Sample
+
+Arrays = dict[str, Any]
+_PROFILES = {
+    "avx512": "generic-x86_64-avx512",
+    "avx2": "generic-x86_64-avx2",
+    "portable": "generic-portable",
+}
+#: ISA levels that this CPU can run, best first.
+ISAS = tuple(name for name, needed, _, _ in ISA_LEVELS if needed <= cpu_features())
+QUICK = ("-O1",)
+
+
+@functools.cache
+def scratch() -> Path:
+    """A folder of this process: the object cache and plans under way."""
+    folder = Path(tempfile.mkdtemp(prefix="stratac-tests-"))
+    atexit.register(shutil.rmtree, folder, True)
+    return folder
+
+
+@functools.cache
+def machine_for(isa: str) -> Machine:
+    return load_machine(_PROFILES[isa])
+
+
+class Only(Library):
+    """A library that offers the candidates of one family wherever that family has any."""
+
+    def __init__(self, family: str) -> None:
+        super().__init__()
+        self.family = family
+
+    def candidates(self, cluster: Any, graph: Graph, machine: Machine) -> Sequence[Candidate]:
+        found = super().candidates(cluster, graph, machine)
+        return [c for c in found if c.family == self.family] or found
+
+
+def compile_levels(
+    graph: Graph,
+    isa: str = ISAS[0],
+    *,
+    threads: int = 4,
+    library: Library | None = None,
+    passes: Sequence[Pass] = GRAPH_PASSES,
+    choose: Callable[..., Placed] = place,
+) -> Levels:
+    """The driver's steps from a graph on."""
+    machine, library = machine_for(isa), library or Library()
+    simple = run_passes(graph, passes) if passes else graph
+    clusters = run_passes(simple, CLUSTER_PASSES)
+    placed = choose(clusters, library, machine, threads)
+    kernels = emit_kernels(placed, library, machine)
+    return Levels(machine, simple, clusters, placed, kernels, schedule(placed, machine, kernels.functions, threads))
+
+
+def shared(plan: Plan) -> Plan:
+    """The plan with every instruction shared by all threads, however small it is."""
+    queues = tuple(replace(q, calls=tuple(replace(c, parts=0) for c in q.calls)) for q in plan.queues)
+    return replace(plan, queues=queues)
+
+
+def build(levels: Levels, folder: Path, *, flags: Sequence[str] = QUICK, link_flags: Sequence[str] = ()) -> Path:
+    """Compile and write the plan folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    levels = replace(levels, plan=shared(levels.plan))
+    number = plan_id(levels.plan)
+    units = [replace(u, flags=(*u.flags, *flags)) for u in artifact._units(levels, number)]
+    options = ToolchainOptions(cache=scratch() / "objects", link_flags=tuple(link_flags))
+    compile_library(units, folder / LIBRARY, options=options)
+    sha, digest = artifact._write_weights(levels.placed.graph, levels.plan, folder / WEIGHTS)
+    (folder / PLAN).write_bytes(encode(levels.plan, weights_digest=digest, plan_id=number))
+    parts = [PLAN, WEIGHTS, LIBRARY]
+    fields = plan_fields(levels.plan, stratac_version="0", process_floor=0)
+    write_manifest(folder, fields, parts, known={WEIGHTS: sha})
+    return folder
+
+
+@dataclass
+class Compiled:
+    """A plan folder that can be run at any thread count."""
+
+    graph: Graph
+    levels: Levels
+    folder: Path
+
+    def run(self, inputs: Mapping[str, Any], threads: int = 1) -> Arrays:
+        with Session(self.folder, threads=threads) as session:
+            names = [p.name for p in self.graph.outputs]
+            return dict(zip(names, session.run(None, dict(inputs)), strict=True))
+
+    def families(self) -> set[str]:
+        return {c.chosen.candidate.family for c in self.levels.placed.choices.values()}
+
+
+def compiled(graph: Graph, isa: str = ISAS[0], **options: Any) -> Compiled:
+    """Compile into a folder that lives until the process ends."""
+    levels = compile_levels(graph, isa, **options)
+    folder = Path(tempfile.mkdtemp(prefix="plan-", dir=scratch()))
+    return Compiled(graph, levels, build(levels, folder))
+
+
+def forest(graphs: Sequence[Graph]) -> Graph:
+    """The disjoint union; ports and values of graph number i get the prefix `g{i}.`. Symbols are shared by name."""
+    parts = []
+    for number, graph in enumerate(graphs):
+        named = rename_values(graph, {v: f"g{number}.{v}" for v in graph.types})
+        prefix = f"g{number}."
+        parts.append(
+            replace(
+                named,
+                inputs=tuple(Port(prefix + p.name, p.value) for p in named.inputs),
+                outputs=tuple(Port(prefix + p.name, p.value) for p in named.outputs),
+            )
+        )
+    return Graph(
+        "forest",
+        {k: v for p in parts for k, v in p.symbols.items()},
+        tuple(port for p in parts for port in p.inputs),
+        tuple(port for p in parts for port in p.outputs),
+        {k: v for p in parts for k, v in p.weights.items()},
+        tuple(node for p in parts for node in p.nodes),
+        {k: v for p in parts for k, v in p.types.items()},
+    )
+
+
+def check_bits(first: Arrays, second: Arrays, what: str) -> None:
+    for name, array in first.items():
+        assert array.tobytes() == second[name].tobytes(), f"{name}: {what}"
+
+
+def sizes_of(graph: Graph) -> list[dict[str, int]]:
+    """Each symbol at its least, an odd middle and its greatest value."""
+    if not graph.symbols:
+        return [{}]
+    middle = {k: min((b.min + b.max) // 2 | 1, b.max) for k, b in graph.symbols.items()}
+    return [{k: b.min for k, b in graph.symbols.items()}, middle, {k: b.max for k, b in graph.symbols.items()}]
+
+
+def check_samples(samples: Sequence[Sample], isa: str = ISAS[0], **options: Any) -> Compiled:
+    """All samples in one plan: equal to the interpreter at several sizes, to the bit at 1..4 threads."""
+    plan = compiled(forest([s.graph for s in samples]), isa, **options)
+    for seed, sizes in enumerate(sizes_of(plan.graph)):
+        inputs = [s.make_inputs(seed, **{k: v for k, v in sizes.items() if k in s.graph.symbols}) for s in samples]
+        given = {f"g{i}.{k}": v for i, arrays in enumerate(inputs) for k, v in arrays.items()}
+        one = plan.run(given, 1)
+        for threads in (2, 3, 4) if seed != 1 else ():
+            check_bits(one, plan.run(given, threads), f"{threads} threads give other bits than one at {sizes}")
+        for number, (sample, arrays) in enumerate(zip(samples, inputs, strict=True)):
+            actual = {p.name: one[f"g{number}.{p.name}"] for p in sample.graph.outputs}
+            try:
+                sample.compare(actual, run(sample.graph, arrays))
+            except AssertionError as error:
+                raise AssertionError(f"graph {number} at {sizes}, {isa}: {error}") from error
+    return plan
+
+
+def same(actual: Any, expected: Any, tolerance: float = 0.0, what: str = "") -> None:
+    """Equal dtype, shape and values; NaN equals NaN, infinities must agree."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape), what
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=what)
+
+
+__all__ = ["ISAS", "Compiled", "EmittedKernels", "Only", "check_samples", "compiled", "forest", "same"]
