@@ -236,9 +236,7 @@ class _Child:
     def facts(self) -> dict[str, Any]:
         return self.system.facts()
 
-    def compile(
-        self, model: str, plan: str, dims: Mapping[str, tuple[int, int, int]], cache: str
-    ) -> dict[str, Any]:
+    def compile(self, model: str, plan: str, dims: Mapping[str, tuple[int, int, int]], cache: str) -> dict[str, Any]:
         from stratac.compiler.driver import compile_model
         from stratac.compiler.options import CompileOptions, environment_cc
         from stratac.ir.dims import Bounds

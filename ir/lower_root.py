@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .affine import PerDim
-from .dims import Dim, Shape
+from .affine import PerDim, linear
+from .dims import Dim, Shape, product
 from .graph import Node
 from .kernel import (
     Accumulator,
@@ -88,6 +88,30 @@ def _merged_stride(index: Index, axes: Sequence[Axis]) -> Dim | None:
 
 
 def _matmul(scope: Scope, root: Node) -> Contraction:
+    out = scope.shape(root.output)
+    reason = NotLowerable("a matmul of vectors")
+    for rows in _row_shapes(scope, out):
+        try:
+            return _matmul_over(scope, root, rows)
+        except NotLowerable as failure:
+            reason = failure
+            scope.ready.clear()
+    raise reason
+
+
+def _row_shapes(scope: Scope, out: Shape) -> list[Shape]:
+    """How to walk the rows: as one axis, or as the axes into which a reshape behind (or in front of) the product splits them."""
+    found: list[Shape] = [out[-2:-1]]
+    if len(out) == 2:
+        for node in scope.body:
+            for value in (*node.used, *node.outputs):
+                shape = scope.shape(value)
+                if len(shape) > 2 and shape[-1] == out[-1] and product(shape[:-1]) == out[0] and shape[:-1] not in found:
+                    found.append(shape[:-1])
+    return found
+
+
+def _matmul_over(scope: Scope, root: Node, row_shape: Shape) -> Contraction:
     a, b = root.inputs
     left, right = scope.shape(a), scope.shape(b)
     out = scope.shape(root.output)
@@ -96,9 +120,11 @@ def _matmul(scope: Scope, root: Node) -> Contraction:
     lead = len(out) - 2
     depth = scope.axis("k", left[-1])
     column = scope.axis("col", out[-1])
-    names = [*(f"b{i}" for i in range(lead)), "row"]
-    axes = [scope.axis(name, extent) for name, extent in zip(names, out[:-1], strict=True)]
-    identity: PerDim = tuple(Index.axis(x.name) if x.extent != 1 else Index() for x in (*axes, column))
+    names = [*(f"b{i}" for i in range(lead)), *(f"m{i}" for i in range(len(row_shape) - 1)), "row"]
+    axes = [scope.axis(name, extent) for name, extent in zip(names, (*out[:lead], *row_shape), strict=True)]
+    split = tuple(Index.axis(x.name) if x.extent != 1 else Index() for x in axes[lead:])
+    before: PerDim = tuple(Index.axis(x.name) if x.extent != 1 else Index() for x in axes[:lead])
+    identity: PerDim = (*before, linear(split, row_shape), Index.axis("col") if column.extent != 1 else Index())
 
     def at(shape: Shape, *last: Index) -> PerDim:
         skip = lead - (len(shape) - 2)
@@ -115,9 +141,11 @@ def _matmul(scope: Scope, root: Node) -> Contraction:
     epilogue = _epilogue(scope, root, identity)
 
     # rows: as many leading axes as A walks with one stride and B does not depend on
-    rows = [axes[-1]]
+    rows = axes[lead:]
     a_indices = [a_read.index] if a_read is not None else []
-    for axis in reversed(axes[:-1]):
+    if any(_merged_stride(i, rows) is None for i in a_indices):
+        raise NotLowerable("the rows of a product are not walked with one stride")
+    for axis in reversed(axes[:lead]):
         grown = [axis, *rows]
         if b_read.index.coefficient(axis.name) != 0 or any(_merged_stride(i, grown) is None for i in a_indices):
             break

@@ -27,6 +27,7 @@ __all__ = [
     "read_attrs",
     "read_call",
     "read_dim",
+    "read_factor",
     "read_graph",
     "read_source",
     "read_symbol",
@@ -43,9 +44,9 @@ def read_dim(lexer: Lexer) -> Dim:
 
 
 def _read_product(lexer: Lexer) -> Dim:
-    total = _read_factor(lexer)
+    total = read_factor(lexer)
     while lexer.accept("*"):
-        total = total * _read_factor(lexer)
+        total = total * read_factor(lexer)
     return total
 
 
@@ -57,7 +58,8 @@ _DIM_FUNCTIONS: dict[str, Callable[[Dim, Dim], Dim]] = {
 }
 
 
-def _read_factor(lexer: Lexer) -> Dim:
+def read_factor(lexer: Lexer) -> Dim:
+    """An integer, a symbol, a call or a dim in parentheses."""
     if lexer.accept("("):
         inner = read_dim(lexer)
         lexer.expect(")")

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from .candidate import Priced
 from .graph import Graph
 
+DENSE = "dense"  # the packing format of bytes as the graph has them: row-major
+
+
+def home_key(weight: str, format: str) -> str:
+    """What a weight's home in a format is called, here and in the plan."""
+    return weight if format == DENSE else f"{weight} as {format}"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -40,7 +47,10 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Placed:
-    """A graph of clusters with every decision of placement. `machine` names the profile the costs came from."""
+    """A graph of clusters with every decision of placement. `machine` names the profile the costs came from.
+
+    `choices` has a cluster's choice under its first output; `homes` a weight's home in a format under their `home_key`.
+    """
 
     graph: Graph
     machine: str

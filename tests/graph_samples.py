@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from .random_graphs import Sample, random_graphs
 
+_SHAPES = ("transpose", "reshape", "expand", "slice", "concat", "pad", "gather")
+_POINTWISE = ("exact_unary", "unary", "guarded_unary", "binary", "where")
+#: Themes: kinds of ops that meet often enough to be fused with each other.
+THEMES: Mapping[str, Mapping[str, Any]] = {
+    "anything": {},
+    "pictures": {"kinds": ("conv", "pool", "batch_norm", "reduce", *_SHAPES, *_POINTWISE)},
+    "products": {"kinds": ("matmul", "attention", "softmax", "norm", "rotary", *_SHAPES[:4], *_POINTWISE)},
+    "rows": {"kinds": ("reduce", "softmax", "norm", "arg_reduce", "cumsum", "cast", *_SHAPES[:3], *_POINTWISE)},
+    "copies": {"kinds": (*_SHAPES, "source", "cast", "binary", "compare", "logic", "where", "division")},
+}
 
-def draw_samples(count: int, start: int = 0, **options: Any) -> list[Sample]:
-    """`count` samples of `random_graphs(**options)` drawn from seed `start`."""
+
+def draw_samples(count: int, start: int = 0, least: int = 1, **options: Any) -> list[Sample]:
+    """`count` samples of `random_graphs(**options)` with `least` nodes or more, drawn from seed `start`."""
     found: list[Sample] = []
 
     @seed(start)
     @settings(
-        max_examples=count,
+        max_examples=4 * count + 20,
         database=None,
         deadline=None,
         phases=[Phase.generate],
@@ -23,7 +35,13 @@ def draw_samples(count: int, start: int = 0, **options: Any) -> list[Sample]:
     )
     @given(random_graphs(**options))
     def take(sample: Sample) -> None:
-        found.append(sample)
+        if len(found) < count and len(sample.graph.nodes) >= least:
+            found.append(sample)
 
     take()
-    return found[:count]
+    return found
+
+
+def theme_samples(theme: str, count: int, start: int = 0) -> list[Sample]:
+    """Samples of one row of THEMES, mostly of more than a few nodes."""
+    return draw_samples(count, start, 5, max_nodes=30, **THEMES[theme])

@@ -198,4 +198,4 @@ _SIGMOID = either(op("reciprocal", _ONE_PLUS), op("div", number(1), _ONE_PLUS))
 def sigmoid(work: Rebuild, node: Node) -> str | None:
     """1 / (1 + exp(-x))"""
     found = first(work, node, _SIGMOID)
-    return found and work.emit("sigmoid", found.value("x"), like=node)
+    return None if found is None else work.emit("sigmoid", found.value("x"), like=node)

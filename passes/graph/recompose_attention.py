@@ -65,7 +65,8 @@ def _scores(work: Rebuild, value: str, factor: float) -> _Scores | None:
     if node is None or len(shape) < 2:
         return None
     if node.op == "matmul":
-        return _Scores(*node.inputs, factor, leads=(shape[:-2],)) if _is_product(work, node) else None
+        q, keys = node.inputs
+        return _Scores(q, keys, factor, leads=(shape[:-2],)) if _is_product(work, q, keys) else None
     if node.op == "reshape":
         if work.shape(node.inputs[0])[-2:] != shape[-2:]:
             return None
@@ -79,6 +80,11 @@ def _scores(work: Rebuild, value: str, factor: float) -> _Scores | None:
             found = _scores(work, inner, factor) if work.shape(inner) == shape else None
             if found is not None:
                 return replace(found, terms=(*found.terms, *terms(work, mask, factor, shape)))
+    if node.op in ("max", "clip"):
+        # a floor under hidden scores, so that none is -infinity
+        lowest = node.attr("min") if node.op == "clip" else work.scalar(node.inputs[1])
+        free = node.op == "max" or node.attr("max", np.inf) == np.inf
+        return _scores(work, node.inputs[0], factor) if free and lowest is not None and lowest < -1e30 else None
     if node.op == "where":
         condition, yes, no = node.inputs
         for seen, inner, other in ((True, yes, no), (False, no, yes)):
@@ -87,19 +93,19 @@ def _scores(work: Rebuild, value: str, factor: float) -> _Scores | None:
             if found is not None and hidden is not None and hidden * factor <= VERY_NEGATIVE:
                 # replacing is adding a number so low that the score drowns in it
                 low = hidden if np.isinf(hidden) else float(np.finfo(work.type(value).dtype.np).min)
-                term = Term(shape, conditions=conjuncts(work, condition, seen), hidden=low)
-                return replace(found, terms=(*found.terms, term))
+                conditions = conjuncts(work, condition, seen)
+                extra = (Term(shape, conditions=conditions, hidden=low),) if conditions else ()
+                return replace(found, terms=(*found.terms, *extra))
     return None
 
 
-def _is_product(work: Rebuild, node: Node) -> bool:
+def _is_product(work: Rebuild, q: str, keys: str) -> bool:
     """A product of two activations: with a constant right side it is a layer."""
-    q, keys = node.inputs
     return min(len(work.shape(q)), len(work.shape(keys))) >= 2 and not is_constant(work, keys)
 
 
 def _without_factor(work: Rebuild, value: str) -> tuple[float, str]:
-    """A scalar factor taken out from under views and casts."""
+    """A scalar factor taken out from under views."""
     node = work.producer(value)
     if node is None:
         return 1.0, value
@@ -165,7 +171,7 @@ def _target_lead(work: Rebuild, found: _Scores, v: str) -> tuple[Dim, Dim]:
         if len(inner) > 2 and inner[-2:] == work.shape(value)[-2:]:
             candidates.append(inner[:-2])
     for other in candidates:
-        if len(other) == 2 and isinstance(other[1], int):
+        if len(other) == 2 and isinstance(other[1], int) and product(other) == product(lead):
             return other[0], other[1]
     if len(lead) > 2 and isinstance(lead[-1], int):
         return product(lead[:-1]), lead[-1]
@@ -196,7 +202,10 @@ def _grouped(work: Rebuild, k: str, v: str, lead: Shape, target: Shape, like: No
     batch, heads = target
     groups = work.shape(k)[1] if work.shape(k)[1] == work.shape(v)[1] else heads
     shapes = [(batch, groups, *work.shape(x)[2:]) for x in (k, v)]
-    wide = [x if work.shape(x) == s else work.emit("expand", x, like=like, shape=s) for x, s in zip((k, v), shapes, strict=True)]
+    wide = [
+        x if work.shape(x) == s else work.emit("expand", x, like=like, shape=s)
+        for x, s in zip((k, v), shapes, strict=True)
+    ]
     return wide[0], wide[1]
 
 
@@ -231,8 +240,6 @@ def attention(work: Rebuild, node: Node) -> str | None:
     if not broadcasts_to(work.shape(v)[:-2], work.shape(p)[:-2]):
         return None
     target = _target_lead(work, found, v)
-    if target[0] * target[1] != product(lead):
-        return None
     (q_factor, q), (k_factor, keys) = _without_factor(work, found.q), _without_factor(work, found.keys)
     q = _to_lead(work, q, lead, target, node)
     v = v if found.leads[-1] == lead else _to_lead(work, v, found.leads[-1], lead, node)

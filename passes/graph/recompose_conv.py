@@ -48,7 +48,9 @@ def _folded(work: Rebuild, conv: Node, bias: str, factor: str, shift: str, like:
     """conv(x) * factor + shift, both [channels]; the bias of the convolution is multiplied too."""
     filters = conv.inputs[1]
     if factor:
-        column = work.emit("reshape", factor, like=like, shape=(work.shape(factor)[0], *(1,) * (len(work.shape(filters)) - 1)))
+        column = work.emit(
+            "reshape", factor, like=like, shape=(work.shape(factor)[0], *(1,) * (len(work.shape(filters)) - 1))
+        )
         filters = work.emit("mul", filters, column, like=like)
         bias = bias and work.emit("mul", bias, factor, like=like)
     if shift:

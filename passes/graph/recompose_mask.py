@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,9 +49,13 @@ def terms(work: Rebuild, value: str, factor: float, context: Shape) -> list[Term
     node = work.producer(value)
     if node is not None and node.op == "add":
         return [term for part in node.inputs for term in terms(work, part, factor, context)]
+    inner = work.shape(node.inputs[0]) if node is not None and node.op == "reshape" else ()
+    if node is not None and len(inner) >= 2 and inner[-2:] == work.shape(value)[-2:]:
+        if product(inner[:-2]) in (1, product(context[:-2])):
+            return terms(work, node.inputs[0], factor, (*inner[:-2], *context[-2:]))
     found = _conditions(work, value)
     if found is not None and found[1] * factor <= VERY_NEGATIVE:
-        return [Term(context, value, factor, *found)]
+        return [Term(context, value, factor, *found)] if found[0] else []
     return [] if work.scalar(value) == 0.0 else [Term(context, value, factor)]
 
 
@@ -80,6 +85,8 @@ def conjuncts(work: Rebuild, condition: str, wanted: bool = True) -> tuple[tuple
         return conjuncts(work, node.inputs[0], not wanted)
     if node is not None and node.op == ("and" if wanted else "or"):
         return tuple(dict.fromkeys(part for v in node.inputs for part in conjuncts(work, v, wanted)))
+    if work.scalar(condition) == float(wanted):
+        return ()
     return ((condition, wanted),)
 
 
@@ -122,7 +129,7 @@ def hides_future(work: Rebuild, value: str, factor: float, queries: Dim, keys: D
     return bool((array[seen] == 0).all() and (array[~seen] * factor <= VERY_NEGATIVE).all())
 
 
-def _triangle(array: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+def _triangle(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     rows, columns = array.shape
     return np.tri(rows, columns, columns - rows, dtype=np.bool_)
 
@@ -137,7 +144,7 @@ def _last_two(work: Rebuild, value: str) -> str:
     return value
 
 
-def _window(work: Rebuild, value: str, queries: Dim, keys: Dim) -> npt.NDArray[np.generic] | None:
+def _window(work: Rebuild, value: str, queries: Dim, keys: Dim) -> npt.NDArray[Any] | None:
     """A constant matrix whose elements [0:queries, 0:keys] decide: the mask itself, or what the mask is a corner of.
 
     A corner of `queries` rows from keys - queries on is the square below: it decides for every size.
@@ -156,7 +163,8 @@ def _window(work: Rebuild, value: str, queries: Dim, keys: Dim) -> npt.NDArray[n
             if axis >= -2:
                 if node.attr("step", 1) != 1:
                     return None
-                begin[axis] = begin[axis] + node.attr("start")
+                at = axis + 2
+                begin[at] = begin[at] + node.attr("start")
         value = node.inputs[0]
     array = _elements(work, value)
     if array is None or array.ndim < 2 or array.size != array.shape[-1] * array.shape[-2]:
@@ -169,8 +177,8 @@ def _window(work: Rebuild, value: str, queries: Dim, keys: Dim) -> npt.NDArray[n
     return array if begin == [keys - queries, 0] and array.shape[0] == array.shape[1] else None
 
 
-def _elements(work: Rebuild, value: str) -> npt.NDArray[np.generic] | None:
-    found: npt.NDArray[np.generic] | None = work.constant(value)
+def _elements(work: Rebuild, value: str) -> npt.NDArray[Any] | None:
+    found: npt.NDArray[Any] | None = work.constant(value)
     weight = work.builder.weights.get(value)
     if found is None and weight is not None and weight.type.dtype in COMPUTABLE:
         size = weight.type.nbytes
@@ -288,7 +296,9 @@ def write(work: Rebuild, term: Term, like: Node, dtype_of: str) -> str:
         return work.emit("fill", like=like, value=number, shape=(), dtype=dtype)
 
     if not term.conditions:
-        return term.value if term.factor == 1.0 else work.emit("mul", term.value, literal(term.factor), like=like)
+        same = work.type(term.value).dtype == dtype
+        value = term.value if same else work.emit("cast", term.value, like=like, to=dtype)
+        return value if term.factor == 1.0 else work.emit("mul", value, literal(term.factor), like=like)
     hidden = term.hidden * term.factor
     if math.isinf(hidden) and not math.isinf(term.hidden):
         hidden = float(np.finfo(dtype.np).min)

@@ -6,7 +6,7 @@ the bias. So every exporter's order of operands is covered by three small rules.
 
 from __future__ import annotations
 
-from ...ir.dims import Shape
+from ...ir.dims import Shape, product
 from ...ir.graph import Node
 from .match import Match, Pattern, any_number, broadcasts_to, either, every, first, number, op, reduced, uses, var
 from .rebuild import Rebuild
@@ -17,7 +17,9 @@ _SHIFTED = op("sub", _X, _MAX)
 
 
 def _quotient(top: Pattern, bottom: Pattern) -> Pattern:
-    return either(op("div", top, bottom), op("mul", top, op("reciprocal", bottom)), op("mul", top, op("div", number(1), bottom)))
+    return either(
+        op("div", top, bottom), op("mul", top, op("reciprocal", bottom)), op("mul", top, op("div", number(1), bottom))
+    )
 
 
 def _softmax_of(exponential: Pattern) -> Pattern:
@@ -51,7 +53,9 @@ def log_softmax(work: Rebuild, node: Node) -> str | None:
     """x - max(x) - log(sum(exp(x - max(x)))), in other orders, or log(softmax(x))."""
     if node.op == "log":
         inner = work.producer(node.inputs[0], "softmax")
-        return inner and work.emit("log_softmax", inner.inputs[0], like=node, axis=inner.attr("axis"))
+        if inner is None:
+            return None
+        return work.emit("log_softmax", inner.inputs[0], like=node, axis=inner.attr("axis"))
     return _one_axis(work, first(work, node, _LOG_SOFTMAX), "log_softmax", node)
 
 
@@ -88,10 +92,9 @@ def _trailing(work: Rebuild, found: Match) -> int | None:
     shape, axes = work.shape(found.value("x")), found.axes("axes")
     if not axes or axes != tuple(range(axes[0], len(shape))):
         return None
-    elements: float = 1.0
-    for extent in shape[axes[0] :]:
-        elements = elements * extent if isinstance(extent, int) else float("nan")
-    return axes[0] if found.bound.get("count", elements) == elements or "count" not in found.bound else None
+    if "count" in found.bound and product(shape[axes[0] :]) != found.number("count"):
+        return None
+    return axes[0]
 
 
 def norm(work: Rebuild, node: Node) -> str | None:
@@ -127,7 +130,9 @@ def _uncast(work: Rebuild, value: str) -> tuple[str, Node | None]:
     if core is None or core.op != "cast" or uses(work, value) > 1:
         return (core.inputs[0] if core is not None and core.inputs else "", core)
     inner = work.producer(core.inputs[0])
-    widened = work.producer(inner.inputs[0], "cast") if inner is not None and inner.op in ("rms_norm", "layer_norm") else None
+    widened = (
+        work.producer(inner.inputs[0], "cast") if inner is not None and inner.op in ("rms_norm", "layer_norm") else None
+    )
     if inner is None or widened is None or work.type(widened.inputs[0]) != work.type(value):
         return "", None
     narrow, wide = work.type(value).dtype, work.type(inner.output).dtype

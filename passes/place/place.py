@@ -12,10 +12,8 @@ from ...ir.candidate import Candidate, KernelLibrary, Priced
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
-from ...ir.placed import Choice, Home, Placed
+from ...ir.placed import DENSE, Choice, Home, Placed, home_key
 from .cost import price
-
-DENSE = "dense"
 
 
 def place(graph: Graph, library: KernelLibrary, machine: Machine, threads: int) -> Placed:
@@ -46,10 +44,6 @@ def _place(
         for home in weight_homes(cluster, ranked[0].candidate, graph, library, machine):
             homes.setdefault(home_key(home.weight, home.format), home)
     return Placed(graph, machine.name, choices, homes)
-
-
-def home_key(weight: str, format: str) -> str:
-    return weight if format == DENSE else f"{weight} as {format}"
 
 
 def weight_homes(

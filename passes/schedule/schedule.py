@@ -8,9 +8,8 @@ from dataclasses import replace
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
-from ...ir.placed import Placed
+from ...ir.placed import DENSE, Placed, home_key
 from ...ir.plan import ALIGNMENT, Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, WeightEntry
-from ..place.place import DENSE, home_key
 from .liveness import Lifetime, aligned, liveness
 from .order import order
 from .plan_memory import MemoryPlan, check_memory, plan_memory
