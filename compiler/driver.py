@@ -15,6 +15,8 @@ from ..ir.graph import Graph
 from ..ir.machine import Machine
 from ..ir.placed import Placed
 from ..ir.plan import Plan
+from ..ir.verify_placed import verify_placed
+from ..ir.verify_plan import verify_plan
 from ..passes.base import run_passes
 from ..passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
 from ..passes.place.place import place
@@ -56,10 +58,12 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
         clusters = run_passes(graph, CLUSTER_PASSES)
     with clock("place"):
         placed = place(clusters, library, machine, threads)
+        verify_placed(placed, machine)
     with clock("emit"):
         kernels = emit_kernels(placed, library, machine)
     with clock("schedule"):
         plan = schedule(placed, machine, kernels.functions, threads)
+        verify_plan(plan, placed)
     if assumed:
         fixed = ", ".join(f"{name}=1" for name in assumed)
         hint = ", ".join(f"--dim {name}=MIN:TYPICAL:MAX" for name in assumed)

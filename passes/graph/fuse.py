@@ -99,47 +99,52 @@ class _Fusion:
         kernel = try_lower(body, inputs, outputs, self.graph.types, self.graph.symbols)
         return kernel if isinstance(kernel, str) else Group(set(nodes), kernel, inputs, outputs)
 
+    # -- which views are computed ----------------------------------------------------------------------------------
+
+    def settle_views(self) -> None:
+        """Views that a node cannot absorb become copies, computed like any other node. It is decided for all nodes before any
+        two are merged, since a view is either free for everybody or for nobody."""
+        for i in range(len(self.nodes)):
+            if i not in self.free:
+                self.settle(i)
+
+    def settle(self, i: int) -> None:
+        """Make copies of the views in front of a node, one if that is enough, else all; and so on for those views."""
+        if self.is_settled(i):
+            return
+        before, views = set(self.free), self.views_in_front(self.nodes[i])
+        for copies in [*([view] for view in views), views]:
+            self.free = before - set(copies)
+            if copies and self.is_settled(i):
+                for view in copies:
+                    self.settle(view)
+                return
+        self.free = before
+
+    def is_settled(self, i: int) -> bool:
+        """Whether a node by itself has a kernel; a heavy one, a heavy kernel."""
+        group = self.lower({i})
+        if isinstance(group, str):
+            return False
+        return isinstance(group.kernel, Contraction) or OPS[self.nodes[i].op].category != "contraction"
+
+    def views_in_front(self, node: Node) -> list[int]:
+        producers = (self.position.get(value) for value in node.used)
+        return [p for p in producers if p in self.free and OPS[self.nodes[p].op].category == "view"]
+
     # -- the greedy walk -------------------------------------------------------------------------------------------
 
     def run(self) -> None:
+        self.settle_views()
         for i, node in enumerate(self.nodes):
             if i in self.free:
                 continue
-            group = self.single(i)
+            group = self.lower({i})
+            if isinstance(group, str):
+                raise VerifyError(f"has no kernel: {group}", op=node.op, level="graph", source=node.source)
             self.groups[i] = group
             for producer in self.producer_groups(group):
                 group = self.try_merge(producer, group) or group
-
-    def single(self, i: int) -> Group:
-        """A node by itself; views it cannot absorb become copies of their own."""
-        node = self.nodes[i]
-        heavy = OPS[node.op].category == "contraction"
-        group = self.lower({i})
-        if isinstance(group, str) or (heavy and isinstance(group.kernel, Loops)):
-            before = set(self.free)
-            if self.materialise(node):
-                retry = self.lower({i})
-                if not isinstance(retry, str) and (not heavy or isinstance(retry.kernel, Contraction)):
-                    for k in sorted(before - self.free):
-                        copy = self.lower({k})
-                        if isinstance(copy, str):
-                            raise VerifyError(f"no kernel copies {self.nodes[k].op}: {copy}", op=self.nodes[k].op)
-                        self.groups[k] = copy
-                    return retry
-                self.free = before
-        if isinstance(group, str):
-            raise VerifyError(f"has no kernel: {group}", op=node.op, level="graph", source=node.source)
-        return group
-
-    def materialise(self, node: Node) -> bool:
-        """Make the views right in front of a node compute their outputs; False when there is none."""
-        found = False
-        for value in node.used:
-            producer = self.position.get(value)
-            if producer is not None and producer in self.free and OPS[self.nodes[producer].op].category == "view":
-                self.free.discard(producer)
-                found = True
-        return found
 
     def producer_groups(self, group: Group) -> list[Group]:
         """Groups whose values this one reads: heavy ones first, then the latest."""

@@ -169,7 +169,7 @@ def _window(work: Rebuild, value: str, queries: Dim, keys: Dim) -> npt.NDArray[A
     array = _elements(work, value)
     if array is None or array.ndim < 2 or array.size != array.shape[-1] * array.shape[-2]:
         return None
-    array = array.reshape(array.shape[-2:])
+    array = array.reshape(array.shape[-2], array.shape[-1])
     numbers = [d for d in (*begin, queries, keys) if isinstance(d, int)]
     if len(numbers) == 4:
         top, left, rows, columns = numbers

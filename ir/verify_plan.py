@@ -1,0 +1,305 @@
+"""The verifier of plans. It shares nothing with the planner: lifetimes, overlaps and barriers are derived from the calls.
+
+A plan does not say what a call writes. Every value is computed once, so the first call that mentions a buffer or an output
+is the one that writes it, and the later ones read. Given the placed graph the plan was made from, `verify_plan` holds each
+call against its cluster instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from .dims import symbols_of, upper
+from .errors import VerifyError
+from .graph import Node
+from .placed import DENSE, Placed, home_key
+from .plan import ALIGNMENT, Arg, Buffer, Call, Plan
+from .text import RESERVED
+from .types import TensorType
+
+
+@dataclass(frozen=True)
+class Space:
+    """What calls may do with the arguments of a space; what is `shared` between threads needs barriers."""
+
+    written: bool
+    shared: bool
+    holds: str
+
+
+#: The legality table of arguments.
+SPACES = {
+    "input": Space(False, True, "the caller's memory, never written"),
+    "output": Space(True, True, "the caller's memory, written by one call, then read"),
+    "buffer": Space(True, True, "bytes of a scratch arena while live: written by the first call, then read"),
+    "weight": Space(False, True, "bytes of weights.bin, never written"),
+    "workspace": Space(True, False, "bytes of a workspace arena, private to each thread, dead after the call"),
+}
+#: The legality table of arenas: whether buffers may lie in them.
+ARENAS = {"scratch": True, "workspace": False}
+
+
+def verify_plan(plan: Plan, placed: Placed | None = None) -> None:
+    """Raise VerifyError for the first rule that `plan` breaks; with `placed`, also where it is not a plan of `placed`."""
+    _Verifier(plan, placed).check()
+
+
+@dataclass(frozen=True)
+class _Touch:
+    """A byte range that a call reads or writes, within one space or arena."""
+
+    place: str
+    start: int
+    end: int
+    writes: bool
+    name: str
+
+
+class _Verifier:
+    """One walk over one plan."""
+
+    def __init__(self, plan: Plan, placed: Placed | None) -> None:
+        self.plan, self.placed = plan, placed
+        self.calls = [call for queue in plan.queues for call in queue.calls]
+        self.mentions: dict[Arg, list[int]] = {}  # the calls that mention an argument, in order
+        for number, call in enumerate(self.calls):
+            for arg in dict.fromkeys(call.args):
+                self.mentions.setdefault(arg, []).append(number)
+
+    def fail(self, what: str, op: str = "", hint: str = "") -> NoReturn:
+        raise VerifyError(what, op=op, level="plan", hint=hint)
+
+    def check(self) -> None:
+        self.check_head()
+        self.check_weights()
+        for number, buffer in enumerate(self.plan.buffers):
+            self.check_buffer(number, buffer)
+        names = [buffer.name for buffer in self.plan.buffers]
+        if len(set(names)) < len(names):
+            self.fail(f"two buffers are called %{next(name for name in names if names.count(name) > 1)}")
+        for number, call in enumerate(self.calls):
+            self.check_call(number, call)
+        if unused := sorted(set(range(len(self.plan.kernels))) - {call.kernel for call in self.calls}):
+            self.fail(f"kernel {unused[0]} ({self.plan.kernels[unused[0]]}) is never called")
+        for number, buffer in enumerate(self.plan.buffers):
+            self.check_lifetime(number, buffer)
+        self.check_overlaps()
+        self.check_weight_order()
+        for number, port in enumerate(self.plan.outputs):
+            if Arg("output", number) not in self.mentions:
+                self.fail(f"output {port.name!r} is never written")
+        written = self.written() if self.placed is None else _Clusters(self.plan, self.placed, self.calls).written()
+        self.check_barriers(written)
+
+    # -- what is declared ------------------------------------------------------------------------------------------
+
+    def check_head(self) -> None:
+        plan = self.plan
+        if plan.threads < 1:
+            self.fail(f"the plan is for {plan.threads} threads", hint="at least one")
+        for name in plan.symbols:
+            if not name.isidentifier() or name in RESERVED:
+                self.fail(f"a dim may not be called {name!r}")
+        for kind, ports in (("input", plan.inputs), ("output", plan.outputs)):
+            names = [port.name for port in ports]
+            for port in ports:
+                self.check_type(port.type, f"{kind} {port.name!r}")
+                if not port.name or names.count(port.name) > 1:
+                    self.fail(f"the {kind} name {port.name!r} is empty or given twice")
+        for arena in plan.arenas:
+            if arena.kind not in ARENAS:
+                self.fail(f"arena {arena.name!r} has the unknown kind {arena.kind!r}", hint=f"known: {', '.join(ARENAS)}")
+            if arena.bytes < 0:
+                self.fail(f"arena {arena.name!r} has {arena.bytes} bytes")
+        if sum(bool(queue.calls) for queue in plan.queues) > 1:
+            self.fail("several queues have calls", hint="nothing orders them: plans have no waits yet")
+
+    def check_type(self, kind: TensorType, where: str) -> None:
+        for extent in kind.shape:
+            if unknown := sorted(symbols_of(extent) - self.plan.symbols.keys()):
+                self.fail(f"{where} uses the symbol {unknown[0]!r}, which is not declared")
+
+    def check_weights(self) -> None:
+        top, names = 0, set()
+        for number, entry in enumerate(self.plan.weights):
+            where = f"weight {number} ({entry.name})"
+            if entry.name in names:
+                self.fail(f"{where} is given twice")
+            names.add(entry.name)
+            if entry.offset % ALIGNMENT:
+                self.fail(f"{where} starts at {entry.offset}", hint=f"weights start at multiples of {ALIGNMENT}")
+            if entry.offset < top or entry.bytes < 0:
+                self.fail(f"{where} at {entry.offset} + {entry.bytes} overlaps the one before, which ends at {top}")
+            top = entry.offset + entry.bytes
+        if top > self.plan.weights_bytes:
+            self.fail(f"weights end at {top}, but weights_bytes is {self.plan.weights_bytes}")
+
+    def check_buffer(self, number: int, buffer: Buffer) -> None:
+        where = f"buffer {number} (%{buffer.name})"
+        if not 0 <= buffer.arena < len(self.plan.arenas):
+            self.fail(f"{where} lies in arena {buffer.arena}, which does not exist")
+        arena = self.plan.arenas[buffer.arena]
+        if not ARENAS[arena.kind]:
+            self.fail(f"{where} lies in arena {arena.name!r} of kind {arena.kind}", hint="buffers need a scratch arena")
+        if buffer.offset % ALIGNMENT:
+            self.fail(f"{where} starts at {buffer.offset}", hint=f"buffers start at multiples of {ALIGNMENT}")
+        if buffer.offset < 0 or buffer.bytes < 0 or buffer.offset + buffer.bytes > arena.bytes:
+            self.fail(f"{where} at {buffer.offset} + {buffer.bytes} leaves its arena of {arena.bytes} bytes")
+        self.check_type(buffer.type, where)
+        if (need := upper(buffer.type.nbytes, self.plan.symbols)) > buffer.bytes:
+            self.fail(f"{where} has {buffer.bytes} bytes, but {buffer.type} needs up to {need}")
+
+    def check_call(self, number: int, call: Call) -> None:
+        where = self.place(number)
+        if not 0 <= call.kernel < len(self.plan.kernels):
+            self.fail(f"calls kernel {call.kernel}, but there are {len(self.plan.kernels)}", where)
+        counts = {
+            **{"input": len(self.plan.inputs), "output": len(self.plan.outputs), "buffer": len(self.plan.buffers)},
+            **{"weight": len(self.plan.weights)},
+            "workspace": sum(arena.kind == "workspace" for arena in self.plan.arenas),
+        }
+        for arg in call.args:
+            if arg.space not in SPACES:
+                self.fail(f"has an argument in {arg.space!r}", where, f"spaces are {', '.join(SPACES)}")
+            if not 0 <= arg.index < counts[arg.space]:
+                self.fail(f"has the argument {arg.space} {arg.index}, but there are {counts[arg.space]}", where)
+        if call.parts < 0:
+            self.fail(f"has {call.parts} parts", where, "0 means all threads")
+        if not all(math.isfinite(x) and x >= 0 for x in (call.seconds, call.flops, call.bytes)):
+            self.fail("predicts a number that is negative or not finite", where)
+
+    def place(self, number: int) -> str:
+        return f"call {number} ({self.calls[number].label})"
+
+    # -- what follows from the calls -------------------------------------------------------------------------------
+
+    def check_lifetime(self, number: int, buffer: Buffer) -> None:
+        where = f"buffer {number} (%{buffer.name})"
+        uses = self.mentions.get(Arg("buffer", number))
+        if uses is None:
+            self.fail(f"{where} is never used")
+        if (uses[0], uses[-1]) != (buffer.first, buffer.last):
+            said = f"says live {buffer.first}:{buffer.last}"
+            self.fail(f"{where} {said}, but calls {uses[0]}:{uses[-1]} use it")
+
+    def check_overlaps(self) -> None:
+        """Any two buffers that share bytes of an arena must not be live at the same call."""
+        rows = sorted(self.plan.buffers, key=lambda b: (b.arena, b.offset))
+        for position, low in enumerate(rows):
+            for high in rows[position + 1 :]:
+                if high.arena != low.arena or high.offset >= low.offset + low.bytes:
+                    break
+                if high.bytes and low.first <= high.last and high.first <= low.last:
+                    moment = max(low.first, high.first)
+                    self.fail(f"%{low.name} and %{high.name} share bytes while both live", self.place(moment))
+
+    def check_weight_order(self) -> None:
+        """weights.bin is read in order of first use."""
+        last = -1
+        for number, entry in enumerate(self.plan.weights):
+            uses = self.mentions.get(Arg("weight", number))
+            if uses is None:
+                self.fail(f"weight {number} ({entry.name}) is never used")
+            if uses[0] < last:
+                self.fail(f"weight {number} ({entry.name}) is used before the one in front of it", self.place(uses[0]))
+            last = uses[0]
+
+    def written(self) -> list[set[Arg]]:
+        """What each call writes: the buffers and outputs that it is the first to mention."""
+        found: list[set[Arg]] = [set() for _ in self.calls]
+        for arg, uses in self.mentions.items():
+            if SPACES[arg.space].written:
+                found[uses[0]].add(arg)
+        return found
+
+    def touches(self, call: Call, written: set[Arg]) -> Iterator[_Touch]:
+        for arg in call.args:
+            if not SPACES[arg.space].shared:
+                continue
+            if arg.space == "buffer":
+                b = self.plan.buffers[arg.index]
+                yield _Touch(f"arena {b.arena}", b.offset, b.offset + b.bytes, arg in written, f"%{b.name}")
+            else:
+                yield _Touch(f"{arg.space} {arg.index}", 0, 1, arg in written, f"{arg.space} {arg.index}")
+
+    def check_barriers(self, written: Sequence[set[Arg]]) -> None:
+        """Two calls without a barrier between them run at once: neither may write what the other touches."""
+        since: list[tuple[int, _Touch]] = []
+        for number, call in enumerate(self.calls):
+            if call.barrier:
+                since = []
+            mine = list(self.touches(call, written[number]))
+            for other, before in since:
+                for touch in mine:
+                    same = before.place == touch.place and before.start < touch.end and touch.start < before.end
+                    if same and (before.writes or touch.writes):
+                        verb = "writes" if touch.writes else "reads"
+                        what = f"{verb} {touch.name} while call {other} may still use {before.name}"
+                        self.fail(what, self.place(number), "it needs a barrier")
+            since += [(number, touch) for touch in mine]
+
+
+class _Clusters:
+    """Holds every call against the cluster that it runs."""
+
+    def __init__(self, plan: Plan, placed: Placed, calls: Sequence[Call]) -> None:
+        self.plan, self.placed, self.calls = plan, placed, calls
+        self.producers = placed.graph.producers()
+
+    def fail(self, what: str, number: int, hint: str = "") -> NoReturn:
+        raise VerifyError(what, op=f"call {number} ({self.calls[number].label})", level="plan", hint=hint)
+
+    def value(self, arg: Arg) -> str:
+        """The value that an argument holds; for a weight the key of its home."""
+        match arg.space:
+            case "input":
+                return self.placed.graph.inputs[arg.index].value
+            case "output":
+                return self.placed.graph.outputs[arg.index].value
+            case "buffer":
+                return self.plan.buffers[arg.index].name
+        return self.plan.weights[arg.index].name
+
+    def written(self) -> list[set[Arg]]:
+        """What each call writes, once every call is known to run one cluster on that cluster's values."""
+        ready = set(self.placed.graph.input_values)
+        run: dict[str, int] = {}
+        found: list[set[Arg]] = []
+        for number, call in enumerate(self.calls):
+            args = [arg for arg in call.args if SPACES[arg.space].shared]
+            node = self.producers.get(self.value(args[-1])) if args else None
+            if node is None:
+                self.fail("its last argument is no result of a cluster", number)
+            if node.outputs[0] in run:
+                self.fail(f"runs %{node.outputs[0]} again, after call {run[node.outputs[0]]}", number)
+            run[node.outputs[0]] = number
+            self.check_args(number, node, args)
+            for value in node.used:
+                if value not in self.placed.graph.weights and value not in ready:
+                    self.fail(f"reads %{value} before it is written", number)
+            ready.update(node.outputs)
+            found.append(set(args[len(node.used) :]))
+        for node in self.placed.graph.nodes:
+            if node.outputs[0] not in run:
+                raise VerifyError("is never run", op=f"cluster %{node.outputs[0]}", level="plan", source=node.source)
+        return found
+
+    def check_args(self, number: int, node: Node, args: Sequence[Arg]) -> None:
+        formats = dict(self.placed.choices[node.outputs[0]].chosen.candidate.formats)
+        weights = self.placed.graph.weights
+        wanted = [home_key(v, formats.get(v, DENSE)) if v in weights else v for v in (*node.used, *node.outputs)]
+        if (got := [self.value(arg) for arg in args]) != wanted:
+            self.fail(f"has the arguments {', '.join(got)}, expected {', '.join(wanted)}", number)
+        for arg, value in zip(args, (*node.used, *node.outputs), strict=True):
+            if (arg.space == "weight") != (value in weights):
+                self.fail(f"reads %{value} as {arg.space} {arg.index}", number)
+            kind = self.placed.graph.types[value]
+            if arg.space == "buffer" and self.plan.buffers[arg.index].type != kind:
+                self.fail(f"buffer {arg.index} has type {self.plan.buffers[arg.index].type}, expected {kind}", number)
+            if arg.space == "weight":
+                home, entry = self.placed.homes.get(home_key(value, formats.get(value, DENSE))), self.plan.weights[arg.index]
+                if home is None or (home.nbytes, home.format) != (entry.bytes, entry.format):
+                    self.fail(f"weight {arg.index} has {entry.bytes} bytes of {entry.format}, its home says otherwise", number)
