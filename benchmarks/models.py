@@ -125,7 +125,8 @@ def same_bits(one: Path, other: Path) -> bool:
 
 def compare(name: str, peers: dict[tuple[str, int], Peer], settings: Settings) -> dict[str, Any]:
     """Outputs of stratac against onnxruntime over shapes and seeds, and of stratac against itself over thread counts."""
-    rows, same = [], True
+    rows: list[dict[str, Any]] = []
+    same = True
     first = settings.threads[0]
     for dims in shapes_of(row(name)):
         worst = [0.0, 0.0]

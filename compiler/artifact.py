@@ -24,6 +24,7 @@ from ..ir.plan import Plan
 from ..ir.plan_binary import encode, plan_id
 from ..ir.plan_digest import Digest64
 from ..ir.text import print_graph
+from ..ir.text_placed import print_placed
 from ..ir.text_plan import print_plan
 from ..runtime.manifest import LIBRARY, MANIFEST, PLAN, WEIGHTS, plan_fields, write_manifest
 from .options import CompileOptions
@@ -80,7 +81,8 @@ def write_artifact(
         _replace(folder, output)
     except OSError as error:
         where = error.filename or output
-        raise EnvironmentProblem(f"cannot write {where}: {error.strerror}", hint="free disk space or choose another folder") from error
+        hint = "free disk space or choose another folder"
+        raise EnvironmentProblem(f"cannot write {where}: {error.strerror}", hint=hint) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return BuildReport(output, {**levels.seconds, **made[1]}, made[0], levels.plan)
@@ -118,9 +120,10 @@ def _fill(
     seconds["weights"] = time.perf_counter() - started
     (folder / PLAN).write_bytes(encode(plan, weights_digest=digest, plan_id=number))
     (folder / "graph.txt").write_text(print_graph(levels.graph))
+    (folder / "placed.txt").write_text(print_placed(levels.placed))
     (folder / "plan.txt").write_text(print_plan(plan))
     (folder / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
-    parts = [PLAN, WEIGHTS, LIBRARY, "graph.txt", "plan.txt", "report.json"]
+    parts = [PLAN, WEIGHTS, LIBRARY, "graph.txt", "placed.txt", "plan.txt", "report.json"]
     if options.keep_source:
         (folder / "src").mkdir()
         for name, text in (*levels.kernels.units, _table(plan, number)):

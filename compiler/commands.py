@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..ir.dims import Bounds
-from ..ir.errors import StratacError
+from ..ir.errors import EnvironmentProblem, StratacError
 from ..runtime.manifest import read_manifest
 from ..runtime.session import load
 from . import artifact, checks, machine_report
@@ -129,20 +130,28 @@ def run(args: argparse.Namespace) -> int:
         elif args.random is not None:
             inputs = checks.random_inputs(args.plan, _sizes(args.dim, session.symbols), args.random)
         else:
-            names = ", ".join(str(p) for p in session.get_inputs())
-            raise StratacError("no inputs", hint=f"give -i FILE.npz with {names}; or --random SEED")
+            wanted = ", ".join(str(p) for p in session.get_inputs())
+            raise StratacError("no inputs", hint=f"give -i FILE.npz with {wanted}; or --random SEED")
         outputs = session.run(None, inputs)
         names = [port.name for port in session.get_outputs()]
         if args.outputs is not None:
-            try:
-                np.savez(args.outputs, **dict(zip(names, outputs, strict=True)))
-            except OSError as error:
-                raise StratacError(f"cannot write {args.outputs}: {error.strerror}") from error
+            _save(args.outputs, dict(zip(names, outputs, strict=True)))
         for name, array in zip(names, outputs, strict=True):
             print(f"{name}: {array.dtype}{list(array.shape)}  mean {array.mean():.6g}  std {array.std():.6g}")
         if args.profile:
             _print_profile(session)
     return 0
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write an .npz under its name only when it is whole."""
+    part = path.with_name(f".{path.name}.part.npz")
+    try:
+        np.savez(part, **arrays)  # type: ignore[arg-type]
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise EnvironmentProblem(f"cannot write {path}: {error.strerror}", hint="free disk space or choose another file") from error
 
 
 def _print_profile(session: Any) -> None:
@@ -157,7 +166,8 @@ def _print_profile(session: Any) -> None:
 
 def verify(args: argparse.Namespace) -> int:
     manifest = read_manifest(args.plan, parts=True, weights=True)
-    findings: list[dict[str, Any]] = [{"check": "every byte matches its digest", "ok": True, "detail": f"{len(manifest['parts'])} parts"}]
+    parts = f"{len(manifest['parts'])} parts"
+    findings: list[dict[str, Any]] = [{"check": "every byte matches its digest", "ok": True, "detail": parts}]
     if not args.static:
         findings += checks.check_bits(args.plan)
         if args.against is not None:

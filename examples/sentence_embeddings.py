@@ -34,7 +34,6 @@ SENTENCES = (
     "Knead the dough for ten minutes and let it rise overnight.",
     "To bake good bread, give the yeast plenty of time.",
 )
-DIMS = {"batch": "1:6:32", "seq": "1:16:128"}
 ROUNDS = 7
 MIB = 1 << 20
 TOLERANCE = 1e-4  # of a token's embedding; two fp32 systems reach about 2e-6 against each other
@@ -70,8 +69,9 @@ def exported_model() -> Path:
     return path
 
 
-def compiled_plan(model: Path) -> Path:
-    """Compile; unchanged kernels come from the object cache."""
+def compiled_plan(model: Path, batch: int, seq: int) -> Path:
+    """Compile for up to `batch` sentences (at least 8) of `seq` tokens (at least 32); unchanged kernels come from the cache."""
+    dims = {"batch": f"1:{batch}:{max(batch, 8)}", "seq": f"1:{seq}:{max(seq, 32)}"}
     shown: list[str] = []
 
     def progress(what: str, seconds: float) -> None:
@@ -82,13 +82,13 @@ def compiled_plan(model: Path) -> Path:
             notice(f"compiling: {what} {seconds:.2f} s")
 
     started = time.perf_counter()
-    plan = compile_model(model, ROOT / ".cache" / "minilm.plan", dims=DIMS, progress=progress)
+    plan = compile_model(model, ROOT / ".cache" / "minilm.plan", dims=dims, progress=progress)
     seconds = time.perf_counter() - started
     step("plan", f"{short(plan)}: {', '.join(shown)}, cc", seconds)
     report = json.loads((plan / "report.json").read_text())
     library = (plan / "libplan.so").stat().st_size / 1024
-    text = f"{report['instructions']} instructions, {report['kernels']} kernels in a library of {library:.0f} KiB"
-    step("", f"{text}, for {report['target']}")
+    step("", f"{report['instructions']} instructions, {report['kernels']} kernels, a library of {library:.0f} KiB")
+    step("", f"for {report['target']}, batch up to {max(batch, 8)}, seq up to {max(seq, 32)}")
     return plan
 
 
@@ -179,10 +179,12 @@ def print_similarity(sentences: tuple[str, ...], similarity: np.ndarray) -> None
     title("Sentences and their cosine similarity\n")
     for number, sentence in enumerate(sentences, 1):
         print(f"  {number:>2}  {textwrap.shorten(sentence, 90, placeholder=' ...')}")
-    print("\n      " + "".join(f"{number:>8}" for number in range(1, len(sentences) + 1)))
-    for number, values in enumerate(similarity, 1):
-        cells = "".join(f"  {shade(value)} {value:4.2f}" if value < 0.9995 else "  ·    ·"[:8] for value in values)
-        print(f"  {number:>2}  {cells}")
+    print("\n    " + "".join(f"{number:>9}" for number in range(1, len(sentences) + 1)))
+    for row, values in enumerate(np.round(similarity, 2) + 0.0):  # no -0.00
+        cells = (
+            f"{'·':>9}" if row == column else f"{shade(value):>4}{value:5.2f}" for column, value in enumerate(values)
+        )
+        print(f"  {row + 1:>2}" + "".join(cells))
     title("Nearest pairs\n")
     pairs = sorted(combinations(range(len(sentences)), 2), key=lambda pair: -similarity[pair])
     for one, other in pairs[: len(sentences) // 2]:
@@ -235,8 +237,8 @@ def main(sentences: tuple[str, ...]) -> int:
     print("Sentence embeddings with all-MiniLM-L6-v2, compiled by stratac\n")
     threads = len(os.sched_getaffinity(0))
     model = exported_model()
-    plan = compiled_plan(model)
     inputs = tokenized(sentences)
+    plan = compiled_plan(model, *inputs["input_ids"].shape)
     outcomes = run_both(plan, model, inputs, threads)
     mask, hidden = inputs["attention_mask"], outcomes["stratac"].hidden
     embeddings = sentence_embeddings(hidden, mask)

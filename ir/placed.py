@@ -1,4 +1,4 @@
-"""Level two, *where*: clusters with their chosen candidate, a home tier for every weight, explicit transfers. No addresses, no order."""
+"""Level two, *where*: clusters with their chosen candidates, a home tier for every weight, explicit transfers."""
 
 from __future__ import annotations
 

@@ -71,13 +71,17 @@ class _Verifier:
         if not all(math.isfinite(x) and x >= 0 for x in numbers):
             self.fail(f"{candidate.name} has a number that is negative or not finite", where, node.source)
         if priced.bound not in BOUNDS:
-            self.fail(f"{candidate.name} is bound by {priced.bound!r}", where, node.source, f"one of {', '.join(BOUNDS)}")
+            self.fail(
+                f"{candidate.name} is bound by {priced.bound!r}", where, node.source, f"one of {', '.join(BOUNDS)}"
+            )
         if self.devices is not None and candidate.device not in self.devices:
             self.fail(f"runs on {candidate.device!r}, which {self.placed.machine} does not have", where, node.source)
         values = [value for value, _ in candidate.formats]
         for value in values:
             if value not in self.graph.weights or value not in node.used or values.count(value) > 1:
-                self.fail(f"{candidate.name} wants a format for %{value}", where, node.source, "of its weights, each once")
+                self.fail(
+                    f"{candidate.name} wants a format for %{value}", where, node.source, "of its weights, each once"
+                )
 
     def check_weights(self, node: Node) -> set[str]:
         """The keys of the homes that a cluster reads from; each must exist."""

@@ -111,7 +111,9 @@ class _Verifier:
                     self.fail(f"the {kind} name {port.name!r} is empty or given twice")
         for arena in plan.arenas:
             if arena.kind not in ARENAS:
-                self.fail(f"arena {arena.name!r} has the unknown kind {arena.kind!r}", hint=f"known: {', '.join(ARENAS)}")
+                self.fail(
+                    f"arena {arena.name!r} has the unknown kind {arena.kind!r}", hint=f"known: {', '.join(ARENAS)}"
+                )
             if arena.bytes < 0:
                 self.fail(f"arena {arena.name!r} has {arena.bytes} bytes")
         if sum(bool(queue.calls) for queue in plan.queues) > 1:
@@ -157,8 +159,10 @@ class _Verifier:
         if not 0 <= call.kernel < len(self.plan.kernels):
             self.fail(f"calls kernel {call.kernel}, but there are {len(self.plan.kernels)}", where)
         counts = {
-            **{"input": len(self.plan.inputs), "output": len(self.plan.outputs), "buffer": len(self.plan.buffers)},
-            **{"weight": len(self.plan.weights)},
+            "input": len(self.plan.inputs),
+            "output": len(self.plan.outputs),
+            "buffer": len(self.plan.buffers),
+            "weight": len(self.plan.weights),
             "workspace": sum(arena.kind == "workspace" for arena in self.plan.arenas),
         }
         for arg in call.args:
@@ -300,6 +304,8 @@ class _Clusters:
             if arg.space == "buffer" and self.plan.buffers[arg.index].type != kind:
                 self.fail(f"buffer {arg.index} has type {self.plan.buffers[arg.index].type}, expected {kind}", number)
             if arg.space == "weight":
-                home, entry = self.placed.homes.get(home_key(value, formats.get(value, DENSE))), self.plan.weights[arg.index]
-                if home is None or (home.nbytes, home.format) != (entry.bytes, entry.format):
-                    self.fail(f"weight {arg.index} has {entry.bytes} bytes of {entry.format}, its home says otherwise", number)
+                entry = self.plan.weights[arg.index]
+                home = self.placed.homes[entry.name]
+                if (home.nbytes, home.format) != (entry.bytes, entry.format):
+                    what = f"weight {arg.index} has {entry.bytes} bytes of {entry.format}"
+                    self.fail(what, number, f"its home has {home.nbytes} of {home.format}")

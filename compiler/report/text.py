@@ -63,7 +63,7 @@ def inspect_text(manifest: Mapping[str, Any], report: Mapping[str, Any], top: in
     ]
     ranked = sorted(clusters, key=lambda c: -c["chosen"]["seconds"])
     shown = ranked[:top] if top else ranked
-    rows = [
+    cells = [
         (
             time_text(c["chosen"]["seconds"]),
             f"{c['chosen']['seconds'] / total * 100:.1f} %" if total else "-",
@@ -74,7 +74,7 @@ def inspect_text(manifest: Mapping[str, Any], report: Mapping[str, Any], top: in
         )
         for c in shown
     ]
-    lines += table(rows, ("time", "share", "kernel", "bound by", "result", "fused ops"), frozenset({0, 1}))
+    lines += table(cells, ("time", "share", "kernel", "bound by", "result", "fused ops"), frozenset({0, 1}))
     if len(ranked) > len(shown):
         lines.append(f"... and {len(ranked) - len(shown)} more; --all shows them, --json gives everything")
     return "\n".join(lines)

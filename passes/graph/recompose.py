@@ -32,6 +32,8 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "log": (norm.log_softmax,),
     "reciprocal": (activation.sigmoid,),
     "batch_norm": (conv.batch_norm,),
+    "avg_pool": (conv.whole_window,),
+    "max_pool": (conv.whole_window,),
     "matmul": (attention.attention,),
     "attention": (attention.simplify_attention,),
 }

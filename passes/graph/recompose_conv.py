@@ -1,5 +1,5 @@
 """Batch norms and per-channel factors folded into the convolution before them, as ops on its weights: `fold_constants` makes these
-Derived weights. A batch norm elsewhere becomes a product and a sum."""
+Derived weights. A batch norm elsewhere becomes a product and a sum, pooling over everything a reduction."""
 
 from __future__ import annotations
 
@@ -99,3 +99,19 @@ def channel_shift(work: Rebuild, node: Node) -> str | None:
         if found is not None and vector:
             return _folded(work, *found, "", vector, node)
     return None
+
+
+def whole_window(work: Rebuild, node: Node) -> str | None:
+    """Pooling with one window that covers all of the input is a reduction: global pooling, as some exporters write it."""
+    last = node.attr("channels_last", False)
+    axes = tuple(range(1, work.type(node.inputs[0]).rank - 1) if last else range(2, work.type(node.inputs[0]).rank))
+    source, result = work.shape(node.inputs[0]), work.old.types[node.output].shape
+    pads, padded = node.attr("pads"), any(node.attr("pads"))
+    if any(d != 1 for d in node.attr("dilations")) or (padded and node.attr("count_include_pad", False)):
+        return None
+    for axis, size, before in zip(axes, node.attr("kernel"), pads, strict=False):
+        extent = source[axis]
+        if result[axis] != 1 or not isinstance(extent, int) or size - before < extent:
+            return None
+    kind = "reduce_mean" if node.op == "avg_pool" else "reduce_max"
+    return work.emit(kind, node.inputs[0], like=node, axes=axes, keepdims=True)

@@ -1,0 +1,135 @@
+"""The benchmark's own arithmetic, and that the README shows what was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stratac.benchmarks import readme_table, zoo
+from stratac.benchmarks.models import bounds_of, distance, is_good, one_line, same_bits, take_turns
+from stratac.benchmarks.peer import Peer, PeerError
+
+
+def result(name: str, ours: float, theirs: float) -> dict[str, Any]:
+    memory = {"predicted": 3 << 20, "measured": 2 << 20, "onnxruntime_peak": 5 << 20, "kept": True}
+    entry = {
+        "stratac": {"seconds": ours},
+        "onnxruntime": {"seconds": theirs},
+        "ratio": theirs / ours,
+        "memory": memory,
+    }
+    agreement = {"rel_l2": 2e-6, "max_abs": 1e-5, "agrees": True, "same_bits_at_all_thread_counts": True}
+    dims = {"batch": 1, "seq": 128}
+    return {
+        "name": name,
+        "dims": dims,
+        "threads": {"1": entry},
+        "agreement": agreement,
+        "compile": {"cold": {"seconds": 4.0}},
+    }
+
+
+def results(date: str = "2026-01-02T03:04:05+00:00") -> dict[str, Any]:
+    machine = {"cpu": "A CPU", "isa": "avx2", "cores": 2, "memory_bytes": 8 << 30, "system": "Linux 6"}
+    return {
+        "date": date,
+        "machine": machine,
+        "versions": {"stratac": "1", "revision": "abc", "onnxruntime": "2"},
+        "threads": [1],
+        "geometric_means": {"1": 2.0},
+        "models": [result("one", 0.010, 0.020), {"name": "two", "error": "no such op\nmore"}],
+    }
+
+
+def test_the_readme_shows_the_newest_results() -> None:
+    table = readme_table.table_text()
+    if table is None:
+        pytest.skip("no results: python -m benchmarks.models")
+    readme = (readme_table.ROOT / "README.md").read_text()
+    assert readme == readme_table.with_table(readme, table), "run python -m benchmarks.readme_table"
+
+
+def test_table() -> None:
+    text = readme_table.markdown(results())
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+    assert rows[2] == ["one", "batch 1 × seq 128", "10.0", "20.0", "**2.00**", "2e-06", "3", "2", "5", "4.0"]
+    assert rows[3][:2] == ["two", "failed: no such op"]
+    assert "A CPU (avx2, 2 cores, 8 GiB)" in text and "2026-01-02" in text
+
+
+def test_newest_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme_table, "RESULTS", tmp_path)
+    assert readme_table.table_text() is None
+    for isa, date in (("avx2", "2026-01-01"), ("avx512", "2026-02-01"), ("portable", "2025-12-31")):
+        (tmp_path / f"models-{isa}.json").write_text(json.dumps(results(date)))
+    assert "2026-02-01" in str(readme_table.table_text())
+    (tmp_path / "heldout-avx2.json").write_text(json.dumps(results("2026-01-03")))
+    assert "2026-01-03" in str(readme_table.table_text())
+
+
+def test_the_table_is_put_between_the_markers() -> None:
+    readme = f"before\n{readme_table.BEGIN}\nold\n{readme_table.END}\nafter\n"
+    new = readme_table.with_table(readme, "new")
+    assert new == f"before\n{readme_table.BEGIN}\nnew\n{readme_table.END}\nafter\n"
+    assert readme_table.with_table(new, "new") == new
+    for lacking in ("nothing", readme_table.BEGIN, f"{readme_table.END}{readme_table.BEGIN}"):
+        with pytest.raises(ValueError, match="markers"):
+            readme_table.with_table(lacking, "new")
+
+
+def test_distance(tmp_path: Path) -> None:
+    def save(name: str, *arrays: np.ndarray) -> Path:
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, **{f"o{i}": array for i, array in enumerate(arrays)})  # type: ignore[arg-type]
+        return path
+
+    three, four = np.full(9, 3.0, np.float32), np.full(16, 4.0, np.float32)
+    one, near, other = save("one", three, four), save("near", three, four + 1), save("other", three, four[:1])
+    assert distance(one, one) == (0.0, 0.0)
+    assert distance(near, one) == (pytest.approx(4 / (81 + 256) ** 0.5), 1.0)
+    assert np.isnan(distance(other, one)).all()
+    assert np.isnan(distance(save("nan", three * np.nan, four), one)[0])
+    assert same_bits(one, one) and not same_bits(one, near)
+
+
+def test_bounds_hold_every_shape_of_a_row() -> None:
+    assert bounds_of(zoo.row("minilm")) == {"batch": (1, 1, 8), "seq": (1, 128, 128)}
+    assert bounds_of(zoo.row("resnet50")) == {"batch": (1, 1, 4)}
+
+
+def test_what_counts_as_good() -> None:
+    good, bad = result("m", 1.0, 1.0), result("m", 1.0, 1.0)
+    assert is_good(good) and "DIFFERS" not in one_line(good)
+    bad["agreement"]["agrees"] = False
+    assert not is_good(bad) and "DIFFERS" in one_line(bad)
+    assert not is_good({"name": "m", "error": "x"}) and "FAILED" in one_line({"name": "m", "error": "x"})
+
+
+def test_turns_rotate() -> None:
+    calls = []
+
+    class Fake:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def turn(self, seconds: float, runs: int) -> list[float]:
+            calls.append(self.name)
+            return [3.0, 1.0, 2.0]
+
+    taken = take_turns({("a", 1): Fake("a"), ("b", 1): Fake("b")}, 3)  # type: ignore[dict-item]
+    assert calls == ["a", "b", "b", "a", "a", "b"]
+    assert taken == {("a", 1): [2.0] * 3, ("b", 1): [2.0] * 3}
+
+
+def test_a_peer_reports_its_errors(tmp_path: Path) -> None:
+    with Peer("stratac") as peer:
+        with pytest.raises(PeerError, match="does not exist"):
+            peer.open(tmp_path / "nowhere")
+        with pytest.raises(PeerError, match="AttributeError"):
+            peer.run()
+    with pytest.raises(PeerError, match="KeyError"):
+        Peer("nobody")
