@@ -138,9 +138,7 @@ def neutral(function: str, dtype: DType) -> str:
         return literal(-math.inf if function == "max" else math.inf, dtype)
     if dtype == bool_:
         return literal(function == "min", dtype)
-    low = 0 if dtype.kind == "uint" else -(1 << (dtype.bits - 1))
-    high = (1 << (dtype.bits - (dtype.kind != "uint"))) - 1
-    return literal(low if function == "max" else high, dtype)
+    return literal(dtype.limits[function != "max"], dtype)
 
 
 FOLD_AS = {"sum": "add", "prod": "mul", "max": "max", "min": "min"}

@@ -93,23 +93,30 @@ def runtime_units(csrc: Path = CSRC) -> tuple[Unit, ...]:
     )
 
 
+def _answer(command: Sequence[str]) -> str:
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=True)
+    return done.stdout.decode(errors="replace")
+
+
 def find_compiler(cc: str | None = None) -> Compiler:
     """The compiler to use. Raises EnvironmentProblem where there is none or it does not run."""
-    candidates = [shlex.split(cc)] if cc else [["cc"], ["gcc"], ["clang"]]
+    try:
+        candidates = [shlex.split(cc)] if cc and cc.strip() else [["cc"], ["gcc"], ["clang"]]
+    except ValueError as error:
+        raise EnvironmentProblem(f"CC={cc!r} is no command: {error}", hint="set CC to a compiler") from error
     for name, *arguments in candidates:
         path = shutil.which(name)
         if path is None:
             continue
         try:
             command = [path, *arguments]
-            version = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=True)
-            target = subprocess.run([*command, "-dumpmachine"], capture_output=True, text=True, timeout=60, check=True)
+            version, target = _answer([*command, "--version"]), _answer([*command, "-dumpmachine"])
         except (OSError, subprocess.SubprocessError) as error:
             raise EnvironmentProblem(
-                f"the C compiler {path} does not run: {error}", hint="set CC to a working gcc or clang"
+                f"the C compiler {path} does not run: {str(error).rstrip('.')}", hint="set CC to a working gcc or clang"
             ) from error
-        line = (version.stdout.splitlines() or ["unknown"])[0]
-        return Compiler(path, line, target.stdout.strip(), tuple(arguments))
+        line = (version.splitlines() or ["unknown"])[0]
+        return Compiler(path, line, target.strip(), tuple(arguments))
     looked = cc or "cc, gcc or clang"
     raise EnvironmentProblem(
         f"no C compiler found: looked for {looked} on PATH", hint="install gcc or clang, or set CC to a compiler"
@@ -265,14 +272,15 @@ def _failure(compiler: Compiler, what: str, code: int, output: str) -> StratacEr
     environment = (
         *("No space left on device", "cannot execute", "out of memory", "Killed signal", "Read-only file system"),
         *("Disk quota exceeded", "cannot find -l", "cannot allocate memory"),
+        *("File too large", "File size limit exceeded", "signal terminated program"),
     )
     missing = "fatal error" in output and "No such file or directory" in output and "std" in output
     unknown = "unrecognized command" in output or "unknown argument" in output or "unsupported option" in output
     if code < 0 or missing or unknown or any(text in output for text in environment):
         reason = f"was killed by signal {-code}" if code < 0 else "could not work"
         return EnvironmentProblem(
-            f"the C compiler {compiler.path} ({compiler.version}) {reason} on {what}:\n{shown}",
-            hint="free memory and disk space, or install a complete gcc or clang with its C headers",
+            f"the C compiler {compiler.path} ({compiler.version}) {reason} on {what}:\n{shown}\n ",
+            hint="free memory and disk space, set CC to another compiler, or install gcc or clang with its C headers",
         )
     return StratacError(
         f"the C compiler {compiler.path} ({compiler.version}) refused {what}:\n{shown}",

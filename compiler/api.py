@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..ir.dims import Bounds
 from .driver import compile_model
-from .options import CompileOptions, default_cache, environment_cc, parse_dim
+from .options import CompileOptions, default_cache, environment_cc, parse_dim, plan_path
 
 Dims = Mapping[str, "Bounds | int | str"]
 
@@ -30,7 +30,7 @@ def compile(
     `budgets` maps a tier to the bytes the plan may use there. Raises StratacError.
     """
     source = Path(model)
-    folder = Path(output) if output is not None else source.with_suffix(".plan")
+    folder = Path(output) if output is not None else plan_path(source)
     bounds = {}
     for name, value in (dims or {}).items():
         bounds[name] = value if isinstance(value, Bounds) else parse_dim(f"{name}={value}")[1]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -59,6 +63,19 @@ def version() -> str:
         return "0+source"
 
 
+def check_output(output: Path) -> None:
+    """Raise StratacError where `output` is something else than a plan or nothing, before any work is done."""
+    try:
+        other = output.exists() and not (output / MANIFEST).is_file()
+        beneath = next(p for p in (output.absolute().parent, *output.absolute().parents) if p.exists())
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {output}: {error.strerror}", hint="choose another name for -o") from error
+    if other:
+        raise StratacError(f"{output} exists and is not a plan", hint="choose another name for -o")
+    if not beneath.is_dir():
+        raise EnvironmentProblem(f"cannot write {output}: {beneath} is not a folder", hint="choose another folder for -o")
+
+
 def write_artifact(
     levels: Levels,
     report: dict[str, Any],
@@ -67,9 +84,8 @@ def write_artifact(
     progress: Callable[[str, float], None] | None,
 ) -> BuildReport:
     """Compile the kernels, pack the weights and write the folder. Raises EnvironmentProblem for a full or read-only disk."""
-    output = output.absolute()
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise StratacError(f"{output} exists and is not a plan", hint="choose another name for -o")
+    check_output(output)
+    output = output.resolve()  # a link to a plan stays a link
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
@@ -89,14 +105,38 @@ def write_artifact(
 
 
 def _replace(folder: Path, output: Path) -> None:
-    """Swap the finished folder in; an older plan of that name goes only when the new one is whole."""
-    if not output.exists():
-        os.rename(folder, output)
+    """Put the finished folder in its place; an older plan there ends up under `folder`, and is whole until that moment."""
+    for attempt in itertools.count():
+        try:
+            if output.exists():
+                _exchange(folder, output)
+            else:
+                os.rename(folder, output)
+            return
+        except OSError as error:  # another compilation of the same plan may have come between
+            if attempt == 100 or error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
+                raise
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two folders: in one step where kernel and file system can, else in two."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if function is not None and not function(here, os.fsencode(one), here, os.fsencode(other), swap):
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
-    os.rename(output, old / "plan")
-    os.rename(folder, output)
-    shutil.rmtree(old, ignore_errors=True)
+    if function is not None and ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
+    old = Path(tempfile.mkdtemp(prefix=f".{other.name}.old.", dir=other.parent))
+    try:
+        os.rename(other, old / "plan")
+        try:
+            os.rename(one, other)
+        except BaseException:
+            with suppress(OSError):
+                os.rename(old / "plan", other)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _fill(
@@ -119,15 +159,15 @@ def _fill(
     weights_sha, digest = _write_weights(levels.placed.graph, plan, folder / WEIGHTS)
     seconds["weights"] = time.perf_counter() - started
     (folder / PLAN).write_bytes(encode(plan, weights_digest=digest, plan_id=number))
-    (folder / "graph.txt").write_text(print_graph(levels.graph))
-    (folder / "placed.txt").write_text(print_placed(levels.placed))
-    (folder / "plan.txt").write_text(print_plan(plan))
-    (folder / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+    (folder / "graph.txt").write_text(print_graph(levels.graph), encoding="utf-8")
+    (folder / "placed.txt").write_text(print_placed(levels.placed), encoding="utf-8")
+    (folder / "plan.txt").write_text(print_plan(plan), encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     parts = [PLAN, WEIGHTS, LIBRARY, "graph.txt", "placed.txt", "plan.txt", "report.json"]
     if options.keep_source:
         (folder / "src").mkdir()
         for name, text in (*levels.kernels.units, _table(plan, number)):
-            (folder / "src" / name).write_text(text)
+            (folder / "src" / name).write_text(text, encoding="utf-8")
             parts.append(f"src/{name}")
     fields = plan_fields(plan, stratac_version=version(), process_floor=PROCESS_FLOOR)
     write_manifest(folder, fields, parts, known={WEIGHTS: weights_sha})

@@ -75,12 +75,26 @@ def _reference(model: Path, plan: Plan) -> tuple[str, Any]:
         from .frontends.onnx import import_onnx
 
         graph = import_onnx(model, plan.symbols)
-        return "the interpreter", lambda inputs: [run(graph, inputs)[p.name] for p in plan.outputs]
+
+        def interpret(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+            found = run(graph, inputs)
+            return [found[p.name] for p in plan.outputs]
+
+        return "the interpreter", interpret
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its errors are raised; its warnings are about the model file, not the plan
     try:
-        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own family of exceptions
         raise StratacError(f"onnxruntime cannot load {model}: {str(error).splitlines()[0]}") from error
     names = [p.name for p in plan.outputs]
+    for kind, ours, theirs in (
+        ("inputs", {p.name for p in plan.inputs}, {p.name for p in session.get_inputs()}),
+        ("outputs", set(names), {p.name for p in session.get_outputs()}),
+    ):
+        if ours != theirs:
+            what = f"{model} has the {kind} {', '.join(sorted(theirs))}, the plan has {', '.join(sorted(ours))}"
+            raise StratacError(what, hint="give the model the plan was made from")
     return f"onnxruntime {onnxruntime.__version__}", lambda inputs: session.run(names, inputs)
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..ir.errors import StratacError
-from . import commands
 
 _EPILOG = """\
 examples:
@@ -23,9 +24,64 @@ examples:
 """
 
 
+_EXAMPLES = {
+    "compile": """\
+examples:
+  stratac compile resnet50.onnx -o r50.plan
+  stratac compile minilm.onnx --dim batch=1:8:32 --dim seq=1:128:512 --budget ram=1GiB
+  stratac compile model.onnx --target generic-x86_64-avx2 --threads 4
+
+The C compiler is $CC, else cc, gcc or clang. Compiled kernels are kept in $STRATAC_CACHE, else in the user's cache folder;
+an empty STRATAC_CACHE keeps none.
+""",
+    "run": """\
+examples:
+  stratac run model.plan -i inputs.npz -o outputs.npz
+  stratac run model.plan --random 1 --dim batch=4 --profile
+""",
+    "verify": """\
+examples:
+  stratac verify model.plan --static
+  stratac verify model.plan --against model.onnx --tolerance 1e-5
+
+The exit code is 0 if every check holds and 2 if one does not.
+""",
+    "inspect": """\
+examples:
+  stratac inspect model.plan
+  stratac inspect model.plan --level plan
+  stratac inspect model.plan --json | python -m json.tool
+""",
+    "bench": """\
+examples:
+  stratac bench model.plan --against onnxruntime
+  stratac bench model.plan --dim batch=8 --threads 1,2
+""",
+    "doctor": """\
+The exit code is 0 if plans can be compiled and run here and 3 if not. Nothing is changed but the cache.
+""",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise StratacError(message, hint=f"see `{self.prog} --help`")
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argument type: a whole number within limits."""
+    limits = f"a whole number from {least}" + (f" to {most}" if most is not None else "")
+
+    def parse(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() else -1
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {limits}")
+        return number
+
+    return parse
+
+
+_THREADS = _whole(1, 1024)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,26 +95,40 @@ def build_parser() -> argparse.ArgumentParser:
     sub = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, text: str, description: str = "") -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = sub.add_parser(name, help=text, description=description or text)
-        made.set_defaults(run=getattr(commands, name))
+        made: argparse.ArgumentParser = sub.add_parser(
+            name,
+            help=text,
+            description=description or f"{text[0].upper()}{text[1:]}.",
+            epilog=_EXAMPLES[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         return made
 
     compile_ = command("compile", "compile an ONNX model to a plan", "Compile an ONNX model to a plan folder.")
     compile_.add_argument("model", type=Path, help="the .onnx file (external data beside it is read by reference)")
-    compile_.add_argument("-o", "--output", type=Path, help="the plan folder (default: the model's name with .plan)")
+    compile_.add_argument(
+        "-o", "--output", type=Path, metavar="PLAN", help="the plan folder (default: the model's name with .plan)"
+    )
     _compile_options(compile_)
     compile_.add_argument("--no-cache", action="store_true", help="compile every kernel anew")
-    compile_.add_argument("--jobs", type=int, default=0, help="C compilers at once (default: one for each core)")
-    compile_.add_argument("--quiet", action="store_true", help="no progress")
+    compile_.add_argument("--jobs", type=_whole(1), default=0, help="C compilers at once (default: one for each core)")
+    compile_.add_argument("--quiet", action="store_true", help="no progress on standard error")
     compile_.add_argument("--json", action="store_true", help="print what was done as JSON")
 
     run = command("run", "run a plan on inputs from an .npz file")
-    run.add_argument("plan", type=Path)
-    run.add_argument("-i", "--inputs", type=Path, help="an .npz file with one array for each input")
-    run.add_argument("-o", "--outputs", type=Path, help="where to write the outputs as .npz")
-    run.add_argument("--random", type=int, metavar="SEED", help="random inputs instead of a file")
-    run.add_argument("--dim", action="append", default=[], metavar="NAME=N", help="size of a dim for --random")
-    run.add_argument("--threads", type=int, help="threads (default: as planned)")
+    run.add_argument("plan", type=Path, help="a plan folder")
+    inputs = run.add_mutually_exclusive_group()
+    inputs.add_argument("-i", "--inputs", type=Path, metavar="NPZ", help="an .npz file with one array for each input")
+    inputs.add_argument("--random", type=_whole(0), metavar="SEED", help="random inputs instead of a file")
+    run.add_argument(
+        "--dim",
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="size of a dim for --random (default: the typical size)",
+    )
+    run.add_argument("-o", "--outputs", type=Path, metavar="NPZ", help="where to write the outputs as .npz")
+    run.add_argument("--threads", type=_THREADS, help="threads (default: as planned)")
     run.add_argument("--profile", action="store_true", help="print measured beside predicted time of each cluster")
 
     verify = command(
@@ -66,14 +136,14 @@ def build_parser() -> argparse.ArgumentParser:
         "check a plan's integrity and its results",
         "Check every byte of a plan against its digests, its bits over thread counts, and its results against the model.",
     )
-    verify.add_argument("plan", type=Path)
+    verify.add_argument("plan", type=Path, help="a plan folder")
     verify.add_argument("--static", action="store_true", help="digests only; nothing of the plan is executed")
     verify.add_argument("--against", type=Path, metavar="MODEL", help="compare with onnxruntime (or the interpreter)")
     verify.add_argument("--tolerance", type=float, default=1e-4, help="greatest relative L2 error (default 1e-4)")
     verify.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     inspect = command("inspect", "show what a plan is, needs and costs; executes nothing from it")
-    inspect.add_argument("plan", type=Path)
+    inspect.add_argument("plan", type=Path, help="a plan folder")
     inspect.add_argument("--level", choices=("graph", "placed", "plan"), help="print one IR level as text that parses back")
     inspect.add_argument("--json", action="store_true", help="the whole report as JSON")
     inspect.add_argument("--all", action="store_true", help="every cluster, not only the slowest")
@@ -88,7 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="print the figures as JSON")
 
     doctor = command("doctor", "say what this machine has and whether stratac works on it")
-    doctor.add_argument("--json", action="store_true")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     return parser
 
 
@@ -98,43 +168,93 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=MIN:TYPICAL:MAX",
-        help="bounds of a symbolic dim; memory is planned for MAX, time predicted for TYPICAL; NAME=N fixes it",
+        help="bounds of a symbolic dim; memory is planned for MAX, time predicted for TYPICAL; NAME=N fixes it "
+        "(a batch without bounds is 1)",
     )
-    parser.add_argument("--target", default="native", help="native, a shipped machine or a TOML profile (default native)")
-    parser.add_argument("--threads", type=int, default=0, help="planned threads (default: the target's cores)")
+    parser.add_argument(
+        "--target",
+        default="native",
+        help="the machine to compile for: native, a name that `stratac doctor` lists or a TOML file (default native)",
+    )
+    parser.add_argument("--threads", type=_THREADS, default=0, help="planned threads (default: the target's cores)")
     parser.add_argument("--budget", default="", metavar="ram=2GiB", help="refuse a plan that needs more than this")
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """The first Ctrl-C, SIGTERM or SIGHUP raises KeyboardInterrupt; further ones do not break into the cleanup."""
+    before: dict[int, Any] = {}
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    number: int
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup and background jobs stay as they are
+            with suppress(ValueError):  # not in the main thread
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _discard_output() -> None:
+    """What is still buffered for standard output cannot be written; do not try again at exit."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _command(argv: Sequence[str] | None) -> int:
+    parser = build_parser()
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as done:  # --help has printed
+        return int(done.code or 0)
+    from . import commands  # after parsing: help needs no compiler, and Ctrl-C is answered while this loads
+
+    if args.version:
+        return commands.version(args)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    return int(getattr(commands, args.command)(args))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    try:
-        signal.signal(signal.SIGTERM, _terminate)
-    except ValueError:
-        pass  # not in the main thread
-    try:
-        parser = build_parser()
-        args = parser.parse_args(argv)
-        if args.version:
-            return commands.version(args)
-        if args.command is None:
-            parser.print_help()
-            return 2
-        return int(args.run(args))
-    except StratacError as error:
-        print(f"stratac: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("stratac: interrupted; nothing was written", file=sys.stderr)
-        return 3
-    except BrokenPipeError:
-        return 3
-    except MemoryError:
-        print("stratac: error: out of memory; give the process more or compile for smaller dims", file=sys.stderr)
-        return 3
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of a model may not be printable everywhere
+            stream.reconfigure(errors="backslashreplace")
+    message, code = "", 3
+    with _stoppable():
+        try:
+            code = _command(argv)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
+        except StratacError as error:
+            message, code = str(error), error.exit_code
+        except KeyboardInterrupt:
+            message = "interrupted; nothing was written"
+        except BrokenPipeError:
+            _discard_output()
+        except OSError as error:
+            message = f"{error.filename or 'cannot write the output'}: {error.strerror or error}"
+            if error.filename is None:
+                _discard_output()
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == "stratac":
+                raise
+            message = f"the Python package {error.name!r} is not installed; pip install 'stratac[compile]'"
+        except MemoryError:
+            message = "out of memory; give the process more or compile for smaller dims"
+        if message:
+            print(f"stratac: error: {message}", file=sys.stderr)
+        return code
 
 
 if __name__ == "__main__":

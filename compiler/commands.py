@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,16 @@ from ..ir.dims import Bounds
 from ..ir.errors import EnvironmentProblem, StratacError
 from ..runtime.manifest import read_manifest
 from ..runtime.session import load
-from . import artifact, checks, machine_report
-from .driver import compile_model
-from .options import CompileOptions, default_cache, environment_cc, parse_dim, parse_size, size_text
-from .report.text import inspect_text, table, time_text
+from . import checks
+from .options import CompileOptions, default_cache, environment_cc, parse_dim, parse_size, plan_path, size_text
+from .report.text import counted, inspect_text, table, time_text
+
+# Commands that compile import the compiler themselves: the others work where onnx and jinja2 are not installed.
 
 
 def version(args: argparse.Namespace) -> int:
+    from . import artifact
+
     print(f"stratac {artifact.version()}")
     return 0
 
@@ -30,8 +36,8 @@ def _budgets(text: str) -> dict[str, int]:
     found = {}
     for part in filter(None, text.split(",")):
         name, _, size = part.partition("=")
-        if name != "ram" or not size:
-            raise StratacError(f"--budget {part!r} is not understood", hint="write ram=2GiB")
+        if name != "ram" or not size or name in found:
+            raise StratacError(f"--budget {part!r} is not understood", hint="write ram=2GiB, once")
         found[name] = parse_size(size)
     return found
 
@@ -48,12 +54,15 @@ def _options(args: argparse.Namespace) -> CompileOptions:
     )
 
 
+_TELL_S = 5.0
+
+
 class _Progress:
-    """One line that rewrites itself on a terminal, silence elsewhere unless a step takes long."""
+    """One line that rewrites itself on a terminal; elsewhere a line now and then where a compilation takes long."""
 
     def __init__(self, quiet: bool) -> None:
-        self.quiet, self.terminal = quiet, sys.stderr.isatty()
-        self.started = time.monotonic()
+        self.quiet, self.terminal = quiet or sys.stderr is None, sys.stderr is not None and sys.stderr.isatty()
+        self.started = self.told = time.monotonic()
 
     def __call__(self, step: str, seconds: float) -> None:
         if self.quiet:
@@ -61,7 +70,8 @@ class _Progress:
         text = f"[{time.monotonic() - self.started:6.1f} s] {step}"
         if self.terminal:
             print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-        else:
+        elif time.monotonic() - self.told >= _TELL_S:
+            self.told = time.monotonic()
             print(text, file=sys.stderr, flush=True)
 
     def finish(self) -> None:
@@ -70,7 +80,9 @@ class _Progress:
 
 
 def compile(args: argparse.Namespace) -> int:
-    output = args.output or args.model.with_suffix(".plan")
+    from .driver import compile_model
+
+    output = args.output or plan_path(args.model)
     progress = _Progress(args.quiet)
     started = time.monotonic()
     try:
@@ -90,17 +102,20 @@ def compile(args: argparse.Namespace) -> int:
             "note": built.note,
             "peak_bytes": plan.peak_bytes(),
             "predicted_seconds": plan.seconds,
+            "notes": dict(plan.notes),
         }
         print(json.dumps(facts, indent=1))
         return 0
-    print(f"{output}: {len(plan.queues[0].calls)} clusters, {len(plan.kernels)} kernels for {plan.target}")
+    clusters = counted(len(plan.queues[0].calls), "cluster")
+    print(f"{output}: {clusters}, {counted(len(plan.kernels), 'kernel')} for {plan.target}")
     print(
         f"  peak memory {size_text(plan.peak_bytes())} (weights {size_text(plan.weights_bytes)}), predicted time "
-        f"{time_text(plan.seconds)} on {plan.threads} threads"
+        f"{time_text(plan.seconds)} on {counted(plan.threads, 'thread')}"
     )
     if "dims" in plan.notes:
         print(f"  note: {plan.notes['dims']}")
-    print(f"  compiled in {seconds:.1f} s ({built.compiled} files, {built.cached} from the cache){_note(built.note)}")
+    files = f"{counted(built.compiled, 'C file')} compiled, {built.cached} from the cache"
+    print(f"  done in {seconds:.1f} s ({files}){_note(built.note)}")
     return 0
 
 
@@ -120,13 +135,11 @@ def _sizes(texts: list[str], symbols: dict[str, Bounds]) -> dict[str, int]:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.dim and args.random is None:
+        raise StratacError("--dim sizes random inputs", hint="add --random SEED, or leave --dim out")
     with load(args.plan, threads=args.threads) as session:
         if args.inputs is not None:
-            try:
-                with np.load(args.inputs) as file:
-                    inputs = {name: file[name] for name in file.files}
-            except (OSError, ValueError) as error:
-                raise StratacError(f"cannot read {args.inputs}: {error}", hint="give an .npz file") from error
+            inputs = _read(args.inputs)
         elif args.random is not None:
             inputs = checks.random_inputs(args.plan, _sizes(args.dim, session.symbols), args.random)
         else:
@@ -137,21 +150,45 @@ def run(args: argparse.Namespace) -> int:
         if args.outputs is not None:
             _save(args.outputs, dict(zip(names, outputs, strict=True)))
         for name, array in zip(names, outputs, strict=True):
-            print(f"{name}: {array.dtype}{list(array.shape)}  mean {array.mean():.6g}  std {array.std():.6g}")
+            figures = f"mean {array.mean():.6g}  std {array.std():.6g}" if array.size else "empty"
+            print(f"{name}: {array.dtype}{list(array.shape)}  {figures}")
         if args.profile:
             _print_profile(session)
     return 0
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write an .npz under its name only when it is whole."""
-    part = path.with_name(f".{path.name}.part.npz")
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file."""
     try:
-        np.savez(part, **arrays)  # type: ignore[arg-type]
-        part.replace(path)
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise StratacError(f"{path} is not an .npz file, or is cut off", hint="write it with numpy.savez")
+        with np.load(path) as found:
+            return {name: found[name] for name in found.files}
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise EnvironmentProblem(f"cannot write {path}: {error.strerror}", hint="free disk space or choose another file") from error
+        raise StratacError(f"cannot read {path}: {error.strerror or error}", hint="give an .npz file") from error
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise StratacError(f"cannot read {path}: {error}", hint="write it with numpy.savez, plain arrays only") from error
+
+
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write an .npz that appears under its name only whole; a device or pipe is written as it is."""
+    special = path.exists() and not path.is_file()
+    target = path if special else path.resolve()
+    part = path if special else target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with zipfile.ZipFile(part, "w") as file:
+            for name, array in arrays.items():
+                with file.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+        if not special:
+            part.replace(target)
+    except OSError as error:
+        hint = "free disk space or choose another file"
+        raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
+    finally:
+        if not special:
+            part.unlink(missing_ok=True)
 
 
 def _print_profile(session: Any) -> None:
@@ -183,9 +220,9 @@ def verify(args: argparse.Namespace) -> int:
 def inspect(args: argparse.Namespace) -> int:
     manifest = read_manifest(args.plan)
     if args.level:
-        print((args.plan / f"{args.level}.txt").read_text(), end="")
+        print((args.plan / f"{args.level}.txt").read_text(encoding="utf-8"), end="")
         return 0
-    report = json.loads((args.plan / "report.json").read_text())
+    report = json.loads((args.plan / "report.json").read_text(encoding="utf-8"))
     if args.json:
         print(json.dumps({"manifest": manifest, "report": report}, indent=1))
     else:
@@ -198,6 +235,8 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def doctor(args: argparse.Namespace) -> int:
+    from . import machine_report
+
     rows, healthy = machine_report.examine(default_cache(), environment_cc())
     if args.json:
         print(json.dumps(rows, indent=1))

@@ -21,7 +21,7 @@ from ..passes.base import run_passes
 from ..passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
 from ..passes.place.place import place
 from ..passes.schedule.schedule import schedule
-from .artifact import BuildReport, write_artifact
+from .artifact import BuildReport, check_output, write_artifact
 from .frontends.onnx import batch_dims, import_onnx
 from .options import CompileOptions, size_text
 from .profiles import load_machine
@@ -85,6 +85,7 @@ def check_budgets(plan: Plan, options: CompileOptions) -> None:
 
 def compile_model(model: Path, output: Path, options: CompileOptions, progress: Progress | None = None) -> BuildReport:
     """Compile an ONNX file to a plan folder. Raises StratacError; nothing is left under `output` unless all went well."""
+    check_output(output)
     levels = lower_model(model, options, progress)
     report = build_report(levels.plan, levels.placed, levels.machine)
     return write_artifact(levels, report, output, options, progress)

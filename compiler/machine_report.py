@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ def _cache(folder: Path | None) -> dict[str, Any]:
             pass
     except OSError as error:
         return _row("cache", f"{folder} is not writable ({error.strerror}): every compile starts cold; set STRATAC_CACHE")
-    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    size = 0
+    for path in folder.iterdir():
+        with suppress(OSError):  # other compilations add and remove entries
+            size += path.stat().st_size
     return _row("cache", f"{folder}, {size_text(size)}")
 
 
@@ -49,10 +53,11 @@ def examine(cache: Path | None, cc: str | None) -> tuple[list[dict[str, Any]], b
     """Rows of findings and whether everything needed is there."""
     features = cpu_features()
     known = [f for f in ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16") if f in features]
+    vectors = " ".join(known) or "no vector extensions listed"
     machine = native()
     rows = [
         _row("stratac", f"{version()} on Python {platform.python_version()}, {platform.platform()}"),
-        _row("cpu", f"{platform.machine()}, {len(os.sched_getaffinity(0))} usable cores; {' '.join(known) or 'no vector extensions listed'}"),
+        _row("cpu", f"{platform.machine()}, {len(os.sched_getaffinity(0))} usable cores; {vectors}"),
         _row("isa", f"{native_isa()} (profile {machine.name}; shipped: {', '.join(shipped())})"),
         _row("memory", size_text(machine.tier("ram").bytes)),
         _cache(cache),

@@ -6,12 +6,16 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from ..ir.dims import Bounds
 from ..ir.errors import StratacError
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+#: The greatest extent of a dim the command line takes: beyond it, byte counts stop fitting into 64 bits.
+MAX_EXTENT = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ def environment_cc() -> str | None:
     return os.environ.get("CC") or None
 
 
+def plan_path(model: Path) -> Path:
+    """Where a model's plan goes unless the user says: beside it."""
+    return model.with_suffix(".plan") if model.name else Path("model.plan")
+
+
 def parse_dim(text: str) -> tuple[str, Bounds]:
     """`batch=1:8:32` (min:typical:max), `batch=1:32` (min:max, typical is max) or `batch=4`."""
     match = re.fullmatch(r"([^=\s]+)=(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
@@ -52,6 +61,8 @@ def parse_dim(text: str) -> tuple[str, Bounds]:
         raise StratacError(f"--dim {text!r} is not understood", hint="write NAME=N, NAME=MIN:MAX or NAME=MIN:TYPICAL:MAX")
     name, *parts = match.groups()
     numbers = [int(p) for p in parts if p is not None]
+    if max(numbers) > MAX_EXTENT:
+        raise StratacError(f"--dim {text}: {max(numbers)} is more than {MAX_EXTENT}, the greatest extent of a dim")
     low, usual, high = {1: numbers * 3, 2: [*numbers, numbers[-1]], 3: numbers}[len(numbers)][:3]
     try:
         return name, Bounds(low, usual, high)
@@ -64,7 +75,7 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     if match is None or match.group(2).upper() not in _UNITS:
         raise StratacError(f"{text!r} is not a size", hint="write 4096, 512MiB or 1.5GiB")
-    return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
+    return int(Fraction(match.group(1)) * _UNITS[match.group(2).upper()])
 
 
 def size_text(count: float) -> str:

@@ -22,17 +22,20 @@ def load_machine(target: str) -> Machine:
     """`native`, a shipped name or a path to a TOML file. Raises StratacError."""
     if target == "native":
         return native()
-    path = FOLDER / f"{target}.toml"
-    if not path.is_file():
-        path = Path(target)
+    path = FOLDER / f"{target}.toml" if target in shipped() else Path(target)
     try:
         with open(path, "rb") as file:
             return machine_from_table(tomllib.load(file))
-    except FileNotFoundError as error:
+    except OSError as error:
+        if path.suffix == ".toml":
+            raise StratacError(f"cannot read the machine profile {path}: {error.strerror}") from error
         names = ", ".join(["native", *shipped()])
         raise StratacError(f"no machine {target!r}", hint=f"use one of {names}, or the path of a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise StratacError(f"{path} is not valid TOML: {error}") from error
+    except ValueError as error:  # of TOML or of UTF-8
+        hint = f"see {FOLDER / 'generic-portable.toml'}"
+        raise StratacError(f"{path} is not valid TOML: {error}", hint=hint) from error
+    except StratacError as error:
+        raise StratacError(f"{path}: {error.what}", hint=error.hint) from error
 
 
 def cpu_features() -> frozenset[str]:

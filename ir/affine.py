@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .dims import Bounds, Dim, Shape, exact_div, lower, product
+from .dims import Bounds, Dim, Shape, exact_div, lower, product, upper
 from .graph import Node
 from .kernel import Index
 from .views import dense_strides
@@ -38,17 +38,28 @@ def _split(position: Index, dims: Shape, extents: Extents, symbols: Mapping[str,
     strides = dense_strides(dims)
     digits = [Index() for _ in dims]
     reach: list[Dim] = [0] * len(dims)  # greatest value of each digit
+    base = position.base
     for axis, coefficient in position.terms:
         span = extents[axis] - 1
+        if upper(coefficient, symbols) < 0:
+            # counted down: what the axis takes away at most comes out of the base first
+            base = base + coefficient * span
+        elif not _never_negative(coefficient, symbols):
+            return None
         for k, stride in enumerate(strides):
             factor = exact_div(coefficient, stride)
-            if factor is not None and _never_negative(dims[k] - 1 - reach[k] - factor * span, symbols):
+            if factor is None:
+                continue
+            size = -factor if upper(factor, symbols) < 0 else factor
+            if _never_negative(dims[k] - 1 - reach[k] - size * span, symbols):
                 digits[k] = digits[k] + Index.axis(axis, factor)
-                reach[k] = reach[k] + factor * span
+                if size != factor:
+                    digits[k] = digits[k].shifted(size * span)
+                reach[k] = reach[k] + size * span
                 break
         else:
             return None
-    rest = position.base
+    rest = base
     for k, stride in enumerate(strides):
         if isinstance(rest, int) and isinstance(stride, int):
             digit: Dim = rest // stride
@@ -56,7 +67,7 @@ def _split(position: Index, dims: Shape, extents: Extents, symbols: Mapping[str,
             exact = exact_div(rest, stride)
             digit = exact if exact is not None else 0
         if digit != 0:
-            if not _never_negative(dims[k] - 1 - reach[k] - digit, symbols):
+            if not (_never_negative(digit, symbols) and _never_negative(dims[k] - 1 - reach[k] - digit, symbols)):
                 return None
             digits[k] = digits[k].shifted(digit)
             rest = rest - digit * stride

@@ -148,14 +148,19 @@ def decompose(
     return tuple(renamed), scope.types
 
 
-def decompose_all(graph: Graph, ops: frozenset[str]) -> Graph:
-    """The graph with every node of `ops` decomposed."""
+def decompose_where(graph: Graph, wanted: Callable[[Node], bool]) -> Graph:
+    """The graph with every node decomposed that is `wanted`."""
     nodes: list[Node] = []
     types = dict(graph.types)
     for node in graph.nodes:
-        if node.op in ops:
+        if wanted(node):
             parts, types = decompose(node, types, graph.symbols)
             nodes += parts
         else:
             nodes.append(node)
     return replace(graph, nodes=tuple(nodes), types=types)
+
+
+def decompose_all(graph: Graph, ops: frozenset[str]) -> Graph:
+    """The graph with every node of `ops` decomposed."""
+    return decompose_where(graph, lambda node: node.op in ops)

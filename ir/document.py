@@ -6,9 +6,16 @@ from pathlib import Path
 
 from .interp import MEANINGS
 from .ops import OPS, REQUIRED, AttrSpec, Op
+from .plan_binary import ARENA_KINDS, ARG_SPACES, CALL_KINDS, DIM_OPS, HEADER, SECTION, Record
+from .plan_binary import SECTIONS as RECORDS
+from .scalars import PRIMITIVES
 from .text import attr_text
+from .text_kernel import TO_BOOL
 from .types import COMPUTABLE, DTYPES
 from .verify import LEVELS
+from .verify_kernel import PLACES, ROLES
+from .verify_placed import TIERS
+from .verify_plan import ARENAS, SPACES
 
 PAGE = Path(__file__).parent.parent / "docs" / "ir.md"
 
@@ -63,7 +70,72 @@ def legality_table() -> str:
     return "\n".join(rows)
 
 
-SECTIONS = {"ops": op_table, "types": type_table, "legality": legality_table}
+def kernel_table() -> str:
+    """One row for each kind of expression: where it may stand in a kernel."""
+    rows = [f"| expression | {' | '.join(PLACES)} |", "|---" * (len(PLACES) + 1) + "|"]
+    for kind in dict.fromkeys(kind for kinds in PLACES.values() for kind in kinds):
+        rows.append(
+            f"| {kind.__name__} | {' | '.join('yes' if kind in kinds else 'no' for kinds in PLACES.values())} |"
+        )
+    return "\n".join(rows)
+
+
+def role_table() -> str:
+    """One row for each role of a kernel's operands."""
+    rows = ["| role | read | stored | in |", "|---|---|---|---|"]
+    for name, role in ROLES.items():
+        where = "loops" if role.loops_only else "every kernel"
+        rows.append(f"| `{name}` | {role.read} | {'yes' if role.stored else 'no'} | {where} |")
+    return "\n".join(rows)
+
+
+def function_table() -> str:
+    """The scalar functions by what they take and give."""
+    special = {"select": "bool, T, T -> T", "cast": "any -> any"}
+    kinds: dict[str, list[str]] = {}
+    for name, count in PRIMITIVES.items():
+        kind = special.get(name) or f"{', '.join('T' * count)} -> {'bool' if name in TO_BOOL else 'T'}"
+        kinds.setdefault(kind, []).append(f"`{name}`")
+    return "\n".join(["| types | functions |", "|---|---|", *(f"| {k} | {' '.join(v)} |" for k, v in kinds.items())])
+
+
+def plan_table() -> str:
+    """One row for each space of arguments, kind of arena and kind of tier."""
+    rows = ["| space | written | shared by threads | holds |", "|---|---|---|---|"]
+    for name, space in SPACES.items():
+        flags = " | ".join("yes" if flag else "no" for flag in (space.written, space.shared))
+        rows.append(f"| `{name}` | {flags} | {space.holds} |")
+    rows += ["", "| arena | holds buffers |", "|---|---|"]
+    rows += [f"| `{kind}` | {'yes' if holds else 'no'} |" for kind, holds in ARENAS.items()]
+    rows += ["", "| tier | holds |", "|---|---|", *(f"| `{tier}` | {holds} |" for tier, holds in TIERS.items())]
+    return "\n".join(rows)
+
+
+def binary_table() -> str:
+    """One row for each record of plan.bin, and the numbers of the enumerations."""
+
+    def row(number: str, record: Record, count: int) -> str:
+        fields = ", ".join(f"{kind} {name}" for name, kind in record.fields) or "one byte of text"
+        return f"| {number} | `{record.name}` | {count} | {fields} |"
+
+    rows = ["| section | record | bytes | fields |", "|---|---|---|---|"]
+    rows += [row("", HEADER, HEADER.bytes), row("", SECTION, SECTION.bytes)]
+    rows += [row(str(n), record, record.bytes if record.fields else 1) for n, record in enumerate(RECORDS)]
+    names = {"arena kind": ARENA_KINDS, "argument space": ARG_SPACES, "call kind": CALL_KINDS, "dim op": DIM_OPS}
+    rows += ["", "| number of | from 0 |", "|---|---|"]
+    return "\n".join([*rows, *(f"| {what} | {', '.join(f'`{name}`' for name in of)} |" for what, of in names.items())])
+
+
+SECTIONS = {
+    "ops": op_table,
+    "types": type_table,
+    "legality": legality_table,
+    "kernel": kernel_table,
+    "roles": role_table,
+    "functions": function_table,
+    "plan": plan_table,
+    "binary": binary_table,
+}
 
 
 def regenerate(page: str) -> str:

@@ -3,6 +3,7 @@ as plain loops (the reference every device can run)."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from .affine import PerDim, linear, regroup
@@ -226,7 +227,10 @@ def _fold(scope: Scope, node: Node, inner: tuple[Axis, ...], stages: list[Stage]
     (axis,) = _reduced_axes(scope, node)
     last = node.attr("select_last", False)
     none = const(-1 if last else (1 << 62), i64)
-    place = apply("select", apply("eq", value, best), Position(index[axis]), none)
+    found = apply("eq", value, best)
+    if value.dtype.is_float:
+        found = apply("or", found, apply("isnan", value))  # NaN is the best of all and equals nothing
+    place = apply("select", found, Position(index[axis]), none)
     stages.append(Reduce(f"{name}_at", "max" if last else "min", inner, place))
     return Folded(f"{name}_at", i64)
 
@@ -335,9 +339,8 @@ def _pool(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[St
     axes, positions, guard = _taps(scope, node, index, node.attr("kernel"))
     value = scope.expression(node.inputs[0], _at(node, index, positions, index[_spatial(node, index)[1]]))
     if node.op == "max_pool":
-        if not dtype.is_float and guard is not None:
-            raise NotLowerable("a padded integer max_pool")
-        stages.append(Reduce("s0", "max", axes, _guarded(guard, value, float("-inf"))))
+        lowest = -math.inf if dtype.is_float else dtype.limits[0]
+        stages.append(Reduce("s0", "max", axes, _guarded(guard, value, lowest)))
         return Folded("s0", dtype)
     stages.append(Reduce("s0", "sum", axes, _guarded(guard, value, 0.0)))
     if guard is None or node.attr("count_include_pad", False):

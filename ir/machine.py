@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .errors import StratacError
@@ -100,20 +101,54 @@ class Machine:
         raise StratacError(f"machine {self.name} has no tier {name!r}", hint=f"it has {', '.join(t.name for t in self.tiers)}")
 
 
+_SHIPPED = "see compiler/machines/generic-portable.toml"
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _rows(table: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    rows = table.get(key, [])
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise StratacError(f"the machine profile's {key} must be a list of tables", hint=f"write [[{key}]]")
+    return rows
+
+
+def _fields(kind: type, row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields of a row, all there, none unknown, each of its type; counts are at least 1 and rates positive."""
+    types = {f.name: f.type for f in fields(kind)}
+    for key in (*types, *row):
+        if key not in row:
+            raise StratacError(f"the machine profile lacks {key!r} in {where}", hint=_SHIPPED)
+        if key not in types:
+            raise StratacError(f"the machine profile has an unknown key {key!r} in {where}", hint=_SHIPPED)
+        value, wanted = row[key], types[key]
+        fine = {
+            "str": isinstance(value, str) and value,
+            "int": _number(value) and isinstance(value, int) and value >= 1,
+            "float": _number(value) and (value > 0 or (key == "launch_s" and value == 0)),
+        }.get(str(wanted), True)
+        if not fine:
+            what = {"str": "text", "int": "a whole number, at least 1", "float": "a positive number"}[str(wanted)]
+            raise StratacError(f"the machine profile's {key} in {where} must be {what}, got {value!r}", hint=_SHIPPED)
+    return dict(row)
+
+
 def machine_from_table(table: Mapping[str, Any]) -> Machine:
     """A machine from parsed TOML. Raises StratacError that names the missing or wrong key."""
-    try:
-        devices = tuple(
-            Device(
-                **{k: v for k, v in row.items() if k != "caches"},
-                caches=tuple(Cache(**cache) for cache in row.get("caches", ())),
-            )
-            for row in table["devices"]
-        )
-        tiers = tuple(Tier(**row) for row in table["tiers"])
-        machine = Machine(table["name"], devices, tiers, dict(table.get("efficiency", {})), table.get("source", ""))
-    except (KeyError, TypeError) as error:
-        raise StratacError(f"the machine profile is incomplete: {error}", hint="see compiler/machines/*.toml") from error
+    devices = []
+    for row in _rows(table, "devices"):
+        caches = tuple(Cache(**_fields(Cache, cache, "caches")) for cache in _rows(row, "caches"))
+        devices.append(Device(**_fields(Device, {**row, "caches": caches}, "devices")))
+    tiers = tuple(Tier(**_fields(Tier, row, "tiers")) for row in _rows(table, "tiers"))
+    efficiency = table.get("efficiency", {})
+    if not isinstance(efficiency, Mapping) or not all(_number(v) and 0 < v <= 1 for v in efficiency.values()):
+        raise StratacError("the machine profile's efficiency must be shares above 0 and up to 1", hint=_SHIPPED)
+    names = {key: table.get(key, "") for key in ("name", "source")}
+    if not all(isinstance(text, str) for text in names.values()) or not names["name"]:
+        raise StratacError("the machine profile needs a name, as text", hint=_SHIPPED)
+    machine = Machine(names["name"], tuple(devices), tiers, dict(efficiency), names["source"])
     known = [row[0] for row in ISA_LEVELS]
     for device in machine.devices:
         if device.isa not in known:

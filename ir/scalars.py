@@ -53,9 +53,22 @@ def _gelu(x: Scalar, approximate: str) -> Scalar:
 
 
 def _clip(x: Scalar, low: float, high: float) -> Scalar:
+    if x.dtype.is_integer:
+        least, most = x.dtype.limits
+        low, high = -math.inf if low <= least else math.ceil(low), math.inf if high >= most else math.floor(high)
     if low != -math.inf:
         x = apply("max", x, const(low, x))
     return apply("min", x, const(high, x)) if high != math.inf else x
+
+
+def _mod(a: Scalar, b: Scalar, truncated: bool) -> Scalar:
+    """The remainder with the sign of the divisor; with `truncated`, of the dividend."""
+    if truncated or not a.dtype.is_float:
+        return apply("fmod" if truncated else "mod", a, b)
+    rest, zero = apply("fmod", a, b), const(0, a)
+    crosses = apply("ne", apply("lt", rest, zero), apply("lt", b, zero), dtype=bool_)
+    moved = apply("and", apply("ne", rest, zero), crosses, dtype=bool_)
+    return apply("select", moved, apply("add", rest, b), rest)
 
 
 def _hard_sigmoid(x: Scalar, alpha: float, beta: float) -> Scalar:
@@ -105,7 +118,7 @@ _BUILD: dict[str, Callable[..., Scalar]] = {
     "isnan": lambda n, x: apply("isnan", x) if x.dtype.is_float else Const(False, bool_),
     "isinf": lambda n, x: _isinf(x),
     "cast": lambda n, x: _cast(x, n.attr("to")),
-    "mod": lambda n, a, b: apply("fmod" if n.attr("fmod", False) or a.dtype.is_float else "mod", a, b),
+    "mod": lambda n, a, b: _mod(a, b, n.attr("fmod", False)),
     "where": lambda n, c, a, b: apply("select", c, a, b),
 }
 

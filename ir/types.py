@@ -39,6 +39,12 @@ class DType:
         return max(1, self.bits // 8)
 
     @property
+    def limits(self) -> tuple[int, int]:
+        """The least and greatest value of an integer type."""
+        top = 1 << (self.bits - (self.kind != "uint"))
+        return (0 if self.kind == "uint" else -top), top - 1
+
+    @property
     def np(self) -> np.dtype:
         """The numpy type of the storage."""
         return np.dtype(self.numpy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,7 @@ class Library:
         flags = {"affinity": int(affinity), "skip_weights": int(not verify), "skip_profile": int(not profile)}
         options = ffi.new("st_options *", {"size": ffi.sizeof("st_options"), "threads": threads, **flags})
         place = ffi.new("st_session **")
-        status = self._lib.st_open(str(folder).encode(), options, place, self._error, _ERROR_BYTES)
+        status = self._lib.st_open(os.fsencode(folder), options, place, self._error, _ERROR_BYTES)
         if status:
             _raise(status, self.text(self._error))
         self._session = place[0]

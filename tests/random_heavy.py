@@ -60,8 +60,11 @@ def _window(m: Maker, x: Value, channels_last: bool, kernels: tuple[int, ...]) -
     pads = tuple(m.integer(0, min(1, k - 1)) for k in kernel * 2)
     n = len(spatial)
     for i, extent in enumerate(spatial):
-        if m.least(extent) + pads[i] + pads[i + n] < dilations[i] * (kernel[i] - 1) + 1:
+        least = m.least(extent)
+        if least + pads[i] + pads[i + n] < dilations[i] * (kernel[i] - 1) + 1:
             return None
+        if dilations[i] > least:
+            return None  # a window could step over the whole input and see padding only: minus infinity for max_pool
     return {
         "kernel": kernel,
         "strides": tuple(m.choice((1, 2)) for _ in spatial),

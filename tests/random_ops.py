@@ -29,7 +29,7 @@ def _log1pexp(x: float) -> float:
 
 
 def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))
+    return 1 / (1 + math.exp(min(-x, 700.0)))
 
 
 #: op -> (slope on the range, function if monotone, else its extreme values); all defined everywhere

@@ -25,6 +25,10 @@ def time_text(seconds: float) -> str:
     return f"{seconds * 1e3:.3f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} us"
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def _ops_text(ops: Sequence[str]) -> str:
     quiet = {"reshape", "transpose", "fill", "expand", "slice"}
     shown = [op for op in ops if op not in quiet] or list(ops)
@@ -35,7 +39,8 @@ def inspect_text(manifest: Mapping[str, Any], report: Mapping[str, Any], top: in
     """The whole `inspect` page; `top` limits the cluster table (0: all)."""
     memory, threads = report["memory"], report["threads"]
     lines = [f"plan {manifest['name']}  (format {manifest['format_version']}, stratac {manifest['stratac_version']})"]
-    lines += [f"target {manifest['target']}, {threads} threads, needs {', '.join(manifest['features']) or 'no CPU features'}"]
+    features = ", ".join(manifest["features"]) or "no CPU features"
+    lines += [f"target {manifest['target']}, {counted(threads, 'thread')}, needs {features}"]
     lines += ["", "signature"]
     for kind in ("inputs", "outputs"):
         lines += [f"  {kind[:-1]:6}  {p['name']}: {p['dtype']}{p['shape']}" for p in manifest[kind]]
@@ -57,8 +62,9 @@ def inspect_text(manifest: Mapping[str, Any], report: Mapping[str, Any], top: in
     fused = sum(len(c["ops"]) for c in clusters)
     lines += [
         "",
-        f"time, predicted at the typical dims: {time_text(total)} on {threads} threads",
-        f"  {fused} ops in {len(clusters)} clusters ({report['kernels']} different kernels); order: {report['notes']['order']}",
+        f"time, predicted at the typical dims: {time_text(total)} on {counted(threads, 'thread')}",
+        f"  {counted(fused, 'op')} in {counted(len(clusters), 'cluster')} ({counted(report['kernels'], 'different kernel')}); "
+        f"order: {report['notes']['order']}",
         "",
     ]
     ranked = sorted(clusters, key=lambda c: -c["chosen"]["seconds"])
@@ -82,5 +88,5 @@ def inspect_text(manifest: Mapping[str, Any], report: Mapping[str, Any], top: in
 
 def _arena_note(name: str, size: int, threads: int, report: Mapping[str, Any]) -> str:
     if name == "workspace":
-        return f"{size_text(size)} for each of {threads} threads"
+        return f"{size_text(size)} for each of {counted(threads, 'thread')}"
     return str(report["notes"]["memory"])

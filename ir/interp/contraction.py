@@ -18,7 +18,7 @@ def matmul(a: Array, b: Array) -> Array:
 
 @meaning("attention")
 def attention(q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, causal: bool) -> Array:
-    """A query that sees no key yields NaN."""
+    """A query that sees no key yields zeros."""
     repeat = q.shape[1] // k.shape[1]
     keys, values = (np.repeat(wide(x), repeat, axis=1) for x in (k, v))
     scores = scale * np.matmul(wide(q), keys.transpose(0, 1, 3, 2))
@@ -28,7 +28,9 @@ def attention(q: Array, k: Array, v: Array, mask: Array | None = None, *, scale:
         queries, total = scores.shape[-2:]
         seen = np.arange(total)[None, :] <= np.arange(queries)[:, None] + total - queries
         scores = np.where(seen, scores, -np.inf)
-    return rounded(np.matmul(softmax64(scores, -1), values), q)
+    blind = (scores == -np.inf).all(-1, keepdims=True)
+    shares = np.where(blind, 0.0, softmax64(np.where(blind, 0.0, scores), -1))
+    return rounded(np.matmul(shares, values), q)
 
 
 def windows(x: Array, kernel: tuple[int, ...], strides: Any, pads: Any, dilations: Any, fill: Any) -> Array:

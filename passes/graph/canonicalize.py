@@ -9,6 +9,7 @@ import numpy as np
 from ...ir.graph import Graph, Node
 from ...ir.ops import OPS
 from ...ir.types import COMPUTABLE, bool_
+from .match import broadcasts_to
 from .rebuild import Rebuild, Rule, rebuild
 
 
@@ -107,9 +108,8 @@ def _neutral(work: Rebuild, node: Node) -> str | None:
     for keep, other in ((0, 1), (1, 0)) if node.op in ("add", "mul") else ((0, 1),):
         x, c = node.inputs[keep], node.inputs[other]
         if work.scalar(c) == neutral and (neutral != 0.0 or not np.signbit(work.scalar(c) or 0.0)):
-            wide = work.type(x).rank >= work.type(c).rank and all(d == 1 for d in work.shape(c))
             # -0.0 + 0.0 is 0.0, but nothing downstream of a model may depend on the sign of a zero sum
-            if wide:
+            if broadcasts_to(work.shape(c), work.shape(x)):
                 return x
     return None
 

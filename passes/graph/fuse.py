@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from ...ir.decompose import decompose_where
 from ...ir.dims import typical
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node, Port, make_attrs
@@ -18,6 +19,7 @@ from ...ir.kernel import Contraction, Kernel, Loops, Matmul, Reduce, Store
 from ...ir.lower import try_lower
 from ...ir.ops import OPS
 from ...ir.scalars import cost
+from ...ir.types import f32
 
 #: a recomputed expression may cost this much (in vector adds) for each element of a broadcast consumer
 CHEAP = 3
@@ -110,23 +112,22 @@ class _Fusion:
 
     def settle(self, i: int) -> None:
         """Make copies of the views in front of a node, one if that is enough, else all; and so on for those views."""
-        if self.is_settled(i):
-            return
-        before, views = set(self.free), self.views_in_front(self.nodes[i])
-        for copies in [*([view] for view in views), views]:
-            self.free = before - set(copies)
-            if copies and self.is_settled(i):
-                for view in copies:
-                    self.settle(view)
-                return
+        before, views, least = set(self.free), self.views_in_front(self.nodes[i]), self.fitness(i)
+        for wanted in range(2, least, -1):
+            for copies in [*([view] for view in views), views] if views else []:
+                self.free = before - set(copies)
+                if self.fitness(i) == wanted:
+                    for view in copies:
+                        self.settle(view)
+                    return
         self.free = before
 
-    def is_settled(self, i: int) -> bool:
-        """Whether a node by itself has a kernel; a heavy one, a heavy kernel."""
+    def fitness(self, i: int) -> int:
+        """Whether a node by itself has a kernel (else 0), which for a heavy one is best a heavy kernel (2, else 1)."""
         group = self.lower({i})
         if isinstance(group, str):
-            return False
-        return isinstance(group.kernel, Contraction) or OPS[self.nodes[i].op].category != "contraction"
+            return 0
+        return 2 if isinstance(group.kernel, Contraction) or OPS[self.nodes[i].op].category != "contraction" else 1
 
     def views_in_front(self, node: Node) -> list[int]:
         producers = (self.position.get(value) for value in node.used)
@@ -239,6 +240,8 @@ def _with_own_outputs(graph: Graph) -> Graph:
 
 def fuse(graph: Graph) -> Graph:
     """Graph of ops -> graph of clusters. Raises VerifyError for an op no kernel can be made of."""
+    # only f32 attention has a kernel of its own
+    graph = decompose_where(graph, lambda n: n.op == "attention" and graph.types[n.output].dtype != f32)
     graph = _with_own_outputs(graph)
     kept = set(graph.output_values)
     nodes = list(graph.nodes)

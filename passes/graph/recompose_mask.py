@@ -271,12 +271,15 @@ def _affine_constant(work: Rebuild, value: str) -> Affine | None:
 def absorb(work: Rebuild, found: list[Term], queries: Dim, keys: Dim) -> tuple[bool, list[Term]]:
     """Whether causality is among the terms, and the terms without it.
 
-    This is exact wherever a query sees some key. One that sees none (its own position is padding, and so are all before it) has
-    no meaning: with a finite number for minus infinity an exporter gives it the mean over all keys, and we over those up to it.
+    A query whose visible keys are all padding tells finite numbers that stand for minus infinity from the real one: with them an
+    exporter averages over hidden keys too. So a finite causal mask is absorbed only where nothing else is masked.
     """
+    alone = len(found) == 1 and len(found[0].conditions) <= 1
     causal, rest = False, []
     for term in found:
-        if term.conditions:
+        if not alone and not (term.conditions and math.isinf(term.hidden)):
+            rest.append(term)
+        elif term.conditions:
             kept = tuple(c for c in term.conditions if not is_causal(work, *c, queries, keys))
             causal = causal or kept != term.conditions
             if kept:

@@ -1,4 +1,4 @@
-"""Batch norms and channel factors end up in the convolution before them, or as a product and a sum; global pooling is a reduction."""
+"""Batch norms and channel factors end up in the convolution before them, or as a product and a sum; global pooling reduces."""
 
 from __future__ import annotations
 
