@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .machine_facts import isa, machine_facts, versions
+from .machine_facts import busy_seconds, isa, machine_facts, versions
 from .memory import MIB, prove, run_at_greatest
 from .peer import SYSTEMS, Peer, PeerError
 from .readme_table import geometric_mean, markdown
@@ -35,6 +35,7 @@ from .zoo import HELDOUT, ZOO, Arrays, Dims, ZooModel, folder_of, inputs, row
 RESULTS = Path(__file__).resolve().parent / "results"
 SEEDS = (0, 1, 2)
 TURN_SECONDS, TURN_RUNS, REST_SECONDS = 0.3, 2, 0.03
+QUIET = 0.03  # share of all CPU time that others may take before a row is called disturbed
 TOLERANCE = 1e-5  # relative L2 between two fp32 systems; they reach about 2e-6 against each other
 
 METHOD = (
@@ -163,6 +164,21 @@ def take_turns(peers: dict[tuple[str, int], Peer], rounds: int) -> dict[tuple[st
     return taken
 
 
+class Others:
+    """The share of all CPU time that others took (programs beside the peers and this one, or the hypervisor)."""
+
+    def __init__(self, peers: Iterable[Peer]) -> None:
+        self.peers = tuple(peers)
+        self.started, self.busy, self.own = time.perf_counter(), busy_seconds(), self._own()
+
+    def _own(self) -> float:
+        return time.process_time() + sum(peer.cpu_seconds() for peer in self.peers)
+
+    def share(self) -> float:
+        passed = (time.perf_counter() - self.started) * (os.cpu_count() or 1)
+        return max(0.0, busy_seconds() - self.busy - (self._own() - self.own)) / passed
+
+
 def measure_memory(name: str, model: Path, plan: Path, threads: int) -> dict[str, Any]:
     arrays = inputs(name, 0, **greatest_of(row(name)))
     proof = prove(plan, threads, arrays)
@@ -204,7 +220,9 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
         typical = save_inputs(name, settings, row(name).typical, 0)
         for peer in peers.values():
             peer.set_inputs(typical)
+        others = Others(peers.values())
         taken = take_turns(peers, settings.rounds)
+        result["cpu_share_of_others"] = others.share()
     result["threads"] = {}
     for threads in settings.threads:
         say(f"{name}: memory at {threads} thread{'s' if threads > 1 else ''}")
@@ -240,6 +258,8 @@ def one_line(result: dict[str, Any]) -> str:
     parts.append("" if agreement["same_bits_at_all_thread_counts"] else "BITS DEPEND ON THREADS")
     parts.append(f" memory {last['predicted'] / MIB:.0f} predicted, {last['measured'] / MIB:.0f} measured MiB")
     parts.append("" if last["kept"] else "MORE THAN PREDICTED")
+    disturbed = result["cpu_share_of_others"]
+    parts.append(f"(DISTURBED: others took {disturbed:.0%} of the CPUs)" if disturbed > QUIET else "")
     return " ".join(part for part in parts if part)
 
 

@@ -92,6 +92,11 @@ class Peer:
         paths = {"model": str(model.resolve()), "plan": str(plan.resolve()), "cache": str(cache.resolve())}
         return self._call("compile", dims={name: list(bounds) for name, bounds in dims.items()}, **paths)
 
+    def cpu_seconds(self) -> float:
+        """CPU time of the child so far, all threads."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()

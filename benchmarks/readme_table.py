@@ -78,11 +78,13 @@ def markdown(results: dict[str, Any]) -> str:
 
 def caption(results: dict[str, Any]) -> str:
     machine, used = results["machine"], results["versions"]
+    others = max((result.get("cpu_share_of_others", 0.0) for result in results["models"]), default=0.0)
     return (
         f"Ratio above 1: stratac is faster. {machine['cpu']} ({machine['isa']}, {machine['cores']} cores, "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB), {machine['system']}, {results['date'][:10]}; "
         f"stratac {used['stratac']} ({used['revision'] or 'no revision'}), onnxruntime {used['onnxruntime']}. "
-        f"fp32; median of one inference, the two in turns. Memory at {results['threads'][-1]} "
+        "fp32; median of one inference, the two in turns; "
+        f"other programs took at most {others:.0%} of the CPUs. Memory at {results['threads'][-1]} "
         f"thread{'s' if results['threads'][-1] > 1 else ''} and the greatest dims the plan allows, without the caller's "
         "arrays; relative L2 over all outputs against onnxruntime, the worst of several shapes and seeds."
     )

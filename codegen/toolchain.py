@@ -279,13 +279,15 @@ def _failure(compiler: Compiler, what: str, code: int, output: str) -> StratacEr
     if code < 0 or missing or unknown or any(text in output for text in environment):
         reason = f"was killed by signal {-code}" if code < 0 else "could not work"
         return EnvironmentProblem(
-            f"the C compiler {compiler.path} ({compiler.version}) {reason} on {what}:\n{shown}\n ",
-            hint="free memory and disk space, set CC to another compiler, or install gcc or clang with its C headers",
+            f"the C compiler {compiler.path} ({compiler.version}) {reason} on {what}",
+            hint="free memory and disk space, set CC to another compiler, or install gcc or clang with its C headers; "
+            f"it said:\n{shown or '  nothing'}",
         )
     return StratacError(
-        f"the C compiler {compiler.path} ({compiler.version}) refused {what}:\n{shown}",
+        f"the C compiler {compiler.path} ({compiler.version}) refused {what}",
         level="C",
-        hint="this is a defect of stratac; please report it with the model",
+        hint=f"this is a defect of stratac, unless CC is no C compiler; please report it with the model; "
+        f"it said:\n{shown or '  nothing'}",
     )
 
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from ..ir.text import print_graph
 from ..ir.text_placed import print_placed
 from ..ir.text_plan import print_plan
 from ..runtime.manifest import LIBRARY, MANIFEST, PLAN, WEIGHTS, plan_fields, write_manifest
-from .options import CompileOptions
+from .options import CompileOptions, version
 
 if TYPE_CHECKING:
     from .driver import Levels
@@ -54,13 +53,6 @@ class BuildReport:
     seconds: dict[str, float]
     toolchain: ToolchainReport
     plan: Plan
-
-
-def version() -> str:
-    try:
-        return metadata.version("stratac")
-    except metadata.PackageNotFoundError:
-        return "0+source"
 
 
 def check_output(output: Path) -> None:

@@ -20,15 +20,14 @@ from ..runtime.manifest import read_manifest
 from ..runtime.session import load
 from . import checks
 from .options import CompileOptions, default_cache, environment_cc, parse_dim, parse_size, plan_path, size_text
+from .options import version as package_version
 from .report.text import counted, inspect_text, table, time_text
 
 # Commands that compile import the compiler themselves: the others work where onnx and jinja2 are not installed.
 
 
 def version(args: argparse.Namespace) -> int:
-    from . import artifact
-
-    print(f"stratac {artifact.version()}")
+    print(f"stratac {package_version()}")
     return 0
 
 

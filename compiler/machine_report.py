@@ -15,10 +15,7 @@ import numpy as np
 from ..codegen.toolchain import find_compiler
 from ..ir.errors import StratacError
 from ..runtime.session import load
-from .artifact import version
-from .driver import compile_model
-from .frontends.onnx.trial import write_trial_model
-from .options import CompileOptions, size_text
+from .options import CompileOptions, size_text, version
 from .profiles import cpu_features, native, native_isa, shipped
 
 
@@ -30,7 +27,7 @@ def _package(name: str, needed: str) -> dict[str, Any]:
     try:
         return _row(name, metadata.version(name))
     except metadata.PackageNotFoundError:
-        return _row(name, f"not installed: {needed}", ok="only" in needed)
+        return _row(name, f"not installed; {needed}", ok="only" in needed)
 
 
 def _cache(folder: Path | None) -> dict[str, Any]:
@@ -78,8 +75,10 @@ def examine(cache: Path | None, cc: str | None) -> tuple[list[dict[str, Any]], b
 
 def _trial(cache: Path | None, cc: str | None) -> dict[str, Any]:
     """Compile, open and run a small model."""
-
     try:
+        from .driver import compile_model
+        from .frontends.onnx.trial import write_trial_model
+
         with tempfile.TemporaryDirectory(prefix="stratac-doctor-") as name:
             write_trial_model(Path(name, "trial.onnx"))
             report = compile_model(Path(name, "trial.onnx"), Path(name, "trial.plan"), CompileOptions(cc=cc, cache=cache))
@@ -88,5 +87,5 @@ def _trial(cache: Path | None, cc: str | None) -> dict[str, Any]:
                 (result,) = session.run(None, {"x": given})
             fine = bool((result == np.maximum(given, 0)).all())
             return _row("trial", f"a small model compiled in {sum(report.seconds.values()):.1f} s and ran", ok=fine)
-    except (StratacError, OSError) as error:
+    except (StratacError, OSError, ModuleNotFoundError) as error:
         return _row("trial", str(error), ok=False)

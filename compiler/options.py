@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from importlib import metadata
 from pathlib import Path
 
 from ..ir.dims import Bounds
@@ -33,6 +34,14 @@ class CompileOptions:
     cache: Path | None = None
     jobs: int = 0
     keep_source: bool = True
+
+
+def version() -> str:
+    """Of this stratac, as plans record it."""
+    try:
+        return metadata.version("stratac")
+    except metadata.PackageNotFoundError:
+        return "0+source"
 
 
 def default_cache() -> Path | None:

@@ -29,6 +29,7 @@ def result(name: str, ours: float, theirs: float) -> dict[str, Any]:
         "threads": {"1": entry},
         "agreement": agreement,
         "compile": {"cold": {"seconds": 4.0}},
+        "cpu_share_of_others": 0.01,
     }
 
 
@@ -106,6 +107,8 @@ def test_what_counts_as_good() -> None:
     assert is_good(good) and "DIFFERS" not in one_line(good)
     bad["agreement"]["agrees"] = False
     assert not is_good(bad) and "DIFFERS" in one_line(bad)
+    assert "DISTURBED" not in one_line(good)
+    assert "others took 50%" in one_line({**good, "cpu_share_of_others": 0.5})
     assert not is_good({"name": "m", "error": "x"}) and "FAILED" in one_line({"name": "m", "error": "x"})
 
 
