@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from .peer import Held, Peer
+from stratac.compiler.peer import Held, Peer
 
 RUNS = 3
 MIB = 1 << 20

@@ -26,15 +26,15 @@ from typing import Any
 
 import numpy as np
 
+from stratac.compiler.peer import SYSTEMS, Peer, PeerError, take_turns
+
 from .machine_facts import busy_seconds, isa, machine_facts, versions
 from .memory import MIB, prove, run_at_greatest
-from .peer import SYSTEMS, Peer, PeerError
 from .readme_table import geometric_mean, markdown
 from .zoo import HELDOUT, ZOO, Arrays, Dims, ZooModel, folder_of, inputs, row
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SEEDS = (0, 1, 2)
-TURN_SECONDS, TURN_RUNS, REST_SECONDS = 0.3, 2, 0.03
 QUIET = 0.03  # share of all CPU time that others may take before a row is called disturbed
 TOLERANCE = 1e-5  # relative L2 between two fp32 systems; they reach about 2e-6 against each other
 
@@ -87,9 +87,12 @@ def compile_twice(name: str, model: Path, settings: Settings) -> tuple[Path, dic
     """Compile with an empty object cache and again with a full one, each in a fresh process."""
     plan, cache = settings.work / f"{name}.plan", settings.work / f"{name}.cache"
     found: dict[str, Any] = {}
+    dims = [f"--dim={dim}={low}:{usual}:{high}" for dim, (low, usual, high) in bounds_of(row(name)).items()]
+    command = [sys.executable, "-m", "stratac.compiler.cli", "compile", str(model), "-o", str(plan), "--quiet", "--json"]
     for kind in ("cold", "warm"):
-        with Peer("stratac") as peer:
-            found[kind] = peer.compile(model, plan, bounds_of(row(name)), cache)
+        environment = {**os.environ, "STRATAC_CACHE": str(cache)}
+        done = subprocess.run([*command, *dims], check=True, stdout=subprocess.PIPE, text=True, env=environment)
+        found[kind] = json.loads(done.stdout)
     shutil.rmtree(cache, ignore_errors=True)
     return plan, found
 
@@ -150,18 +153,6 @@ def compare(name: str, peers: dict[tuple[str, int], Peer], settings: Settings) -
         "agrees": all(r["rel_l2"] <= TOLERANCE for r in rows),
         "same_bits_at_all_thread_counts": same,
     }
-
-
-def take_turns(peers: dict[tuple[str, int], Peer], rounds: int) -> dict[tuple[str, int], list[float]]:
-    """Seconds of one run, by peer and round."""
-    order = list(peers)
-    taken: dict[tuple[str, int], list[float]] = {key: [] for key in order}
-    for number in range(rounds):
-        start = number % len(order)
-        for key in order[start:] + order[:start]:
-            taken[key].append(statistics.median(peers[key].turn(TURN_SECONDS, TURN_RUNS)))
-            time.sleep(REST_SECONDS)  # threads of the last one that still spin go to sleep
-    return taken
 
 
 class Others:

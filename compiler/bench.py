@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import statistics
@@ -16,17 +15,12 @@ import numpy as np
 from ..ir.errors import EnvironmentProblem, StratacError
 from ..runtime.manifest import read_manifest
 from .checks import random_inputs, relative_error
+from .driver import model_facts
 from .options import default_cache
 from .peer import SYSTEMS, Peer, PeerError, take_turns
 from .report.text import table, time_text
 
 _INDEX = "models.json"  # sha256 of a model file -> where it was when it was compiled; beside the object cache
-
-
-def model_digest(model: Path) -> str:
-    """sha256 of the .onnx file; external data is named in it."""
-    with open(model, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remember_model(model: Path) -> None:
@@ -37,7 +31,7 @@ def remember_model(model: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         index = _read_index(folder)
-        index[model_digest(model)] = str(model.resolve())
+        index[model_facts(model)["sha256"]] = str(model.resolve())
         part = folder / f".{_INDEX}.{os.getpid()}"
         part.write_text(json.dumps(index, indent=1))
         part.replace(folder / _INDEX)
@@ -61,13 +55,13 @@ def find_model(plan: Path) -> Path:
     name = wanted.get("file", "")
     places += [plan.resolve().parent / name, Path.cwd() / name, Path.cwd() / "zoo" / name]
     for place in places:
-        if name and place.is_file() and model_digest(place) == wanted["sha256"]:
+        if name and place.is_file() and model_facts(place) == wanted:
             return place
     raise StratacError(f"the model {name or 'of this plan'} is not where it was", hint="say where with --model FILE.onnx")
 
 
 def compare(
-    plan: Path, model: Path, peers: Sequence[str], threads: Sequence[int], sizes: Mapping[str, int], rounds: int
+    plan: Path, model: Path | None, peers: Sequence[str], threads: Sequence[int], sizes: Mapping[str, int], rounds: int
 ) -> dict[str, Any]:
     """Times and agreement at the given sizes and thread counts. Raises EnvironmentProblem where a peer is missing."""
     unknown = [p for p in peers if p not in SYSTEMS or p == "stratac"]
@@ -88,7 +82,7 @@ def compare(
 
 
 def _at(
-    plan: Path, model: Path, peers: Sequence[str], threads: int, archive: Path, rounds: int, work: Path
+    plan: Path, model: Path | None, peers: Sequence[str], threads: int, archive: Path, rounds: int, work: Path
 ) -> dict[str, Any]:
     opened: dict[tuple[str, int], Peer] = {}
     try:
@@ -97,7 +91,9 @@ def _at(
         results = {}
         for (system, count), peer in opened.items():
             peer.set_inputs(archive)
-            peer.open(plan if system == "stratac" else model)
+            source = plan if system == "stratac" else model
+            assert source is not None
+            peer.open(source)
             saved = work / f"{system}-{count}.npz"
             peer.run(saved)
             with np.load(saved) as file:

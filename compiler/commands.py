@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import sys
+import tempfile
 import time
 import zipfile
 import zlib
@@ -79,6 +81,7 @@ class _Progress:
 
 
 def compile(args: argparse.Namespace) -> int:
+    from .bench import remember_model
     from .driver import compile_model
 
     output = args.output or plan_path(args.model)
@@ -88,6 +91,7 @@ def compile(args: argparse.Namespace) -> int:
         report = compile_model(args.model, output, _options(args), progress)
     finally:
         progress.finish()
+    remember_model(args.model)
     seconds = time.monotonic() - started
     plan, built = report.plan, report.toolchain
     if args.json:
@@ -102,6 +106,8 @@ def compile(args: argparse.Namespace) -> int:
             "peak_bytes": plan.peak_bytes(),
             "predicted_seconds": plan.seconds,
             "notes": dict(plan.notes),
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_rss_bytes_of_cc": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
         }
         print(json.dumps(facts, indent=1))
         return 0
@@ -230,7 +236,27 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from . import bench as measure
+    from .driver import compile_model
+
+    peers = [name for name in args.against.split(",") if name]
+    if args.rounds < 1:
+        raise StratacError(f"--rounds must be at least 1, got {args.rounds}")
+    with tempfile.TemporaryDirectory(prefix="stratac-bench-") as folder:
+        plan, model = args.plan, args.model
+        sizes = args.dim
+        if plan.is_file():
+            dims = dict(parse_dim(text) for text in args.dim)
+            options = CompileOptions(dims=dims, cc=environment_cc(), cache=default_cache())
+            plan, model, sizes = compile_model(args.plan, Path(folder) / "bench.plan", options).folder, args.plan, []
+        read_manifest(plan)
+        if peers and model is None:
+            model = measure.find_model(plan)
+        counts = measure.threads_of(args.threads, plan)
+        chosen = _sizes(sizes, dict(checks.read_plan(plan).symbols))
+        found = measure.compare(plan, model, peers, counts, chosen, args.rounds)
+    print(json.dumps(found, indent=1) if args.json else measure.bench_text(found))
+    return 0
 
 
 def doctor(args: argparse.Namespace) -> int:

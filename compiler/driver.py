@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -87,8 +88,14 @@ def compile_model(model: Path, output: Path, options: CompileOptions, progress: 
     """Compile an ONNX file to a plan folder. Raises StratacError; nothing is left under `output` unless all went well."""
     check_output(output)
     levels = lower_model(model, options, progress)
-    report = build_report(levels.plan, levels.placed, levels.machine)
+    report = {**build_report(levels.plan, levels.placed, levels.machine), "model": model_facts(model)}
     return write_artifact(levels, report, output, options, progress)
+
+
+def model_facts(model: Path) -> dict[str, str]:
+    """Name and sha256 of the model file: how `bench` finds it again. External data is named in the file, not hashed."""
+    with open(model, "rb") as file:
+        return {"file": model.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 class _Clock:

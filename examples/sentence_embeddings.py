@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from stratac.benchmarks.models import take_turns
-from stratac.benchmarks.peer import Held, Peer
+from stratac.compiler.peer import Held, Peer
 from stratac.benchmarks.zoo import folder_of
 from stratac.compiler.api import compile as compile_model
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from stratac.benchmarks import readme_table, zoo
 from stratac.benchmarks.models import bounds_of, distance, is_good, one_line, same_bits, take_turns
-from stratac.benchmarks.peer import Peer, PeerError
+from stratac.compiler.peer import Peer, PeerError
 
 
 def result(name: str, ours: float, theirs: float) -> dict[str, Any]:

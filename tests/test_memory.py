@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from stratac.benchmarks import resident, zoo
+from stratac.benchmarks import zoo
+from stratac.compiler import resident
 from stratac.benchmarks.memory import greatest_inputs, manifest_of, prove
 from stratac.benchmarks.models import bounds_of
 from stratac.codegen.toolchain import CSRC, find_compiler

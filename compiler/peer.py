@@ -1,6 +1,6 @@
 """One measured system in a process of its own: stratac or onnxruntime, opened once, then run on request.
 
-`Peer` starts the process (`python -m stratac.benchmarks.peer SYSTEM THREADS`) and talks to it in lines of JSON over its
+`Peer` starts the process (`python -m stratac.compiler.peer SYSTEM THREADS`) and talks to it in lines of JSON over its
 standard input and output; arrays travel in .npz files. Peers live as long as a comparison does, so that they take turns
 and any drift of the machine hits all alike.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -21,10 +21,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..runtime.session import load
 from .resident import peak_bytes, reset_peak, resident_by_mapping, resident_bytes
 
 Arrays = Mapping[str, np.ndarray]
 SYSTEMS = ("stratac", "onnxruntime")
+TURN_SECONDS, TURN_RUNS, REST_SECONDS = 0.3, 2, 0.03
 
 
 class PeerError(RuntimeError):
@@ -51,12 +53,10 @@ class Peer:
 
     def __init__(self, system: str, threads: int = 1) -> None:
         self.system, self.threads = system, threads
-        command = [sys.executable, "-m", f"{__package__}.peer", system, str(threads)]
-        # run from the folder above this package where it is imported as `benchmarks`; an installed name needs no folder
-        where = None if __package__.startswith("stratac") else Path(__file__).resolve().parent.parent
+        command = [sys.executable, "-m", __spec__.name, system, str(threads)]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=where, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self._answer()
 
@@ -86,16 +86,6 @@ class Peer:
     def facts(self) -> dict[str, Any]:
         """What the open session says about itself: threads, predicted_seconds, bytes (stratac only)."""
         return self._call("facts")
-
-    def compile(self, model: Path, plan: Path, dims: Mapping[str, tuple[int, int, int]], cache: Path) -> dict[str, Any]:
-        """Compile `model` in the child: seconds, seconds of each step, peak bytes of it and of its largest child."""
-        paths = {"model": str(model.resolve()), "plan": str(plan.resolve()), "cache": str(cache.resolve())}
-        return self._call("compile", dims={name: list(bounds) for name, bounds in dims.items()}, **paths)
-
-    def cpu_seconds(self) -> float:
-        """CPU time of the child so far, all threads."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         if self._process.stdin is not None:
@@ -132,6 +122,18 @@ class Peer:
         return answer
 
 
+def take_turns(peers: dict[tuple[str, int], Peer], rounds: int) -> dict[tuple[str, int], list[float]]:
+    """Seconds of one run, by peer and round."""
+    order = list(peers)
+    taken: dict[tuple[str, int], list[float]] = {key: [] for key in order}
+    for number in range(rounds):
+        start = number % len(order)
+        for key in order[start:] + order[:start]:
+            taken[key].append(statistics.median(peers[key].turn(TURN_SECONDS, TURN_RUNS)))
+            time.sleep(REST_SECONDS)  # threads of the last one that still spin go to sleep
+    return taken
+
+
 # ---------------------------------------------------------------------------------------------------- in the child
 
 
@@ -143,12 +145,10 @@ class _System(Protocol):
 
 class _Stratac:
     def __init__(self, threads: int) -> None:
-        from stratac.runtime.session import load
-
-        self.load, self.threads = load, threads
+        self.threads = threads
 
     def open(self, path: str) -> None:
-        self.session = self.load(path, threads=self.threads)
+        self.session = load(path, threads=self.threads)
 
     def run(self, inputs: Arrays) -> list[np.ndarray]:
         return self.session.run(None, inputs)
@@ -240,25 +240,6 @@ class _Child:
 
     def facts(self) -> dict[str, Any]:
         return self.system.facts()
-
-    def compile(self, model: str, plan: str, dims: Mapping[str, tuple[int, int, int]], cache: str) -> dict[str, Any]:
-        from stratac.compiler.driver import compile_model
-        from stratac.compiler.options import CompileOptions, environment_cc
-        from stratac.ir.dims import Bounds
-
-        bounds = {name: Bounds(*values) for name, values in dims.items()}
-        options = CompileOptions(dims=bounds, cache=Path(cache), cc=environment_cc())
-        started = time.perf_counter()
-        report = compile_model(Path(model), Path(plan), options)
-        return {
-            "seconds": time.perf_counter() - started,
-            "steps": report.seconds,
-            "compiled": report.toolchain.compiled,
-            "cached": report.toolchain.cached,
-            "compiler": report.toolchain.compiler,
-            "peak": peak_bytes(),
-            "peak_of_largest_child": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
-        }
 
 
 def main(arguments: list[str]) -> int:
