@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
+from stratac.ir.builder import GraphBuilder
 from stratac.ir.dims import Bounds, Dim, evaluate_shape, symbol
-from stratac.ir.graph import Graph, GraphBuilder, Node, Port
+from stratac.ir.graph import Graph, Node, Port
 from stratac.ir.rewrite import drop_unused, free_values
 from stratac.ir.types import TensorType, bool_, f32, i32, i64
 

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
+from stratac.ir.builder import GraphBuilder
 from stratac.ir.dims import Bounds, Dim, Expr, lower, symbol, upper
 from stratac.ir.errors import Source, VerifyError
-from stratac.ir.graph import Derived, GraphBuilder, Node, Weight, make_attrs
+from stratac.ir.graph import Derived, Node, Weight, make_attrs
 from stratac.ir.ops import infer
 from stratac.ir.types import DType, TensorType, bool_, f32, from_numpy, i64
 

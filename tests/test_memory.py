@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from stratac.benchmarks import zoo
-from stratac.compiler import resident
 from stratac.benchmarks.memory import greatest_inputs, manifest_of, prove
 from stratac.benchmarks.models import bounds_of
 from stratac.codegen.toolchain import CSRC, find_compiler
+from stratac.compiler import resident
 from stratac.compiler.driver import compile_model
 from stratac.compiler.options import CompileOptions, default_cache
 from stratac.ir.dims import Bounds

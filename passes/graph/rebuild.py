@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...ir.builder import GraphBuilder
 from ...ir.dims import Dim
-from ...ir.graph import Graph, GraphBuilder, Node, Port
+from ...ir.graph import Graph, Node, Port
 from ...ir.interp import evaluate_weight
 from ...ir.rewrite import drop_unused
 from ...ir.types import COMPUTABLE, TensorType
@@ -102,5 +103,3 @@ def rebuild(graph: Graph, rules: Mapping[str, tuple[Rule, ...]]) -> Graph:
             work.keep(node)
     outputs = [Port(p.name, work.mapping.get(p.value, p.value)) for p in graph.outputs]
     return drop_unused(work.builder.finish(outputs))
-
-

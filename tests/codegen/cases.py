@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from stratac.ir.builder import GraphBuilder
 from stratac.ir.dims import Bounds, Dim, symbol
-from stratac.ir.graph import Graph, GraphBuilder, Port
+from stratac.ir.graph import Graph, Port
 from stratac.ir.types import TensorType, from_numpy
 
 #: Symbols of all cases; `z` may be zero.
@@ -24,7 +25,9 @@ class Net:
     builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(name="case", symbols=SYMBOLS))
     specs: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
-    def input(self, shape: Sequence[Dim] | np.ndarray, dtype: str = "float32", lo: float = -2.0, hi: float = 2.0) -> str:
+    def input(
+        self, shape: Sequence[Dim] | np.ndarray, dtype: str = "float32", lo: float = -2.0, hi: float = 2.0
+    ) -> str:
         name = f"x{len(self.specs)}"
         if isinstance(shape, np.ndarray):
             self.specs[name] = (shape, None)
@@ -79,7 +82,9 @@ class Case:
 CASES: list[Case] = []
 
 
-def case(*options: Any, tolerance: float = 2e-6, family: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def case(
+    *options: Any, tolerance: float = 2e-6, family: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function of (net, *option) -> output value(s), once for each option (a tuple is several arguments)."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:

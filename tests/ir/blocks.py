@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from stratac.codegen.library import Library
 from stratac.compiler.profiles import load_machine
+from stratac.ir.builder import GraphBuilder
 from stratac.ir.dims import Bounds, Dim, symbol
-from stratac.ir.graph import FileBytes, Graph, GraphBuilder, Port, Weight
+from stratac.ir.graph import FileBytes, Graph, Port, Weight
 from stratac.ir.kernel import Kernel
 from stratac.ir.machine import Machine
 from stratac.ir.placed import Placed

@@ -11,7 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from stratac.ir import types as t
-from stratac.ir.graph import GraphBuilder, Node, Port, make_attrs
+from stratac.ir.builder import GraphBuilder
+from stratac.ir.graph import Node, Port, make_attrs
 from stratac.ir.interp import MEANINGS, run
 from stratac.ir.interp.elementwise import bf16_to_f32, f32_to_bf16
 from stratac.ir.interp.registry import Array

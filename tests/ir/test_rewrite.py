@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stratac.ir import rewrite
-from stratac.ir.graph import Graph, GraphBuilder, Port
+from stratac.ir.builder import GraphBuilder
+from stratac.ir.graph import Graph, Port
 from stratac.ir.interp import run
 from stratac.ir.interp.registry import Array
 from stratac.ir.parse import parse_graph

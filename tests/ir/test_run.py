@@ -11,9 +11,10 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stratac.ir.builder import GraphBuilder
 from stratac.ir.dims import Bounds, Dim, symbol
 from stratac.ir.errors import StratacError
-from stratac.ir.graph import Derived, FileBytes, Graph, GraphBuilder, Inline, Port, Weight, make_attrs
+from stratac.ir.graph import Derived, FileBytes, Graph, Inline, Port, Weight, make_attrs
 from stratac.ir.interp import bind_symbols, composite, contraction, evaluate_weight, reduction, run
 from stratac.ir.parse import parse_graph
 from stratac.ir.types import DTYPES, TensorType, f32, i64

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stratac.ir.builder import GraphBuilder
 from stratac.ir.errors import Source
-from stratac.ir.graph import Attr, Derived, FileBytes, Graph, GraphBuilder, Inline, Node, Port, Weight, make_attrs
+from stratac.ir.graph import Attr, Derived, FileBytes, Graph, Inline, Node, Port, Weight, make_attrs
 from stratac.ir.lexer import Lexer, ParseError, parse
 from stratac.ir.parse import parse_graph, read_attr, read_source
 from stratac.ir.text import RESERVED, attr_text, print_graph, source_text

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
+from stratac.ir.builder import GraphBuilder
 from stratac.ir.dims import Bounds, evaluate_shape, symbol
-from stratac.ir.graph import Graph, GraphBuilder, Port
+from stratac.ir.graph import Graph, Port
 from stratac.ir.interp import run
 from stratac.ir.types import TensorType, f32, f64
 from stratac.passes.base import run_passes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ....ir.builder import GraphBuilder
 from ....ir.dims import Atom, Dim, Expr, Shape
 from ....ir.errors import Source
-from ....ir.graph import GraphBuilder
 from ....ir.types import DType, bool_, i64
 from .known import Known
 from .scalars import AXIS, Scalar, used_axes

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import onnx
 
+from ....ir.builder import GraphBuilder
 from ....ir.dims import Bounds, symbols_of
 from ....ir.errors import ModelError, Problem, Source, VerifyError
-from ....ir.graph import Graph, GraphBuilder, Port, Weight
+from ....ir.graph import Graph, Port, Weight
 from ....ir.types import TensorType
 from . import contents
 from .emit import Emitter

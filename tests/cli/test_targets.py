@@ -1,0 +1,33 @@
+"""Every shipped machine this CPU can stand in for: plans for it agree with onnxruntime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stratac.compiler.profiles import cpu_features, load_machine, shipped
+from stratac.tests.cli.conftest import CommandLine
+from stratac.tests.cli.models import conv_net, save, transformer_block
+
+
+@pytest.mark.parametrize("target", shipped())
+def test_plans_for_each_machine(stratac: CommandLine, target: str) -> None:
+    missing = load_machine(target).device("cpu").features - cpu_features()
+    if missing:
+        pytest.skip(f"this CPU lacks {', '.join(sorted(missing))}")
+    save(conv_net(), Path("conv.onnx"))
+    save(transformer_block(), Path("block.onnx"))
+    for name, dims in (("conv", "batch=1:2:3"), ("block", "seq=1:8:32")):
+        out = stratac.good("compile", f"{name}.onnx", "--target", target, "--dim", dims)
+        assert f"for {target}" in out
+        checks = stratac.good("verify", f"{name}.plan", "--against", f"{name}.onnx").splitlines()
+        assert len(checks) == 5 and all("ok" in line for line in checks)
+
+
+def test_other_machines_can_be_compiled_for(stratac: CommandLine) -> None:
+    """A machine of another size, from a file: threads and name are its own."""
+    text = (Path(__file__).parents[2] / "compiler/machines/generic-portable.toml").read_text()
+    Path("board.toml").write_text(text.replace("generic-portable", "board").replace("cores = 2", "cores = 6"))
+    out = stratac.good("compile", "mlp.onnx", "-o", "board.plan", "--dim", "seq=4", "--target", "board.toml")
+    assert "for board" in out and "on 6 threads" in out
+    stratac.good("verify", "board.plan", "--against", "mlp.onnx")
