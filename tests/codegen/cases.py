@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from stratac.ir.builder import GraphBuilder
-from stratac.ir.dims import Bounds, Dim, symbol
+from stratac.ir.dims import Bounds, Dim, evaluate_shape, symbol
 from stratac.ir.graph import Graph, Port
 from stratac.ir.types import TensorType, from_numpy
 
-#: Symbols of all cases; `z` may be zero.
-SYMBOLS = {"n": Bounds(1, 4, 9), "m": Bounds(1, 8, 40), "z": Bounds(0, 2, 4)}
-N, M, Z = (symbol(name) for name in SYMBOLS)
-SIZES = ({"n": 1, "m": 1, "z": 0}, {"n": 3, "m": 17, "z": 1}, {"n": 9, "m": 40, "z": 4})
+#: Symbols of all cases; `n` may be zero.
+SYMBOLS = {"n": Bounds(0, 4, 9), "m": Bounds(1, 8, 40)}
+N, M = (symbol(name) for name in SYMBOLS)
+SIZES = ({"n": 0, "m": 5}, {"n": 1, "m": 1}, {"n": 3, "m": 17}, {"n": 9, "m": 40})
 
 
 @dataclass
@@ -68,13 +68,8 @@ class Case:
     def inputs(self, seed: int, sizes: dict[str, int]) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
 
-        def extent(d: Dim) -> int:
-            from stratac.ir.dims import evaluate
-
-            return evaluate(d, sizes)
-
         return {
-            name: shape if facts is None else _random(rng, tuple(map(extent, shape)), *facts)
+            name: shape if facts is None else _random(rng, evaluate_shape(shape, sizes), *facts)
             for name, (shape, facts) in self.specs.items()
         }
 
