@@ -5,6 +5,7 @@ A test compiles the kernels for every ISA this CPU has and compares each number.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 
@@ -45,11 +46,25 @@ def _product_floats(tile: Tile, k: int, packed: bool) -> int:
     return tile.rows * (depth + tile.pad) + tile.kept_rows * tile.kept_columns + right
 
 
-def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool) -> int:
-    """st_gemm_workspace: bytes of one thread. It grows with every size, so the greatest sizes suffice."""
-    tile = TILES[isa]
+def _load_floats(tile: Tile, m: int, k: int) -> int:
     rows = max(min(_LOAD_FLOATS // (k + tile.pad) // tile.rows, tile.kept_rows // tile.rows), 1) * tile.rows
-    return 4 * (_product_floats(tile, k, packed) + min(_up(m, tile.rows), rows) * _row_stride(k)) + 64
+    return min(_up(m, tile.rows), rows) * _row_stride(k)
+
+
+def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool) -> int:
+    """st_gemm_workspace: bytes of one thread. It grows with m, but not always with k."""
+    tile = TILES[isa]
+    return 4 * (_product_floats(tile, k, packed) + _load_floats(tile, m, k)) + 64
+
+
+@functools.cache
+def gemm_workspace_up_to(isa: str, m: int, n: int, k: int, packed: bool) -> int:
+    """What suffices for every smaller m, n and k as well: two even k-blocks, or a few rows less, may need less than one."""
+    tile = TILES[isa]
+    product = _product_floats(tile, min(k, tile.k_block), packed)
+    # within 16 steps of k the row stride is the same and the rows only get fewer
+    load = max(_load_floats(tile, m, i) for i in (*range(1, k + 1, 16), k))
+    return 4 * (product + load) + 64
 
 
 def conv_workspace(isa: str, k: int, og: int) -> int:

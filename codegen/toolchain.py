@@ -233,7 +233,8 @@ class _Children:
     running: dict[subprocess.Popen[bytes], tuple[_Job | None, Path]] = field(default_factory=dict)
 
     def start(self, command: Sequence[str], folder: Path, job: _Job | None, log: Path) -> None:
-        environment = {**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0"}
+        # a compiler that is killed leaves its temporary files: let them go with the folder
+        environment = {**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0", "TMPDIR": str(folder)}
         with log.open("wb") as output:
             child = subprocess.Popen(
                 command,
@@ -267,7 +268,7 @@ class _Children:
 
 def _failure(compiler: Compiler, what: str, code: int, output: str) -> StratacError:
     lines = output.strip().splitlines()
-    start = next((i for i, line in enumerate(lines) if "error" in line or "undefined" in line), 0)
+    start = next((i for i, line in enumerate(lines) if any(w in line for w in ("error", "undefined", "cannot"))), 0)
     shown = "\n".join("  " + line for line in lines[start : start + _OUTPUT_LINES])
     environment = (
         *("No space left on device", "cannot execute", "out of memory", "Killed signal", "Read-only file system"),

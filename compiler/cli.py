@@ -187,7 +187,7 @@ def _stoppable() -> Iterator[None]:
 
     def stop(signum: int, frame: FrameType | None) -> None:
         for number in before:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, lambda *_: None)  # Python reports it if a signal that came is SIG_IGN by now
         raise KeyboardInterrupt
 
     number: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import resource
@@ -178,22 +179,30 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write an .npz that appears under its name only whole; a device or pipe is written as it is."""
-    special = path.exists() and not path.is_file()
-    target = path if special else path.resolve()
-    part = path if special else target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with zipfile.ZipFile(part, "w") as file:
-            for name, array in arrays.items():
-                with file.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-        if not special:
+        if path.exists() and not path.is_file():
+            whole = io.BytesIO()
+            _write_npz(whole, arrays)
+            path.write_bytes(whole.getbuffer())
+            return
+        target = path.resolve()  # a link stays a link
+        part = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            _write_npz(part, arrays)
             part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         hint = "free disk space or choose another file"
         raise EnvironmentProblem(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
-    finally:
-        if not special:
-            part.unlink(missing_ok=True)
+
+
+def _write_npz(file: Path | io.BytesIO, arrays: dict[str, np.ndarray]) -> None:
+    """What numpy.savez writes, but for outputs of any name, and the same bytes at any time of day."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def _print_profile(session: Any) -> None:

@@ -45,6 +45,7 @@ def lower_loops(scope: Scope) -> Loops:
         raise NotLowerable("two folds over different windows")
     if any(n.op == "attention" for n in scope.body):
         raise NotLowerable("attention as loops needs its decomposition")
+    nests: tuple[Nest, ...]
     if windows:
         nests = (_window_nest(scope, windows[0]),)
     elif reductions:
@@ -394,8 +395,11 @@ def _conv(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[St
     channel = Index.axis("w9")
     if groups > 1:
         per_group = filters[0] // groups
-        group = apply("div", Position(out_channel), const(per_group, i64)) if per_group != 1 else Position(out_channel)  # type: ignore[arg-type]
-        channel = channel + Index(gathers=((group, filters[1]),)) if per_group != 1 else channel + out_channel.scaled(filters[1])
+        if per_group == 1:
+            channel = channel + out_channel.scaled(filters[1])
+        else:
+            group = apply("div", Position(out_channel), Position(Index(per_group)))
+            channel = channel + Index(gathers=((group, filters[1]),))
     taps: PerDim = tuple(
         Index.axis(f"w{k}") if d != 1 else Index() for k, d in enumerate(filters[2:])
     )

@@ -203,13 +203,14 @@ def _conv(scope: Scope, root: Node) -> Contraction:
         raise NotLowerable("a convolution with its bias inside: canonicalise splits it off")
     strides, pads, dilations = root.attr("strides"), root.attr("pads"), root.attr("dilations")
     kernel = filters[2:]
+    size: tuple[Dim, ...]
     if flat:
         window = (1, kernel[0], 1, strides[0], 1, dilations[0], 0, pads[0])
         size = (shape[0], 1, shape[1], filters[1])
         x_strides: tuple[Dim, ...] = (x_all.strides[0], 0, x_all.strides[1])
         w_strides: tuple[Dim, ...] = (w_all.strides[0], w_all.strides[1], 0, w_all.strides[2])
     else:
-        window = (*kernel, *strides, *dilations, pads[0], pads[1])  # type: ignore[assignment]
+        window = (*kernel, *strides, *dilations, pads[0], pads[1])
         size = (shape[0], shape[1], shape[2], filters[1])
         x_strides, w_strides = x_all.strides[:3], w_all.strides
     conv = Conv(
@@ -263,7 +264,10 @@ def _attention(scope: Scope, root: Node) -> Contraction:
         added = scope.expression(mask, at)
         score = apply("add", Accumulator(), added)
     attention = Attention(
-        *axes,
+        batch=axes[0],
+        heads=axes[1],
+        row=axes[2],
+        column=axes[3],
         keys=keys,
         kv_heads=kv_heads,
         width=width,
@@ -275,10 +279,3 @@ def _attention(scope: Scope, root: Node) -> Contraction:
         score=score,
     )
     return Contraction(tuple(scope.operands), attention, _epilogue(scope, root, identity))
-
-
-def is_plain_store(contraction: Contraction) -> bool:
-    """Whether the epilogue only writes the finished elements out once."""
-    return len(contraction.epilogue) == 1 and isinstance(contraction.epilogue[0].value, Accumulator)
-
-

@@ -22,9 +22,9 @@ COST = {"exp": 10, "log": 12, "tanh": 14, "sigmoid": 12, "erf": 16, "sin": 16, "
 
 
 def apply(function: str, *args: Scalar, dtype: DType | None = None) -> Scalar:
-    """A primitive applied; the dtype defaults to the last argument's, bool for comparisons."""
+    """A primitive applied; the dtype defaults to the last argument's, bool for comparisons and `isnan`."""
     if dtype is None:
-        dtype = bool_ if function in ("eq", "ne", "lt", "le", "gt", "ge", "not", "isnan") else args[-1].dtype
+        dtype = bool_ if function in ("eq", "ne", "lt", "le", "gt", "ge", "isnan") else args[-1].dtype
     if function == "cast" and args[0].dtype == dtype:
         return args[0]
     return Apply(function, args, dtype)

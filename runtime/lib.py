@@ -126,7 +126,7 @@ int32_t st_get_memory(st_session *session, st_memory *memory);
 
 @functools.cache
 def _ffi() -> Any:
-    from cffi import FFI  # type: ignore[import-untyped]  # parsing the declarations costs milliseconds that importing stratac need not pay
+    from cffi import FFI  # parsing the declarations costs milliseconds that importing stratac need not pay
 
     ffi = FFI()
     ffi.cdef(CDEF)

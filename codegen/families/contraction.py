@@ -76,7 +76,13 @@ def print_rows(
         printer.out.put("(void)t;")
         printer.accumulator = f"t + {column}"
         if vector_stores(printer, stores, column):
-            printer.vector_loop(column, start, end, lambda u: [printer.store(s, vector=True) for s in stores], 1, stores)
+
+
+            def body(_: int) -> None:
+                for store in stores:
+                    printer.store(store, vector=True)
+
+            printer.vector_loop(column, start, end, body, 1, stores)
         else:
             with printer.out.block(f"for (int64_t {column} = {start}; {column} < {end}; {column}++)"), printer.scope():
                 for store in stores:

@@ -50,7 +50,7 @@ class ConvFamily:
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
         depth = root.window[0] * root.window[1] * root.size[3]
-        return conv_workspace(device.isa, depth, root.column.extent // root.groups)  # type: ignore[arg-type, operator]
+        return conv_workspace(device.isa, depth, root.column.extent // root.groups)  # type: ignore[arg-type]
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         root = _root(kernel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...ir.dims import Dim, product, upper
 from ...ir.kernel import Axis, Contraction, Kernel, Matmul, Read, walk
 from ...ir.machine import Device
-from ..facts import gemm_workspace
+from ..facts import gemm_workspace, gemm_workspace_up_to
 from ..family import Emitted, Packing, Symbols
 from ..pack import PANELS, Layout
 from .contraction import CallParts, emit_call, is_accumulator, load_callback, new_printer, store_callback
@@ -33,8 +33,8 @@ class MatmulFamily:
         if any(stride != 0 for stride in b.strides[:lead]):
             return ()
         matrices = root.batch.extent if b.strides[lead] != 0 else 1
-        used = [k for k, operand in enumerate(_reads(kernel)) if operand]
-        if not isinstance(matrices, int) or b.operand in used:
+        assert isinstance(kernel, Contraction)
+        if not isinstance(matrices, int) or _reads(kernel)[b.operand]:
             return ()
         dims = (matrices, root.depth.extent, root.column.extent)
         layout = Layout(PANELS[device.isa], b.offset, dims, b.strides[lead:])  # type: ignore[arg-type]
@@ -43,7 +43,8 @@ class MatmulFamily:
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
         m, n, k = (upper(d, symbols) for d in (_extent(root.rows), root.column.extent, root.depth.extent))
-        return gemm_workspace(device.isa, m, n, k, root.b.operand in packed)
+        formula = gemm_workspace if isinstance(root.depth.extent, int) else gemm_workspace_up_to
+        return formula(device.isa, m, n, k, root.b.operand in packed)
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         root = _root(kernel)

@@ -16,18 +16,20 @@ from .rebuild import Rebuild, Rule, rebuild
 def _same_type(work: Rebuild, node: Node) -> str | None:
     """reshape, expand, cast, slice, ... that change nothing."""
     (source,) = node.inputs
-    shapes = {
-        "reshape": lambda: node.attr("shape"),
-        "expand": lambda: work.shape(source) if node.attr("shape") == work.shape(source) else None,
-        "transpose": lambda: work.shape(source) if node.attr("perm") == tuple(range(len(work.shape(source)))) else None,
-        "cast": lambda: work.shape(source) if node.attr("to") == work.type(source).dtype else None,
-        "pad": lambda: work.shape(source) if not any(node.attr("pads")) else None,
-    }
-    if node.op == "slice":
-        axis = node.attr("axis") % len(work.shape(source))
-        whole = node.attr("start") == 0 and node.attr("extent") == work.shape(source)[axis] and node.attr("step", 1) == 1
-        return source if whole else None
-    return source if shapes[node.op]() == work.shape(source) else None
+    shape = work.shape(source)
+    match node.op:
+        case "reshape" | "expand":
+            same = node.attr("shape") == shape
+        case "transpose":
+            same = node.attr("perm") == tuple(range(len(shape)))
+        case "cast":
+            same = node.attr("to") == work.type(source).dtype
+        case "pad":
+            same = not any(node.attr("pads"))
+        case _:  # slice
+            extent = shape[node.attr("axis") % len(shape)]
+            same = node.attr("start") == 0 and node.attr("extent") == extent and node.attr("step", 1) == 1
+    return source if same else None
 
 
 def _reshape_of_reshape(work: Rebuild, node: Node) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...ir.dims import upper
 from ...ir.graph import Derived, Graph, Inline, Node, Weight
 from ...ir.interp import evaluate_weight
 from ...ir.types import COMPUTABLE
@@ -29,7 +30,7 @@ def _fold(work: Rebuild, node: Node) -> str | None:
         if value not in weights:
             return None
         inputs.append(value)
-    given = sum(int(weights[v].type.nbytes) for v in set(inputs))  # type: ignore[arg-type]
+    given = sum(upper(weights[v].type.nbytes, {}) for v in set(inputs))
     if size > SMALL_BYTES and size > GROWTH * given:
         return None
     if not inputs and (node.op == "dim" or size > SMALL_BYTES):

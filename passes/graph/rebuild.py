@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...ir.builder import GraphBuilder
-from ...ir.dims import Dim
+from ...ir.dims import Dim, evaluate_shape
 from ...ir.graph import Graph, Node, Port
 from ...ir.interp import evaluate_weight
 from ...ir.rewrite import drop_unused
@@ -57,9 +57,11 @@ class Rebuild:
             size = weight.type.nbytes
             if isinstance(size, int) and size <= SMALL_BYTES and weight.type.dtype in COMPUTABLE:
                 found = evaluate_weight(self.snapshot(), value)
-        elif node is not None and node.op == "fill" and all(isinstance(d, int) for d in self.shape(value)):
-            if np.prod(self.shape(value), dtype=np.int64) <= SMALL_BYTES:
-                found = np.full(self.shape(value), node.attr("value"), self.type(value).dtype.np)
+        elif node is not None and node.op == "fill":
+            size = self.type(value).elements
+            if isinstance(size, int) and size <= SMALL_BYTES:
+                shape = evaluate_shape(self.shape(value), {})
+                found = np.full(shape, node.attr("value"), self.type(value).dtype.np)
         self._constants[value] = found
         return found
 

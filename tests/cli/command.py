@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,11 +28,16 @@ class Result:
         return self
 
 
+def without_progress(err: str) -> str:
+    """What a compilation that takes long tells now and then is no message."""
+    return "".join(line for line in err.splitlines(keepends=True) if not re.match(r"\[ *[0-9.]+ s\] ", line))
+
+
 def child(*argv: str | Path, env: Mapping[str, str] | None = None, **options: Any) -> Result:
     """One command in a process of its own; `env` is added to the environment."""
     options = {"capture_output": True, "timeout": 120, **options}
     done = subprocess.run([*STRATAC, *map(str, argv)], env={**os.environ, **(env or {})}, text=True, **options)
-    return Result(done.returncode, done.stdout or "", done.stderr or "")
+    return Result(done.returncode, done.stdout or "", without_progress(done.stderr or ""))
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

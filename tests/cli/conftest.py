@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from stratac.compiler.cli import main
-from stratac.tests.cli.command import Result, child, failed, tree
+from stratac.tests.cli.command import Result, child, failed, tree, without_progress
 from stratac.tests.cli.models import DIMS, mlp, save
 
 
@@ -41,7 +41,7 @@ class CommandLine:
         self.capture.readouterr()
         code = main([str(a) for a in argv])
         found = self.capture.readouterr()
-        return Result(code, found.out, found.err)
+        return Result(code, found.out, without_progress(found.err))
 
     def good(self, *argv: str | Path) -> str:
         return self(*argv).good().out
@@ -71,7 +71,7 @@ def stratac(
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     monkeypatch.delenv("CC", raising=False)
     yield CommandLine(folder, capsys)
-    assert tree(temporary) == {}, "temporary files were left"
+    assert tree(temporary).keys() <= {".ses"}, "temporary files were left"  # the name is onnxruntime's
 
 
 @pytest.fixture

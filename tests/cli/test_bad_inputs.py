@@ -44,7 +44,7 @@ def test_inputs_that_disagree_about_a_dim(stratac: CommandLine) -> None:
     save(two_inputs(), Path("two.onnx"))
     stratac.good("compile", "two.onnx", "--dim", "n=1:4:8")
     np.savez("in.npz", x=np.ones((3, 4), np.float32), z=np.ones((5, 4), np.float32))
-    stratac.refused(("run", "two.plan", "-i", "in.npz"), 2, "dim n is", "'z'")
+    stratac.refused(("run", "two.plan", "-i", "in.npz"), 2, "input 'z'", "its axis 0 is 5 where 3 is needed to agree")
 
 
 def test_unreadable_files(stratac: CommandLine) -> None:

@@ -54,7 +54,7 @@ def test_files_that_are_not_there(stratac: CommandLine) -> None:
     stratac.refused(("compile", "none.onnx"), 2, "none.onnx", "No such file")
     stratac.refused(("compile", "."), 2, "Is a directory")
     stratac.refused(("compile", ""), 2, "Is a directory")
-    stratac.refused(("compile", "mlp.onnx/inner.onnx"), 2, "Not a directory")
+    stratac.refused(("compile", "mlp.onnx/inner.onnx", "-o", "out.plan"), 2, "Not a directory")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stratac.tests.cli.command import STRATAC, Result, failed, tree
+from stratac.tests.cli.command import STRATAC, Result, failed, tree, without_progress
 from stratac.tests.cli.conftest import CommandLine
 from stratac.tests.cli.models import DIMS
 
@@ -45,7 +45,7 @@ def test_interrupted_compile(
     for number in signals:
         process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    failed(Result(process.returncode, out, err), 3, ["interrupted; nothing was written"])
+    failed(Result(process.returncode, out, without_progress(err)), 3, ["interrupted; nothing was written"])
     assert tree(Path(".")) == before
     deadline = time.monotonic() + 10
     while any(alive(int(pid)) for pid in pids.read_text().split()):

@@ -257,7 +257,7 @@ def grouped_attention(net: Net, groups: int, causal: bool, more_keys: bool) -> t
     return y, net.reshape(net.transpose(y, perm=(0, 2, 1, 3)), shape=(N, M, 40))
 
 
-@case(True, False, tolerance=LOOSE, family="attention")
+@case(True, False, tolerance=1e-4, family="attention")
 def attention_from_products(net: Net, causal: bool) -> str:
     x = net.input((N, M, 32))
 

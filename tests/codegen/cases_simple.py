@@ -182,15 +182,16 @@ def slices(net: Net) -> tuple[str, ...]:
         net.slice(x, axis=1, start=1, extent=4, step=2),
         net.slice(x, axis=1, start=8, extent=9, step=-1),
         net.neg(net.slice(x, axis=2, start=M - 1, extent=1)),
-        net.slice(net.slice(x, axis=1, start=7, extent=3, step=-2), axis=0, start=0, extent=1),
-        net.slice(x, axis=0, start=N - 1, extent=N, step=-1),
+        net.slice(net.slice(x, axis=1, start=7, extent=3, step=-2), axis=2, start=0, extent=1),
+        net.slice(net.input((M, N)), axis=0, start=M - 1, extent=M, step=-1),
     )
 
 
 @case()
 def expands(net: Net) -> tuple[str, ...]:
     x, s = net.input((N, 1, 5)), net.input(np.array(3.5, "f4"))
-    return net.expand(x, shape=(4, N, M, 5)), net.expand(s, shape=(3, M)), net.add(net.expand(s, shape=(2, 1)), x)
+    y = net.input((M, 1))
+    return net.expand(x, shape=(4, N, M, 5)), net.mul(y, x), net.expand(s, shape=(3, M)), net.add(net.expand(s, shape=(2, 1)), x)
 
 
 @case(0, 1, 2, -1)

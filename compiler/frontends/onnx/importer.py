@@ -8,6 +8,7 @@ its further failures are consequences and stay unreported, unless an operator is
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -56,9 +57,9 @@ class Importer:
     """The state of one walk. Rules see it through `Site`."""
 
     def __init__(self, model: onnx.ModelProto, path: Path, bounds: Mapping[str, Bounds]) -> None:
-        self.model, self.file = model, path.name
+        self.model, self.file = model, _text(path.name)
         self.signature: Signature = read_signature(model.graph, bounds, self.file)
-        self.builder = GraphBuilder(name=path.stem, symbols=self.signature.symbols)
+        self.builder = GraphBuilder(name=_text(path.stem), symbols=self.signature.symbols)
         self.builder.folder = str(path.parent)
         self.emitter = Emitter(self.builder)
         self.facts = Facts(self.signature.symbols)
@@ -331,6 +332,11 @@ class Importer:
         } - self.builder.symbols.keys()
         if free:
             raise AssertionError(f"positions {sorted(free)} leaked into the graph's shapes")
+
+
+def _text(name: str) -> str:
+    """A file's name as text, the same in every locale."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def _names_read(graph: onnx.GraphProto) -> Iterable[str]:

@@ -1,0 +1,27 @@
+"""Workspace formulas: what suffices at the greatest sizes suffices at all."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from stratac.codegen.facts import TILES, attention_workspace, conv_workspace, gemm_workspace, gemm_workspace_up_to
+
+
+@pytest.mark.parametrize("isa", TILES)
+@pytest.mark.parametrize("packed", [True, False])
+def test_product_workspace_suffices_for_smaller_sizes(isa: str, packed: bool) -> None:
+    sizes = random.Random(1)
+    for most in (1, 16, 100, 769, 1025, 1537, 5000):
+        for rows in (1, 50, 1000):
+            bound = gemm_workspace_up_to(isa, rows, 1, most, packed)
+            for _ in range(200):
+                m, k = sizes.randint(1, rows), sizes.randint(1, most)
+                assert gemm_workspace(isa, m, 7, k, packed) <= bound, (m, k)
+
+
+@pytest.mark.parametrize("isa", TILES)
+def test_other_workspaces_grow_with_their_sizes(isa: str) -> None:
+    for n in range(1, 1200):
+        assert attention_workspace(isa, 1, n, 64, 64) <= attention_workspace(isa, 1, n + 1, 64, 64)
+        assert conv_workspace(isa, 64, n) <= conv_workspace(isa, 64, n + 1)
