@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -231,8 +232,13 @@ class _Children:
     """Running compilers, each in its own process group so that none outlives an interrupted build."""
 
     running: dict[subprocess.Popen[bytes], tuple[_Job | None, Path]] = field(default_factory=dict)
+    starter: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     def start(self, command: Sequence[str], folder: Path, job: _Job | None, log: Path) -> None:
+        # only the main thread sees an interrupt: it cannot come between the birth of a child and its entry in `running`
+        self.starter.submit(self._start, command, folder, job, log).result()
+
+    def _start(self, command: Sequence[str], folder: Path, job: _Job | None, log: Path) -> None:
         # a compiler that is killed leaves its temporary files: let them go with the folder
         environment = {**os.environ, "LC_ALL": "C", "SOURCE_DATE_EPOCH": "0", "TMPDIR": str(folder)}
         with log.open("wb") as output:
@@ -258,6 +264,7 @@ class _Children:
             time.sleep(_POLL_S)
 
     def kill(self) -> None:
+        self.starter.shutdown(cancel_futures=True)
         for child in self.running:
             with contextlib.suppress(OSError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -383,7 +390,7 @@ def compile_library(
                 children.kill()
     except OSError as error:
         raise EnvironmentProblem(
-            f"cannot build {output.name}: {error}", hint="free disk space, or set TMPDIR to a writable folder"
+            f"cannot build {output.name}: {error.strerror or error}", hint="free disk space, or set TMPDIR to a writable folder"
         ) from error
     if done > cached:
         cache.prune()

@@ -12,6 +12,13 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden instead of comparing with it")
+    parser.addoption("--rounds", type=int, default=1, metavar="N", help="random graphs: N times as many")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of random graphs that take `round_` run once for each round, every round with graphs of its own."""
+    if "round_" in metafunc.fixturenames:
+        metafunc.parametrize("round_", range(metafunc.config.getoption("--rounds")))
 
 
 @pytest.fixture

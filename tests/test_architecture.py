@@ -30,7 +30,7 @@ ROOMS = {
     "onnx": "compiler/frontends/onnx/",
     "torch": "compiler/frontends/torch/",
     "onnxruntime": {"compiler/checks.py", "compiler/peer.py"},
-    "networkx": set(),
+    "networkx": {"passes/graph/fuse.py"},
     "platformdirs": {"compiler/options.py"},
 }
 IR_THIRD_PARTY = {"numpy"}

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ...ir.decompose import decompose_where
+import networkx
+
 from ...ir.dims import typical
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node, Port, make_attrs
@@ -268,15 +270,16 @@ def _distinct(groups: Iterable[Group]) -> list[Group]:
 
 def _sorted_clusters(fusion: _Fusion, groups: list[Group]) -> tuple[Node, ...]:
     """Cluster nodes in dependency order, the earliest possible first node deciding among the ready."""
-    waiting = sorted(groups, key=lambda g: min(g.nodes))
-    done = set(fusion.graph.input_values) | set(fusion.graph.weights)
+    maker = {v: k for k, group in enumerate(groups) for v in group.outputs}
+    flow = networkx.DiGraph()
+    flow.add_nodes_from(range(len(groups)))
+    flow.add_edges_from((maker[v], k) for k, group in enumerate(groups) for v in group.inputs if v in maker)
+    try:
+        order = list(networkx.lexicographical_topological_sort(flow, key=lambda k: min(groups[k].nodes)))
+    except networkx.NetworkXUnfeasible as error:
+        raise VerifyError("fusion made a cycle", level="clusters") from error
     clusters: list[Node] = []
-    while waiting:
-        ready = next((g for g in waiting if all(v in done for v in g.inputs)), None)
-        if ready is None:
-            raise VerifyError("fusion made a cycle", level="clusters")
-        waiting.remove(ready)
-        done |= set(ready.outputs)
+    for ready in (groups[k] for k in order):
         body, inputs = fusion.closure(ready.nodes)
         heavy = [n for n in body if OPS[n.op].category in ("contraction", "window", "composite", "reduction")]
         source = (heavy or [fusion.nodes[i] for i in sorted(ready.nodes)])[0].source
