@@ -390,7 +390,8 @@ def compile_library(
                 children.kill()
     except OSError as error:
         raise EnvironmentProblem(
-            f"cannot build {output.name}: {error.strerror or error}", hint="free disk space, or set TMPDIR to a writable folder"
+            f"cannot build {output.name}: {error.strerror or error}",
+            hint="free disk space, or set TMPDIR to a writable folder",
         ) from error
     if done > cached:
         cache.prune()

@@ -67,6 +67,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise StratacError(message, hint=f"see `{self.prog} --help`")
 
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)  # argparse would not tell of a full disk
+
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
     """An argument type: a whole number within limits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -94,8 +95,9 @@ def compile_model(model: Path, output: Path, options: CompileOptions, progress: 
 
 def model_facts(model: Path) -> dict[str, str]:
     """Name and sha256 of the model file: how `bench` finds it again. External data is named in the file, not hashed."""
+    name = os.fsencode(model.name).decode(errors="replace")  # the same in every locale
     with open(model, "rb") as file:
-        return {"file": model.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {"file": name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 class _Clock:

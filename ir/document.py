@@ -8,9 +8,8 @@ from .interp import MEANINGS
 from .ops import OPS, REQUIRED, AttrSpec, Op
 from .plan_binary import ARENA_KINDS, ARG_SPACES, CALL_KINDS, DIM_OPS, HEADER, SECTION, Record
 from .plan_binary import SECTIONS as RECORDS
-from .scalars import PRIMITIVES
+from .scalars import PRIMITIVES, TO_BOOL
 from .text import attr_text
-from .text_kernel import TO_BOOL
 from .types import COMPUTABLE, DTYPES
 from .verify import LEVELS
 from .verify_kernel import PLACES, ROLES

@@ -17,6 +17,8 @@ PRIMITIVES = {
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), 2),
     "select": 3,
 }
+#: Primitives whose result is a bool; those of the others have the type of their last argument.
+TO_BOOL = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan"})
 #: relative cost of a primitive, in units of one vector add
 COST = {"exp": 10, "log": 12, "tanh": 14, "sigmoid": 12, "erf": 16, "sin": 16, "cos": 16, "pow": 30, "div": 4, "sqrt": 4}
 
@@ -24,7 +26,7 @@ COST = {"exp": 10, "log": 12, "tanh": 14, "sigmoid": 12, "erf": 16, "sin": 16, "
 def apply(function: str, *args: Scalar, dtype: DType | None = None) -> Scalar:
     """A primitive applied; the dtype defaults to the last argument's, bool for comparisons and `isnan`."""
     if dtype is None:
-        dtype = bool_ if function in ("eq", "ne", "lt", "le", "gt", "ge", "isnan") else args[-1].dtype
+        dtype = bool_ if function in TO_BOOL else args[-1].dtype
     if function == "cast" and args[0].dtype == dtype:
         return args[0]
     return Apply(function, args, dtype)

@@ -34,11 +34,10 @@ from .kernel import (
     children,
     walk,
 )
+from .scalars import TO_BOOL
 from .text import attr_text, dim_text, float_text, value_text
 from .types import DType, bool_, f32, i64
 
-#: Functions whose result is a bool by default; the others have the type of their last argument.
-TO_BOOL = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "not", "isnan"})
 #: The left operand of a matmul whose elements the prologue computes.
 COMPUTED = Strided(-1, 0, ())
 

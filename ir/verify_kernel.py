@@ -33,8 +33,8 @@ from .kernel import (
     walk,
 )
 from .kernel_bounds import Point, corners
-from .scalars import PRIMITIVES
-from .text_kernel import COMPUTED, TO_BOOL
+from .scalars import PRIMITIVES, TO_BOOL
+from .text_kernel import COMPUTED
 from .types import COMPUTABLE, bool_, f32
 
 _PLAIN: tuple[type, ...] = (Const, Position, Read, Apply, Guarded)

@@ -36,7 +36,9 @@ def without_progress(err: str) -> str:
 def child(*argv: str | Path, env: Mapping[str, str] | None = None, **options: Any) -> Result:
     """One command in a process of its own; `env` is added to the environment."""
     options = {"capture_output": True, "timeout": 120, **options}
-    done = subprocess.run([*STRATAC, *map(str, argv)], env={**os.environ, **(env or {})}, text=True, **options)
+    done = subprocess.run(
+        [*STRATAC, *map(str, argv)], env={**os.environ, "PYTHONUNBUFFERED": "", **(env or {})}, text=True, **options
+    )
     return Result(done.returncode, done.stdout or "", without_progress(done.stderr or ""))
 
 

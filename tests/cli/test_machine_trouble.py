@@ -140,8 +140,10 @@ def test_full_disk_for_outputs(stratac: CommandLine) -> None:
     assert Path("/dev/full").is_char_device()
     with open("/dev/full", "w") as full:
         for words in (("inspect", "mlp.plan"), ("run", "mlp.plan", "--random", "1"), ("--help",)):
-            result = child(*words, stdout=full, stderr=subprocess.PIPE, capture_output=False)
-            failed(result, 3, ["cannot write the output: No space left on device"])
+            for unbuffered in ("", "1"):
+                streams = {"stdout": full, "stderr": subprocess.PIPE, "capture_output": False}
+                result = child(*words, env={"PYTHONUNBUFFERED": unbuffered}, **streams)
+                failed(result, 3, ["cannot write the output: No space left on device"])
 
     def fill() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
@@ -190,7 +192,8 @@ def test_a_reader_that_goes_away(stratac: CommandLine) -> None:
     for words in ("inspect mlp.plan --level graph", "inspect mlp.plan --json", "--help", "run mlp.plan --random 1"):
         for reader in ("head -1", "true"):
             script = f"{command} {words} | {reader} >/dev/null"
-            done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+            env = {**os.environ, "PYTHONUNBUFFERED": ""}
+            done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=60)
             assert done.stderr == "", done.stderr
     done = subprocess.run(["bash", "-c", f"{command} inspect mlp.plan >&-"], capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr
