@@ -308,17 +308,14 @@ class Printer:
     @contextmanager
     def loops(self, axes: Sequence[Axis]) -> Any:
         """for (..) over every axis."""
-        depth = 0
         for axis in axes:
             self.out.put(f"for (int64_t {axis.name} = 0; {axis.name} < {self.dim(axis.extent)}; {axis.name}++) {{")
             self.out.depth += 1
-            depth += 1
         if not axes:
             self.out.put("{")
             self.out.depth += 1
-            depth = 1
         yield
-        for _ in range(depth):
+        for _ in range(len(axes) or 1):
             self.out.depth -= 1
             self.out.put("}")
 
@@ -400,5 +397,3 @@ class Printer:
             else:
                 name = f"acc_{stage.name}"
                 self.out.put(f"{name} = vf_{FOLD_AS[stage.function]}({name}, {self.vector(stage.value)});")
-
-

@@ -235,10 +235,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     message, code = "", 3
     with _stoppable():
         try:
-            code = _command(argv)
+            done = _command(argv)
             if sys.stdout is not None:
                 sys.stdout.flush()
-            return code
+            return done
         except StratacError as error:
             message, code = str(error), error.exit_code
         except KeyboardInterrupt:

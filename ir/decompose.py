@@ -94,7 +94,7 @@ def _rotary(s: _Scope, x: str, cos: str, sin: str) -> str:
 
 
 def _attention(s: _Scope, q: str, k: str, v: str, mask: str = "") -> str:
-    batch, heads, queries, width = s.shape(q)
+    batch, heads, queries, _ = s.shape(q)
     groups, keys = s.shape(k)[1:3]
     if groups != heads:
         repeat = heads // groups

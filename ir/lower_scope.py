@@ -16,12 +16,19 @@ from .kernel import (
     Position,
     Read,
     Scalar,
+    Store,
+    children,
 )
 from .ops import OPS
 from .scalars import apply, const, scalar_of
-from .types import TensorType, bool_, i64
+from .types import COMPUTABLE, TensorType, bool_, i64
 
 Symbols = Mapping[str, Bounds]
+
+
+#: An expression may have this many nodes when written out as a tree; printing and hashing go through all of them.
+LARGEST = 2000
+Known = dict[tuple[str, PerDim], tuple[Scalar, int]]
 
 
 class NotLowerable(Exception):
@@ -43,6 +50,7 @@ class Scope:
         self.types: dict[str, TensorType] = dict(types)
         self.body: list[Node] = []
         for node in body:
+            self._check_types(node)
             if OPS[node.op].category == "composite":
                 if not has_decomposition(node.op):
                     raise NotLowerable(f"{node.op} has no decomposition")
@@ -54,10 +62,18 @@ class Scope:
         self.operand = {v: k for k, v in enumerate((*self.inputs, *self.outputs))}
         self.operands = [Operand(self.types[v].dtype, "in") for v in self.inputs]
         self.operands += [Operand(self.types[v].dtype, "out") for v in self.outputs]
+        self.known: Known | None = None  # while an expression is made
         self.extents: dict[str, Dim] = {}
         self.index_of: dict[str, PerDim] = {}
         #: values that are at hand at exactly this index: results of reductions, the accumulator, stored rows
         self.ready: dict[str, tuple[PerDim, Scalar]] = {}
+
+    def _check_types(self, node: Node) -> None:
+        """Elements of other types may be moved, but not computed with."""
+        for value in (*node.used, *node.outputs):
+            dtype = self.types[value].dtype
+            if dtype not in COMPUTABLE and (dtype.bits < 8 or OPS[node.op].category not in ("view", "movement")):
+                raise NotLowerable(f"{node.op} cannot compute with {dtype}")
 
     def shape(self, value: str) -> Shape:
         return self.types[value].shape
@@ -88,6 +104,24 @@ class Scope:
 
     def expression(self, value: str, index: PerDim) -> Scalar:
         """The scalar that `value` holds at `index`. Raises NotLowerable."""
+        if self.known is not None:
+            return self._known(self.known, value, index)
+        self.known = {}
+        try:
+            return self._known(self.known, value, index)
+        finally:
+            self.known = None
+
+    def _known(self, known: Known, value: str, index: PerDim) -> Scalar:
+        """Each value at each index once: a value that is used twice by all that follows would be expanded without end."""
+        if (value, index) not in known:
+            found = self._expression(value, index)
+            known[value, index] = found, _size(found, {id(e): size for e, size in known.values()})
+            if known[value, index][1] > LARGEST:
+                raise NotLowerable(f"the expression of {value} is too large")
+        return known[value, index][0]
+
+    def _expression(self, value: str, index: PerDim) -> Scalar:
         if value in self.ready:
             where, scalar = self.ready[value]
             if where != index:
@@ -221,6 +255,17 @@ class Scope:
                     if back is not None:
                         self.index_of[value] = back
         return len(self.index_of) > before
+
+
+def _size(expression: Scalar, known: Mapping[int, int]) -> int:
+    """Nodes of an expression written out; `known` holds the sizes of its parts by identity."""
+    found = known.get(id(expression))
+    return found if found is not None else 1 + sum(_size(child, known) for child in children(expression))
+
+
+def store(scope: Scope, value: str, index: PerDim, axes: tuple[Axis, ...]) -> Store:
+    """The store of a value at an index, over `axes` of its own."""
+    return Store(scope.operand[value], axes, scope.address(value, index), scope.expression(value, index))
 
 
 def in_bounds(position: Index, extent: Dim, before: int, after: int) -> Scalar | None:

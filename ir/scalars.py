@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from .graph import Node
-from .kernel import Apply, Const, Scalar, walk
+from .kernel import Apply, Const, Scalar, indices_of, walk
 from .types import DType, bool_
 
 #: primitive -> number of arguments. Comparisons give bool; `select` takes (bool, a, b); `cast` converts to the result's dtype.
@@ -133,8 +133,13 @@ def scalar_of(node: Node, args: tuple[Scalar, ...]) -> Scalar:
     return apply(node.op, *args)
 
 
-def cost(expression: Scalar) -> int:
-    """Rough cost of evaluating an expression once, in vector adds; reads count one."""
-    return sum(COST.get(e.function, 1) if isinstance(e, Apply) else 1 for e in walk(expression))
+def cost(expression: Scalar, axes: Collection[str] | None = None) -> int:
+    """Rough cost of evaluating an expression once, in vector adds: reads count one, repeated parts nothing, and with `axes`
+    neither what stays the same along all of them."""
+    parts = {e for e in walk(expression) if axes is None or varies(e, axes)}
+    return sum(COST.get(e.function, 1) if isinstance(e, Apply) else 1 for e in parts)
 
 
+def varies(expression: Scalar, axes: Collection[str]) -> bool:
+    """Whether an expression differs along any of the axes."""
+    return any(name in axes for index in indices_of(expression) for name, _ in index.terms)

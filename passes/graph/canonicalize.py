@@ -19,7 +19,7 @@ def _same_type(work: Rebuild, node: Node) -> str | None:
     shape = work.shape(source)
     match node.op:
         case "reshape" | "expand":
-            same = node.attr("shape") == shape
+            same = work.old.types[node.output].shape == shape
         case "transpose":
             same = node.attr("perm") == tuple(range(len(shape)))
         case "cast":
@@ -91,7 +91,7 @@ def _literal(work: Rebuild, node: Node) -> str | None:
 def _pow(work: Rebuild, node: Node) -> str | None:
     x, y = node.inputs
     exponent = work.scalar(y)
-    if exponent is None or work.type(node.inputs[0]).rank < work.type(y).rank:
+    if exponent is None or work.shape(x) != work.old.types[node.output].shape:
         return None
     if exponent == 1:
         return x

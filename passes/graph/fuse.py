@@ -8,13 +8,13 @@ absorb them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ...ir.decompose import decompose_where
 import networkx
 
-from ...ir.dims import typical
+from ...ir.decompose import decompose_where
+from ...ir.dims import Bounds, product, typical
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node, Port, make_attrs
 from ...ir.kernel import Contraction, Kernel, Loops, Matmul, Reduce, Store
@@ -25,6 +25,8 @@ from ...ir.types import f32
 
 #: a recomputed expression may cost this much (in vector adds) for each element of a broadcast consumer
 CHEAP = 3
+#: what writing an element to memory and reading it back is worth (in vector adds)
+MEMORY = 4
 #: a prologue is evaluated once for every column block of the product
 CHEAP_PROLOGUE = 12
 
@@ -203,24 +205,34 @@ class _Fusion:
             alone = not set(first.outputs) & set(merged.outputs)
             return prologue is not None and alone and cost(prologue) <= CHEAP_PROLOGUE
         if isinstance(first.kernel, Loops) and not _folds(first.kernel):
-            return self.recompute(first, merged) <= CHEAP or not self.grows(first, second)
+            assert isinstance(second.kernel, Loops) and isinstance(merged.kernel, Loops)
+            symbols, gone = self.graph.symbols, set(first.outputs) - set(merged.outputs)
+            apart = _work(first.kernel, symbols) + _work(second.kernel, symbols)
+            apart += MEMORY * sum(typical(self.graph.types[v].elements, symbols) for v in gone)
+            return _dearest(first.kernel) <= CHEAP or _work(merged.kernel, symbols) <= apart
         return True
-
-    def grows(self, first: Group, second: Group) -> bool:
-        """Whether the second group looks at the first one's values more often than they have elements."""
-        symbols, types = self.graph.symbols, self.graph.types
-        most = max(typical(types[v].elements, symbols) for i in second.nodes for v in (*self.nodes[i].outputs, *self.nodes[i].used))
-        least = min(typical(types[v].elements, symbols) for v in first.outputs)
-        return most > least
-
-    def recompute(self, first: Group, merged: Group) -> int:
-        """Cost of one element of the first group's values."""
-        assert isinstance(first.kernel, Loops)
-        return max(cost(s.value) for nest in first.kernel.nests for s in nest.stages if isinstance(s, Store))
 
 
 def _folds(kernel: Loops) -> bool:
     return any(isinstance(stage, Reduce) for nest in kernel.nests for stage in nest.stages)
+
+
+def _dearest(kernel: Loops) -> int:
+    """The greatest cost of an element the kernel stores."""
+    return max(cost(s.value) for nest in kernel.nests for s in nest.stages if isinstance(s, Store))
+
+
+def _work(kernel: Loops, symbols: Mapping[str, Bounds]) -> int:
+    """Cost of all elements that the kernel computes, in vector adds."""
+    total = 0
+    for nest in kernel.nests:
+        outer = typical(product(axis.extent for axis in nest.outer), symbols)
+        for stage in nest.stages:
+            # what stays the same along the innermost loop is computed in front of it
+            innermost = {axis.name for axis in (*nest.outer, *stage.axes)[-1:]}
+            inner = typical(product(axis.extent for axis in stage.axes), symbols)
+            total += outer * inner * (cost(stage.value, innermost) + 1)
+    return total
 
 
 def _with_own_outputs(graph: Graph) -> Graph:
