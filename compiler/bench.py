@@ -64,10 +64,6 @@ def compare(
     plan: Path, model: Path | None, peers: Sequence[str], threads: Sequence[int], sizes: Mapping[str, int], rounds: int
 ) -> dict[str, Any]:
     """Times and agreement at the given sizes and thread counts. Raises EnvironmentProblem where a peer is missing."""
-    unknown = [p for p in peers if p not in SYSTEMS or p == "stratac"]
-    if unknown:
-        known = ", ".join(s for s in SYSTEMS if s != "stratac")
-        raise StratacError(f"no peer {unknown[0]!r}", hint=f"peers: {known}")
     rows = []
     with tempfile.TemporaryDirectory(prefix="stratac-bench-") as name:
         work = Path(name)
@@ -126,6 +122,14 @@ def bench_text(found: Mapping[str, Any]) -> str:
             error = f"{peer['error']:.1e}"
             cells.append((str(row["threads"]), name, time_text(peer["seconds"]), f"{peer['ratio']:.2f}x", error))
     return "\n".join([*lines, *table(cells, ("threads", "system", "time", "ratio", "relative L2"), frozenset({0, 2, 3, 4}))])
+
+
+def check_peers(peers: Sequence[str]) -> None:
+    """Raise StratacError for a peer nobody knows."""
+    unknown = [p for p in peers if p not in SYSTEMS or p == "stratac"]
+    if unknown:
+        known = ", ".join(s for s in SYSTEMS if s != "stratac")
+        raise StratacError(f"no peer {unknown[0]!r}", hint=f"peers: {known}")
 
 
 def threads_of(text: str, plan: Path) -> list[int]:

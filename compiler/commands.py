@@ -249,6 +249,9 @@ def bench(args: argparse.Namespace) -> int:
     from .driver import compile_model
 
     peers = [name for name in args.against.split(",") if name]
+    measure.check_peers(peers)
+    if args.model is not None and not args.model.is_file():
+        raise StratacError(f"no model {args.model}", hint="give the .onnx file the plan was made from")
     if args.rounds < 1:
         raise StratacError(f"--rounds must be at least 1, got {args.rounds}")
     with tempfile.TemporaryDirectory(prefix="stratac-bench-") as folder:

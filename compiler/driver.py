@@ -70,17 +70,18 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
         fixed = ", ".join(f"{name}=1" for name in assumed)
         hint = ", ".join(f"--dim {name}=MIN:TYPICAL:MAX" for name in assumed)
         plan = replace(plan, notes={**plan.notes, "dims": f"{fixed} assumed, since no bounds were given: {hint}"})
-    check_budgets(plan, options)
+    check_budgets(plan, machine, options)
     return Levels(machine, graph, clusters, placed, kernels, plan, clock.seconds)
 
 
-def check_budgets(plan: Plan, options: CompileOptions) -> None:
+def check_budgets(plan: Plan, machine: Machine, options: CompileOptions) -> None:
     """Raise StratacError, before anything is built, where the plan needs more than a budget allows."""
-    budget = options.budgets.get("ram")
+    budget = options.budgets.get("ram", machine.tier("ram").bytes)
     peak = plan.peak_bytes()
-    if budget is not None and peak > budget:
+    if peak > budget:
+        whose = "the budget of" if "ram" in options.budgets else f"{machine.name} has:"
         raise StratacError(
-            f"{plan.name} needs {size_text(peak)} of ram, {size_text(peak - budget)} more than the budget of {size_text(budget)}",
+            f"{plan.name} needs {size_text(peak)} of ram, {size_text(peak - budget)} more than {whose} {size_text(budget)}",
             hint=f"weights take {size_text(plan.weights_bytes)}; lower the greatest dims or threads, or allow ram={peak}",
         )
 

@@ -87,6 +87,11 @@ class Peer:
         """What the open session says about itself: threads, predicted_seconds, bytes (stratac only)."""
         return self._call("facts")
 
+    def cpu_seconds(self) -> float:
+        """CPU time of the child so far, all threads."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()

@@ -29,6 +29,8 @@ CHEAP = 3
 MEMORY = 4
 #: a prologue is evaluated once for every column block of the product
 CHEAP_PROLOGUE = 12
+#: ops in one cluster: beyond this nothing is gained, and lowering recurses over the body
+LARGEST_CLUSTER = 64
 
 
 @dataclass(eq=False)
@@ -171,6 +173,8 @@ class _Fusion:
         return merged
 
     def allowed(self, first: Group, second: Group) -> bool:
+        if len(first.nodes) + len(second.nodes) > LARGEST_CLUSTER:
+            return False
         ops = {self.nodes[i].op for i in first.nodes}
         if "concat" in ops:
             return False  # reading through a concat decides per element: better from memory

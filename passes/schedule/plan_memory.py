@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .liveness import Lifetime, peak
 
@@ -31,7 +32,8 @@ class MemoryPlan:
     offsets: dict[str, int]
 
 
-def _place(lifetimes: Sequence[Lifetime], tightest: bool) -> dict[str, int]:
+def place_in_order(lifetimes: Sequence[Lifetime], tightest: bool) -> dict[str, int]:
+    """Offsets by placing one buffer after the other in the first gap that holds it, or in the tightest one."""
     placed: list[tuple[Lifetime, int]] = []
     offsets: dict[str, int] = {}
     for life in lifetimes:
@@ -56,7 +58,7 @@ def plan_memory(lifetimes: Sequence[Lifetime]) -> MemoryPlan:
     best: MemoryPlan | None = None
     for name, order in ORDERS.items():
         for tightest in (False, True):
-            offsets = _place(sorted(lifetimes, key=order), tightest)
+            offsets = place_in_order(sorted(lifetimes, key=order), tightest)
             size = max((offsets[life.value] + life.bytes for life in lifetimes), default=0)
             if best is None or size < best.bytes:
                 best = MemoryPlan(f"{name}, {'tightest' if tightest else 'lowest'} gap", size, bound, offsets)
@@ -80,9 +82,10 @@ def check_memory(lifetimes: Sequence[Lifetime], plan: MemoryPlan) -> list[str]:
     problems = []
     moments = sorted({life.first for life in lifetimes})
     for moment in moments:
-        alive = sorted(((plan.offsets[x.value], x) for x in lifetimes if x.first <= moment <= x.last and x.bytes), key=lambda pair: pair[0])
-        for (low, a), (high, b) in zip(alive, alive[1:], strict=False):
-            if low + a.bytes > high:
+        alive = [life for life in lifetimes if life.first <= moment <= life.last and life.bytes]
+        alive.sort(key=lambda life: plan.offsets[life.value])
+        for a, b in pairwise(alive):
+            if plan.offsets[a.value] + a.bytes > plan.offsets[b.value]:
                 problems.append(f"at instruction {moment} {a.value} and {b.value} overlap")
     for life in lifetimes:
         offset = plan.offsets[life.value]
