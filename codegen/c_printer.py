@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..ir.dims import Dim, symbols_of, to_c
@@ -33,32 +32,10 @@ from ..ir.kernel import (
     walk,
 )
 from ..ir.types import bool_, f32
+from .c_lines import Lines
 from .c_scalar import FOLD_AS, accumulator_type, has_vector_code, literal, neutral, scalar_code, vector_code
 
 UNROLL = 4  # independent accumulators of a vector fold
-
-
-@dataclass
-class Lines:
-    """Indented text under way."""
-
-    rows: list[str] = field(default_factory=list)
-    depth: int = 1
-
-    def put(self, text: str) -> None:
-        self.rows.append("    " * self.depth + text)
-
-    @contextmanager
-    def block(self, head: str) -> Any:
-        self.put(f"{head} {{" if head else "{")
-        self.depth += 1
-        yield
-        self.depth -= 1
-        self.put("}")
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.rows)
 
 
 class Printer:
@@ -136,6 +113,8 @@ class Printer:
                 return False
             case Guarded(condition, value, otherwise):
                 return not self.varies(condition) and self._vectorisable(value) and self._vectorisable(otherwise)
+            case Apply("cast", (Position(index),), dtype):
+                return dtype == f32 and not any(self.varies(e) for e, _ in index.gathers)
             case Apply(function, args, dtype):
                 return has_vector_code(function, [a.dtype for a in args], dtype) and all(map(self._vectorisable, args))
         return expression.dtype == f32
@@ -210,6 +189,10 @@ class Printer:
                 return self.keep(expression, True, kind, self.load(pointer, step, kind), "v")
             case Guarded(condition, value, otherwise):
                 return self._guarded(expression, condition, value, otherwise, vector=True)
+            case Apply("cast", (Position(index),)):
+                step = f"vi_set1((int32_t)({self.dim(index.coefficient(self.vector_axis or ''))}))"
+                lanes = f"vi_add(vi_set1((int32_t)({self.index(index)})), vi_mul(vi_iota(), {step}))"
+                return self.keep(expression, True, kind, f"vf_from_i32({lanes})", "v")
             case Apply(function, args):
                 codes = [self.vector(a) for a in args]
                 return self.keep(expression, True, kind, vector_code(function, codes, [a.dtype for a in args]), "v")
@@ -259,7 +242,8 @@ class Printer:
             needs = {e.name for e in walk(stage.value) if isinstance(e, Folded)}
             if result and result[-1][0] == stage.axes and stage.axes:
                 made = {s.name for s in result[-1][1] if isinstance(s, Reduce)}
-                if not needs & made:
+                running = {s.name for s in result[-1][1] if isinstance(s, Reduce) and s.running}
+                if not needs & made - running:
                     result[-1][1].append(stage)
                     continue
             result.append((stage.axes, [stage]))
@@ -296,8 +280,14 @@ class Printer:
                     self.store(stage, vector=False)
                 else:
                     self._fold_scalar(stage)
+                    if stage.running:
+                        self._name_fold(stage)
         for fold in folds:
-            self.out.put(f"const {fold.value.dtype.c} {fold.name} = ({fold.value.dtype.c})acc_{fold.name};")
+            if not fold.running:
+                self._name_fold(fold)
+
+    def _name_fold(self, fold: Reduce) -> None:
+        self.out.put(f"const {fold.value.dtype.c} {fold.name} = ({fold.value.dtype.c})acc_{fold.name};")
 
     def _fold_scalar(self, fold: Reduce) -> None:
         kind = accumulator_type(fold.value.dtype) if fold.function == "sum" else fold.value.dtype
@@ -388,7 +378,8 @@ class Printer:
             else:
                 self._outer_bodies(group)
             for fold in folds:
-                self.out.put(f"const vf {fold.name} = acc_{fold.name};")
+                if not fold.running:
+                    self.out.put(f"const vf {fold.name} = acc_{fold.name};")
 
     def _outer_bodies(self, group: Sequence[Stage]) -> None:
         for stage in group:
@@ -397,3 +388,5 @@ class Printer:
             else:
                 name = f"acc_{stage.name}"
                 self.out.put(f"{name} = vf_{FOLD_AS[stage.function]}({name}, {self.vector(stage.value)});")
+                if stage.running:
+                    self.out.put(f"const vf {stage.name} = {name};")

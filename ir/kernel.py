@@ -129,12 +129,17 @@ Scalar = Union[Const, Position, Read, Apply, Guarded, Folded, Accumulator]
 
 @dataclass(frozen=True)
 class Reduce:
-    """name = fold of `value` over `axes` with `function` (sum, prod, max, min), in one fixed order."""
+    """name = fold of `value` over `axes` with `function` (sum, prod, max, min), in one fixed order.
+
+    A `running` fold shares its loop, which counts up, with the stages right after it over the same axes: they see the fold so
+    far, the element at hand included.
+    """
 
     name: str
     function: str
     axes: tuple[Axis, ...]
     value: Scalar
+    running: bool = False
 
 
 @dataclass(frozen=True)

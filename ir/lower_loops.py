@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .affine import PerDim, linear, regroup
-from .dims import Dim, Shape, product
+from .dims import Dim, Shape, product, upper
 from .graph import Node
 from .kernel import (
     Axis,
@@ -26,7 +26,7 @@ from .lower_scope import NotLowerable, Scope, store
 from .lower_windows import WINDOWS, window_nest
 from .ops import OPS
 from .scalars import apply, const, cost
-from .types import i64
+from .types import f32, i64
 
 #: an expression at least this costly is kept in a row rather than computed again in a second pass
 ROW_COST = 3
@@ -219,13 +219,16 @@ def _fold(scope: Scope, node: Node, inner: tuple[Axis, ...], stages: list[Stage]
     stages.append(Reduce(name, "max" if node.op == "argmax" else "min", inner, value))
     (axis,) = _reduced_axes(scope, node)
     last = node.attr("select_last", False)
-    none = const(-1 if last else (1 << 62), i64)
+    # small positions are exact as f32, which has vectors
+    small = value.dtype == f32 and upper(scope.shape(source)[axis], scope.symbols) <= 1 << 24
+    kind = f32 if small else i64
+    none = const(-1 if last else (1 << 62), kind)
     found = apply("eq", value, best)
     if value.dtype.is_float:
         found = apply("or", found, apply("isnan", value))  # NaN is the best of all and equals nothing
-    place = apply("select", found, Position(index[axis]), none)
+    place = apply("select", found, apply("cast", Position(index[axis]), dtype=kind), none)
     stages.append(Reduce(f"{name}_at", "max" if last else "min", inner, place))
-    return Folded(f"{name}_at", i64)
+    return apply("cast", Folded(f"{name}_at", kind), dtype=i64)
 
 
 def _rows_to_keep(scope: Scope, reductions: list[Node], folded: set[str]) -> set[str]:

@@ -11,12 +11,15 @@ from .graph import Node
 from .kernel import Axis, Folded, Guarded, Index, Nest, Position, Reduce, Scalar, Stage, map_indices
 from .lower_scope import NotLowerable, Scope, conjunction, in_bounds, store
 from .scalars import apply, const
-from .types import DType
+from .types import DType, i64
 
 
 def window_nest(scope: Scope, node: Node) -> Nest:
     out = node.output
     outer, identity = scope.axes_for(scope.shape(out), "i")
+    inner: tuple[Axis, ...] = ()
+    if node.op == "cumsum":
+        outer, inner, identity = _running(scope, node, outer, identity)
     scope.index_of = {out: identity}
     dtype = scope.types[out].dtype
     stages: list[Stage] = []
@@ -26,7 +29,7 @@ def window_nest(scope: Scope, node: Node) -> Nest:
     for value in scope.outputs:
         if value not in scope.index_of:
             raise NotLowerable(f"{value} is not aligned with the window's output")
-        stages.append(store(scope, value, scope.index_of[value], ()))
+        stages.append(store(scope, value, scope.index_of[value], inner))
     return Nest(outer, tuple(stages))
 
 
@@ -77,16 +80,27 @@ def _pool(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[St
     return apply("div", Folded("s0", dtype), Folded("s1", dtype))
 
 
+def _running(
+    scope: Scope, node: Node, outer: tuple[Axis, ...], identity: PerDim
+) -> tuple[tuple[Axis, ...], tuple[Axis, ...], PerDim]:
+    """The axis along which a cumulative sum runs becomes the inner one, counted from the end where it is reversed."""
+    at = node.attr("axis") % len(identity)
+    extent = scope.shape(node.output)[at]
+    axis = scope.axis("w0", extent)
+    place = Index(extent - 1, (("w0", -1),)) if node.attr("reverse", False) else Index.axis("w0")
+    return tuple(a for a in outer if a.name != f"i{at}"), (axis,), (*identity[:at], place, *identity[at + 1 :])
+
+
 def _cumsum(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[Stage]) -> Scalar:
     at = node.attr("axis") % len(index)
-    axis = scope.axis("w0", scope.shape(node.output)[at])
-    source = (*index[:at], Index.axis("w0"), *index[at + 1 :])
-    relation = ("gt" if node.attr("exclusive", False) else "ge") if node.attr("reverse", False) else (
-        "lt" if node.attr("exclusive", False) else "le"
-    )
-    seen = apply(relation, Position(Index.axis("w0")), Position(index[at]))
-    value = scope.expression(node.inputs[0], source)
-    stages.append(Reduce("s0", "sum", (axis,), Guarded(seen, value, const(0, value))))
+    axis = Axis("w0", scope.shape(node.output)[at])
+    if node.attr("exclusive", False):
+        before = index[at].shifted(1 if node.attr("reverse", False) else -1)
+        value = scope.expression(node.inputs[0], (*index[:at], before, *index[at + 1 :]))
+        value = Guarded(apply("gt", Position(Index.axis("w0")), const(0, i64)), value, const(0, value))
+    else:
+        value = scope.expression(node.inputs[0], index)
+    stages.append(Reduce("s0", "sum", (axis,), value, running=True))
     return Folded("s0", dtype)
 
 

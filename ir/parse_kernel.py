@@ -172,10 +172,11 @@ class _Reader:
         self.read_lets()
         while not self.lexer.accept("}"):
             axes = self.read_axes() if self.lexer.accept_word("for") else ()
-            if self.lexer.accept_word("fold"):
+            running = self.lexer.accept_word("scan")
+            if running or self.lexer.accept_word("fold"):
                 name = self.lexer.value("a fold's name such as %s0")
                 self.lexer.expect("=")
-                fold = Reduce(name, self.lexer.name("sum, prod, max or min"), axes, self.read_scalar())
+                fold = Reduce(name, self.lexer.name("sum, prod, max or min"), axes, self.read_scalar(), running)
                 self.folded[name] = fold.value.dtype
                 stages.append(fold)
             elif self.lexer.accept_word("store"):
@@ -184,7 +185,7 @@ class _Reader:
                 self.lexer.expect("=")
                 stages.append(Store(number, axes, index, self.read_scalar()))
             else:
-                self.lexer.expected("for, fold, store, let or '}'")
+                self.lexer.expected("for, fold, scan, store, let or '}'")
             self.read_lets()
         return stages
 

@@ -136,7 +136,8 @@ class _Printer:
             loop = f"for {axes_text(stage.axes)} " if stage.axes else ""
             if isinstance(stage, Reduce):
                 self.folded[stage.name] = stage.value.dtype
-                yield f"{self.indent}{loop}fold {local_text(stage.name)} = {stage.function} {value}"
+                verb = "scan" if stage.running else "fold"
+                yield f"{self.indent}{loop}{verb} {local_text(stage.name)} = {stage.function} {value}"
             else:
                 yield f"{self.indent}{loop}store a{stage.operand}[{self.index(stage.index)}] = {value}"
 

@@ -85,6 +85,7 @@ class _Verifier:
         self.place = ""
         self.axes: set[str] = set()
         self.folded: dict[str, Reduce] = {}
+        self.loop: tuple[Axis, ...] = ()  # of the stage at hand
         self.stored: set[int] = set()  # in the nest so far
 
     def fail(self, what: str, hint: str = "") -> NoReturn:
@@ -138,6 +139,7 @@ class _Verifier:
         outer = set(self.axes)
         for stage in nest.stages:
             self.enter(stage.axes, outer)
+            self.loop = stage.axes
             self.check_scalar(stage.value)
             if isinstance(stage, Store):
                 self.check_store(stage)
@@ -198,6 +200,8 @@ class _Verifier:
                         self.fail(f"%{name} is used, but not folded earlier in this nest")
                     if (made := self.folded[name].value.dtype) != dtype:
                         self.fail(f"%{name} is used as {dtype}, but folds {made}")
+                    if self.folded[name].running and self.folded[name].axes != self.loop:
+                        self.fail(f"%{name} is used outside the loop that it runs in")
                 case Accumulator(dtype):
                     if dtype != f32:
                         self.fail(f"the accumulator has the type {dtype}", "contractions accumulate in f32")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...ir.dims import Dim, product, upper
-from ...ir.kernel import Axis, Index, Loops, Nest, Read, Store, walk
+from ...ir.kernel import Axis, Index, Loops, Nest, Read, Stage, Store, walk
 from ...ir.types import f32
 from ..c_printer import Printer
 from ..family import Emitted, Symbols, align64
@@ -73,8 +73,8 @@ def _accesses(nest: Nest) -> list[Index]:
     return found + [s.index for s in nest.stages if isinstance(s, Store)]
 
 
-def _legal(printer: Printer, nest: Nest, axis: Axis, outer: bool) -> bool:
-    for stage in nest.stages:
+def _legal(printer: Printer, stages: Sequence[Stage], axis: Axis, outer: bool) -> bool:
+    for stage in stages:
         if not outer and not stage.axes:
             continue  # printed as scalar code between the loops
         if stage.value.dtype != f32 and not isinstance(stage, Store):
@@ -87,7 +87,7 @@ def _legal(printer: Printer, nest: Nest, axis: Axis, outer: bool) -> bool:
                 return False
             if not printer.store_is_contiguous(stage, axis.name):
                 return False
-        elif not outer and stage.function == "prod":
+        elif not outer and (stage.function == "prod" or stage.running):
             return False
     return True
 
@@ -103,11 +103,11 @@ def vector_axis(printer: Printer, nest: Nest) -> tuple[Axis, bool] | None:
         steps = [i.coefficient(axis.name) for i in accesses]
         return sum(3 * (s == 1) - 2 * (s != 1 and s != 0) for s in steps)
 
-    if inner and _legal(printer, nest, inner[-1], False):
+    if inner and any(_legal(printer, group, inner[-1], False) for axes, group in printer.groups(nest.stages) if axes):
         choices.append((score(inner[-1]) + 1, inner[-1], False))
     if not has_rows:
         for axis in reversed(nest.outer):
-            if _legal(printer, nest, axis, True):
+            if _legal(printer, nest.stages, axis, True):
                 choices.append((score(axis), axis, True))
     choices = [c for c in choices if not (isinstance(c[1].extent, int) and c[1].extent < SMALL)]
     if not choices:
@@ -205,7 +205,7 @@ def _print_rows(printer: Printer, nest: Nest, vector: bool) -> None:
     with _units(printer):
         decode(printer, nest.outer, "unit")
         for axes, group in printer.groups(nest.stages):
-            if vector and axes:
+            if vector and axes and _legal(printer, group, axes[-1], False):
                 printer.inner_vector_group(axes, group)
             else:
                 printer.scalar_group(axes, group)

@@ -62,6 +62,14 @@ def special_binary(net: Net, op: str, dtype: str) -> str:
     return getattr(net, op)(net.input(a), net.input(b))
 
 
+@case(True, False)
+def argmax_of_long_rows(net: Net, last: bool) -> tuple[str, ...]:
+    x = np.random.default_rng(1).integers(0, 50, (3, 1000)).astype("f4")
+    x[1, [7, 600]] = NAN
+    y = net.input(x)
+    return tuple(getattr(net, op)(y, axis=1, select_last=last) for op in ("argmax", "argmin"))
+
+
 @case("f4", "f8")
 def special_clip(net: Net, dtype: str) -> tuple[str, ...]:
     x = net.input(SPECIAL.astype(dtype))
@@ -129,6 +137,12 @@ def cumsum(net: Net, axis: int, exclusive: bool, reverse: bool, dtype: str) -> s
 def cumsum_long(net: Net) -> tuple[str, ...]:
     x = net.input((2, M, 3))
     return net.cumsum(x, axis=1), net.neg(net.cumsum(net.relu(x), axis=1, reverse=True))
+
+
+@case(*itertools.product((0, 1), (True, False)))
+def cumsum_of_one(net: Net, axis: int, exclusive: bool) -> tuple[str, ...]:
+    x = net.input((1, 1, 5))
+    return net.neg(net.cumsum(x, axis=axis, exclusive=exclusive)), net.cumsum(net.input((7,)), axis=0, exclusive=exclusive)
 
 
 @case("softmax", "log_softmax")
