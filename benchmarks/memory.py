@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from stratac.compiler.peer import Held, Peer
 
 RUNS = 3

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from stratac.compiler.peer import SYSTEMS, Peer, PeerError, take_turns
 
 from .machine_facts import busy_seconds, isa, machine_facts, versions
@@ -88,7 +87,17 @@ def compile_twice(name: str, model: Path, settings: Settings) -> tuple[Path, dic
     plan, cache = settings.work / f"{name}.plan", settings.work / f"{name}.cache"
     found: dict[str, Any] = {}
     dims = [f"--dim={dim}={low}:{usual}:{high}" for dim, (low, usual, high) in bounds_of(row(name)).items()]
-    command = [sys.executable, "-m", "stratac.compiler.cli", "compile", str(model), "-o", str(plan), "--quiet", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "stratac.compiler.cli",
+        "compile",
+        str(model),
+        "-o",
+        str(plan),
+        "--quiet",
+        "--json",
+    ]
     for kind in ("cold", "warm"):
         environment = {**os.environ, "STRATAC_CACHE": str(cache)}
         done = subprocess.run([*command, *dims], check=True, stdout=subprocess.PIPE, text=True, env=environment)

@@ -8,10 +8,28 @@ from ..ir.types import DType, bool_, f32, f64
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_F32_CALLS = {"exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "pow", "min", "max", "sqrt", "floor", "ceil", "round"}
+_F32_CALLS = {
+    "exp",
+    "log",
+    "tanh",
+    "sigmoid",
+    "erf",
+    "sin",
+    "cos",
+    "pow",
+    "min",
+    "max",
+    "sqrt",
+    "floor",
+    "ceil",
+    "round",
+}
 _F64_CALLS = {
     **{name: name for name in ("exp", "log", "tanh", "erf", "sin", "cos", "pow", "sqrt", "floor", "ceil")},
-    "round": "nearbyint", "min": "st_min_f64", "max": "st_max_f64", "sigmoid": "st_sigmoid_f64",
+    "round": "nearbyint",
+    "min": "st_min_f64",
+    "max": "st_max_f64",
+    "sigmoid": "st_sigmoid_f64",
 }
 _VECTOR_CALLS = {
     **{name: f"vf_{name}" for name in ("add", "sub", "mul", "div", "min", "max", "neg", "abs", "pow")},

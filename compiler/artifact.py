@@ -61,11 +61,15 @@ def check_output(output: Path) -> None:
         other = output.exists() and not (output / MANIFEST).is_file()
         beneath = next(p for p in (output.absolute().parent, *output.absolute().parents) if p.exists())
     except OSError as error:
-        raise EnvironmentProblem(f"cannot write {output}: {error.strerror}", hint="choose another name for -o") from error
+        raise EnvironmentProblem(
+            f"cannot write {output}: {error.strerror}", hint="choose another name for -o"
+        ) from error
     if other:
         raise StratacError(f"{output} exists and is not a plan", hint="choose another name for -o")
     if not beneath.is_dir():
-        raise EnvironmentProblem(f"cannot write {output}: {beneath} is not a folder", hint="choose another folder for -o")
+        raise EnvironmentProblem(
+            f"cannot write {output}: {beneath} is not a folder", hint="choose another folder for -o"
+        )
 
 
 def write_artifact(

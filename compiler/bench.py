@@ -57,7 +57,9 @@ def find_model(plan: Path) -> Path:
     for place in places:
         if name and place.is_file() and model_facts(place) == wanted:
             return place
-    raise StratacError(f"the model {name or 'of this plan'} is not where it was", hint="say where with --model FILE.onnx")
+    raise StratacError(
+        f"the model {name or 'of this plan'} is not where it was", hint="say where with --model FILE.onnx"
+    )
 
 
 def compare(
@@ -121,7 +123,9 @@ def bench_text(found: Mapping[str, Any]) -> str:
         for name, peer in row["peers"].items():
             error = f"{peer['error']:.1e}"
             cells.append((str(row["threads"]), name, time_text(peer["seconds"]), f"{peer['ratio']:.2f}x", error))
-    return "\n".join([*lines, *table(cells, ("threads", "system", "time", "ratio", "relative L2"), frozenset({0, 2, 3, 4}))])
+    return "\n".join(
+        [*lines, *table(cells, ("threads", "system", "time", "ratio", "relative L2"), frozenset({0, 2, 3, 4}))]
+    )
 
 
 def check_peers(peers: Sequence[str]) -> None:

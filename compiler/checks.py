@@ -61,9 +61,17 @@ def check_bits(folder: Path) -> list[dict[str, Any]]:
                 bits = [array.tobytes() for array in session.run(None, inputs)]
                 first = first or bits
                 if bits != first:
-                    return [{"check": "same bits", "ok": False, "detail": f"{threads} threads differ from {THREADS[0]}"}]
+                    return [
+                        {"check": "same bits", "ok": False, "detail": f"{threads} threads differ from {THREADS[0]}"}
+                    ]
     ran = ", ".join(str(c) for c in dict.fromkeys(counts))
-    return [{"check": "same bits in every run and at every thread count", "ok": True, "detail": f"{ran} threads, 2 runs each"}]
+    return [
+        {
+            "check": "same bits in every run and at every thread count",
+            "ok": True,
+            "detail": f"{ran} threads, 2 runs each",
+        }
+    ]
 
 
 def _reference(model: Path, plan: Plan) -> tuple[str, Any]:
@@ -145,5 +153,7 @@ def check_results(folder: Path, model: Path, tolerance: float) -> list[dict[str,
             worst = max((relative_error(a, np.asarray(b)) for a, b in zip(ours, theirs, strict=True)), default=0.0)
             where = ", ".join(f"{k}={v}" for k, v in sizes.items()) or "fixed sizes"
             detail = f"relative L2 {worst:.2e} (allowed {tolerance:.0e}) at {where}"
-            findings.append({"check": f"results against {name}", "ok": worst <= tolerance, "detail": detail, "error": worst})
+            findings.append(
+                {"check": f"results against {name}", "ok": worst <= tolerance, "detail": detail, "error": worst}
+            )
     return findings

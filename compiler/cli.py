@@ -147,7 +147,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     inspect = command("inspect", "show what a plan is, needs and costs; executes nothing from it")
     inspect.add_argument("plan", type=Path, help="a plan folder")
-    inspect.add_argument("--level", choices=("graph", "placed", "plan"), help="print one IR level as text that parses back")
+    inspect.add_argument(
+        "--level", choices=("graph", "placed", "plan"), help="print one IR level as text that parses back"
+    )
     inspect.add_argument("--json", action="store_true", help="the whole report as JSON")
     inspect.add_argument("--all", action="store_true", help="every cluster, not only the slowest")
 
@@ -155,7 +157,9 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("plan", type=Path, help="a plan folder, or an .onnx model to compile first")
     bench.add_argument("--against", default="", help="peers, comma separated: onnxruntime")
     bench.add_argument("--model", type=Path, help="the model the plan was made from (default: found by its digest)")
-    bench.add_argument("--dim", action="append", default=[], metavar="NAME=N", help="sizes to run at (default: typical)")
+    bench.add_argument(
+        "--dim", action="append", default=[], metavar="NAME=N", help="sizes to run at (default: typical)"
+    )
     bench.add_argument("--threads", default="", help="thread counts, comma separated (default: as planned)")
     bench.add_argument("--rounds", type=int, default=7, help="turns of each side (default 7)")
     bench.add_argument("--json", action="store_true", help="print the figures as JSON")

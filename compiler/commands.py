@@ -174,7 +174,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise StratacError(f"cannot read {path}: {error.strerror or error}", hint="give an .npz file") from error
     except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise StratacError(f"cannot read {path}: {error}", hint="write it with numpy.savez, plain arrays only") from error
+        raise StratacError(
+            f"cannot read {path}: {error}", hint="write it with numpy.savez, plain arrays only"
+        ) from error
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -38,7 +38,9 @@ def _cache(folder: Path | None) -> dict[str, Any]:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        return _row("cache", f"{folder} is not writable ({error.strerror}): every compile starts cold; set STRATAC_CACHE")
+        return _row(
+            "cache", f"{folder} is not writable ({error.strerror}): every compile starts cold; set STRATAC_CACHE"
+        )
     size = 0
     for path in folder.iterdir():
         with suppress(OSError):  # other compilations add and remove entries
@@ -49,7 +51,9 @@ def _cache(folder: Path | None) -> dict[str, Any]:
 def examine(cache: Path | None, cc: str | None) -> tuple[list[dict[str, Any]], bool]:
     """Rows of findings and whether everything needed is there."""
     features = cpu_features()
-    known = [f for f in ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16") if f in features]
+    known = [
+        f for f in ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16") if f in features
+    ]
     vectors = " ".join(known) or "no vector extensions listed"
     machine = native()
     rows = [
@@ -81,7 +85,9 @@ def _trial(cache: Path | None, cc: str | None) -> dict[str, Any]:
 
         with tempfile.TemporaryDirectory(prefix="stratac-doctor-") as name:
             write_trial_model(Path(name, "trial.onnx"))
-            report = compile_model(Path(name, "trial.onnx"), Path(name, "trial.plan"), CompileOptions(cc=cc, cache=cache))
+            report = compile_model(
+                Path(name, "trial.onnx"), Path(name, "trial.plan"), CompileOptions(cc=cc, cache=cache)
+            )
             given = np.linspace(-1, 1, 16, dtype=np.float32).reshape(2, 8)
             with load(report.folder) as session:
                 (result,) = session.run(None, {"x": given})

@@ -67,7 +67,9 @@ def parse_dim(text: str) -> tuple[str, Bounds]:
     """`batch=1:8:32` (min:typical:max), `batch=1:32` (min:max, typical is max) or `batch=4`."""
     match = re.fullmatch(r"([^=\s]+)=(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
     if match is None:
-        raise StratacError(f"--dim {text!r} is not understood", hint="write NAME=N, NAME=MIN:MAX or NAME=MIN:TYPICAL:MAX")
+        raise StratacError(
+            f"--dim {text!r} is not understood", hint="write NAME=N, NAME=MIN:MAX or NAME=MIN:TYPICAL:MAX"
+        )
     name, *parts = match.groups()
     numbers = [int(p) for p in parts if p is not None]
     if max(numbers) > MAX_EXTENT:

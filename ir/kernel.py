@@ -215,7 +215,9 @@ class Conv:
     column: Axis
     size: Shape  # n, h, w, channels per group
     out_size: Shape  # height and width of the output
-    window: tuple[int, int, int, int, int, int, int, int]  # kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
+    window: tuple[
+        int, int, int, int, int, int, int, int
+    ]  # kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left
     groups: int
     x: Strided
     filter: Strided  # strides of (out channel, in channel per group, kh, kw)

@@ -16,7 +16,11 @@ from .types import TensorType
 
 
 def try_lower(
-    body: Sequence[Node], inputs: Sequence[str], outputs: Sequence[str], types: Mapping[str, TensorType], symbols: Symbols
+    body: Sequence[Node],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    types: Mapping[str, TensorType],
+    symbols: Symbols,
 ) -> Kernel | str:
     """The kernel of a body, its operands numbered inputs first, then outputs; or the reason why there is none."""
     try:
@@ -38,4 +42,3 @@ def lower_cluster(cluster: Node, types: Mapping[str, TensorType], symbols: Symbo
     if isinstance(kernel, str):
         raise VerifyError(f"has no kernel: {kernel}", op="cluster", level="clusters", source=cluster.source)
     return kernel
-

@@ -106,7 +106,12 @@ def _row_shapes(scope: Scope, out: Shape) -> list[Shape]:
         for node in scope.body:
             for value in (*node.used, *node.outputs):
                 shape = scope.shape(value)
-                if len(shape) > 2 and shape[-1] == out[-1] and product(shape[:-1]) == out[0] and shape[:-1] not in found:
+                if (
+                    len(shape) > 2
+                    and shape[-1] == out[-1]
+                    and product(shape[:-1]) == out[0]
+                    and shape[:-1] not in found
+                ):
                     found.append(shape[:-1])
     return found
 

@@ -38,7 +38,9 @@ def _spatial(node: Node, index: PerDim) -> tuple[slice, int]:
     return (slice(1, -1), len(index) - 1) if node.attr("channels_last", False) else (slice(2, len(index)), 1)
 
 
-def _taps(scope: Scope, node: Node, index: PerDim, kernel: Shape) -> tuple[tuple[Axis, ...], list[Index], Scalar | None]:
+def _taps(
+    scope: Scope, node: Node, index: PerDim, kernel: Shape
+) -> tuple[tuple[Axis, ...], list[Index], Scalar | None]:
     """Window axes, the spatial input positions, and the guard that keeps them inside the input."""
     spatial, _ = _spatial(node, index)
     n = len(kernel)
@@ -141,9 +143,7 @@ def _conv(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[St
         else:
             group = apply("div", Position(out_channel), Position(Index(per_group)))
             channel = channel + Index(gathers=((group, filters[1]),))
-    taps: PerDim = tuple(
-        Index.axis(f"w{k}") if d != 1 else Index() for k, d in enumerate(filters[2:])
-    )
+    taps: PerDim = tuple(Index.axis(f"w{k}") if d != 1 else Index() for k, d in enumerate(filters[2:]))
     read = scope.expression(x, _at(node, index, positions, channel))
     value = apply("mul", read, scope.expression(w, (out_channel, Index.axis("w9"), *taps)))
     axes = (*window, inner) if filters[1] != 1 else window

@@ -98,7 +98,9 @@ class Machine:
         for tier in self.tiers:
             if tier.name == name:
                 return tier
-        raise StratacError(f"machine {self.name} has no tier {name!r}", hint=f"it has {', '.join(t.name for t in self.tiers)}")
+        raise StratacError(
+            f"machine {self.name} has no tier {name!r}", hint=f"it has {', '.join(t.name for t in self.tiers)}"
+        )
 
 
 _SHIPPED = "see compiler/machines/generic-portable.toml"

@@ -147,7 +147,15 @@ _ROWS = (
     ),
     Op("gather", "movement", (2, 2), rules.gather, {"axis": _INT}, 0, "negative indices count from the end"),
     # sources
-    Op("iota", "source", (0, 0), rules.iota, {"extent": AttrSpec("dim"), "dtype": AttrSpec("dtype", None)}, 0, "0, 1, 2, ..."),
+    Op(
+        "iota",
+        "source",
+        (0, 0),
+        rules.iota,
+        {"extent": AttrSpec("dim"), "dtype": AttrSpec("dtype", None)},
+        0,
+        "0, 1, 2, ...",
+    ),
     Op(
         "fill",
         "source",
@@ -157,7 +165,15 @@ _ROWS = (
         0,
         "every element is `value`",
     ),
-    Op("dim", "source", (0, 0), rules.dim, {"value": AttrSpec("dim"), "dtype": AttrSpec("dtype", None)}, 0, "a dim as a scalar"),
+    Op(
+        "dim",
+        "source",
+        (0, 0),
+        rules.dim,
+        {"value": AttrSpec("dim"), "dtype": AttrSpec("dtype", None)},
+        0,
+        "a dim as a scalar",
+    ),
     # contractions
     Op("matmul", "contraction", (2, 2), rules.matmul, {}, 2),
     Op("conv", "contraction", (2, 3), rules.conv, {**_WINDOW, "groups": AttrSpec("int", 1)}, 2),

@@ -27,7 +27,7 @@ class Arena:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A place in an arena. It is live from instruction `first` to instruction `last`, both inclusive. Bytes at the greatest dims."""
+    """A place in an arena, live from instruction `first` to `last`, both inclusive. Bytes at the greatest dims."""
 
     name: str
     arena: int

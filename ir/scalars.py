@@ -20,7 +20,18 @@ PRIMITIVES = {
 #: Primitives whose result is a bool; those of the others have the type of their last argument.
 TO_BOOL = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan"})
 #: relative cost of a primitive, in units of one vector add
-COST = {"exp": 10, "log": 12, "tanh": 14, "sigmoid": 12, "erf": 16, "sin": 16, "cos": 16, "pow": 30, "div": 4, "sqrt": 4}
+COST = {
+    "exp": 10,
+    "log": 12,
+    "tanh": 14,
+    "sigmoid": 12,
+    "erf": 16,
+    "sin": 16,
+    "cos": 16,
+    "pow": 30,
+    "div": 4,
+    "sqrt": 4,
+}
 
 
 def apply(function: str, *args: Scalar, dtype: DType | None = None) -> Scalar:

@@ -70,7 +70,7 @@ def _merge_nest(nest: Nest) -> Nest:
         axes = tuple(inner) if stage.axes else ()
         value = _only(stage.value, names)
         if isinstance(stage, Reduce):
-            return replace(stage, axes=axes, value=value)
+            return replace(stage, axes=axes, value=value, running=stage.running and bool(axes))
         return replace(stage, axes=axes, value=value, index=_restrict(stage.index, names))
 
     return Nest(tuple(outer), tuple(merged(stage) for stage in nest.stages))

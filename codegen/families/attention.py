@@ -39,8 +39,13 @@ class AttentionFamily:
         printer = new_printer(kernel, symbols)
         dim = printer.dim
         sizes = {
-            "batch": root.batch.extent, "heads": root.heads.extent, "kv_heads": root.kv_heads,
-            "queries": root.row.extent, "keys": root.keys, "dim": root.width, "v_dim": root.column.extent,
+            "batch": root.batch.extent,
+            "heads": root.heads.extent,
+            "kv_heads": root.kv_heads,
+            "queries": root.row.extent,
+            "keys": root.keys,
+            "dim": root.width,
+            "v_dim": root.column.extent,
         }
         fields = [(key, dim(value)) for key, value in sizes.items()]
         for letter, operand in (("q", root.q), ("k", root.k), ("v", root.v)):

@@ -77,7 +77,6 @@ def print_rows(
         printer.accumulator = f"t + {column}"
         if vector_stores(printer, stores, column):
 
-
             def body(_: int) -> None:
                 for store in stores:
                     printer.store(store, vector=True)

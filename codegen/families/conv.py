@@ -61,10 +61,22 @@ class ConvFamily:
         n, h, w, cg = root.size
         oh, ow = root.out_size
         sizes = {
-            "n": n, "h": h, "w": w, "cg": cg, "oh": oh, "ow": ow,
-            "og": root.column.extent // root.groups, "groups": root.groups, "kh": kh, "kw": kw,
-            "stride_h": stride_h, "stride_w": stride_w, "dilation_h": dilation_h, "dilation_w": dilation_w,
-            "pad_top": top, "pad_left": left,
+            "n": n,
+            "h": h,
+            "w": w,
+            "cg": cg,
+            "oh": oh,
+            "ow": ow,
+            "og": root.column.extent // root.groups,
+            "groups": root.groups,
+            "kh": kh,
+            "kw": kw,
+            "stride_h": stride_h,
+            "stride_w": stride_w,
+            "dilation_h": dilation_h,
+            "dilation_w": dilation_w,
+            "pad_top": top,
+            "pad_left": left,
             **dict(zip(("x_n", "x_h", "x_w"), root.x.strides, strict=True)),
         }
         fields = [(key, dim(value)) for key, value in sizes.items()]

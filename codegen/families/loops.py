@@ -209,5 +209,3 @@ def _print_rows(printer: Printer, nest: Nest, vector: bool) -> None:
                 printer.inner_vector_group(axes, group)
             else:
                 printer.scalar_group(axes, group)
-
-

@@ -180,8 +180,10 @@ class _Fusion:
             return False  # reading through a concat decides per element: better from memory
         if isinstance(second.kernel, Contraction):
             # a prologue: only elementwise work that nobody else needs, in front of a product
-            return isinstance(second.kernel.root, Matmul) and isinstance(first.kernel, Loops) and all(
-                OPS[self.nodes[i].op].category == "elementwise" for i in first.nodes
+            return (
+                isinstance(second.kernel.root, Matmul)
+                and isinstance(first.kernel, Loops)
+                and all(OPS[self.nodes[i].op].category == "elementwise" for i in first.nodes)
             )
         return True
 
@@ -320,5 +322,3 @@ def _own_copies(body: list[Node], own: set[int], fusion: _Fusion, number: int) -
         )
         for node in body
     ]
-
-

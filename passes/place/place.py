@@ -38,7 +38,9 @@ def _place(
     for cluster in graph.nodes:
         ranked = rank([price(c, machine, threads) for c in library.candidates(cluster, graph, machine)])
         if not ranked:
-            raise VerifyError("no kernel of this machine can run it", op="cluster", level="placed", source=cluster.source)
+            raise VerifyError(
+                "no kernel of this machine can run it", op="cluster", level="placed", source=cluster.source
+            )
         runner_up = ranked[1] if len(ranked) > 1 else None
         choices[cluster.outputs[0]] = Choice(cluster.outputs[0], ranked[0], runner_up, _why(ranked[0], runner_up))
         for home in weight_homes(cluster, ranked[0].candidate, graph, library, machine):

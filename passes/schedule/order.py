@@ -15,36 +15,38 @@ def order_as_given(graph: Graph) -> tuple[Node, ...]:
 
 def order_greedily(graph: Graph) -> tuple[Node, ...]:
     """List scheduling: among the ready clusters the one that frees most, net of what it makes; ties by position."""
-    remaining = {id(node): node for node in graph.nodes}
-    readers: dict[str, int] = {}
-    for node in graph.nodes:
-        for value in node.used:
-            readers[value] = readers.get(value, 0) + 1
-    outside = {*graph.input_values, *graph.weights}
-    kept = set(graph.output_values)
-    known = set(outside)
-    sizes: dict[str, int] = {}
+    used = [node.used for node in graph.nodes]
+    readers: dict[str, list[int]] = {}
+    for position, values in enumerate(used):
+        for value in values:
+            readers.setdefault(value, []).append(position)
+    free = {*graph.input_values, *graph.weights, *graph.output_values}
+    sizes = {v: 0 if v in free else value_bytes(graph, v, graph.symbols) for node in graph.nodes for v in node.outputs}
+    made = {value: sum(sizes[v] for v in node.outputs) for node in graph.nodes for value in node.outputs[:1]}
+    left = {value: len(positions) for value, positions in readers.items()}
+    missing = [sum(v in sizes for v in values) for values in used]
 
-    def size(value: str) -> int:
-        if value not in sizes:
-            sizes[value] = 0 if value in outside or value in kept else value_bytes(graph, value, graph.symbols)
-        return sizes[value]
+    def growth(position: int) -> int:
+        freed = sum(sizes.get(v, 0) for v in used[position] if left[v] == 1)
+        return made[graph.nodes[position].outputs[0]] - freed
 
-    def growth(node: Node) -> int:
-        freed = sum(size(v) for v in node.used if readers[v] == 1)
-        return sum(size(v) for v in node.outputs) - freed
-
+    ready = {position: growth(position) for position, count in enumerate(missing) if not count}
     result: list[Node] = []
-    waiting = list(graph.nodes)
-    while waiting:
-        ready = [n for n in waiting if all(v in known for v in n.used)]
-        chosen = min(ready, key=growth)
-        waiting.remove(chosen)
-        known |= set(chosen.outputs)
-        for value in chosen.used:
-            readers[value] -= 1
-        result.append(chosen)
-    assert len(result) == len(remaining)
+    while ready:
+        chosen = min(ready, key=lambda position: (ready[position], position))
+        del ready[chosen]
+        node = graph.nodes[chosen]
+        result.append(node)
+        for value in used[chosen]:
+            left[value] -= 1
+            if left[value] == 1:
+                ready |= {p: growth(p) for p in readers[value] if p in ready}
+        for value in node.outputs:
+            for position in readers.get(value, ()):
+                missing[position] -= 1
+                if not missing[position]:
+                    ready[position] = growth(position)
+    assert len(result) == len(graph.nodes)
     return tuple(result)
 
 

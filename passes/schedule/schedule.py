@@ -92,9 +92,7 @@ def _weights(placed: Placed, nodes: Sequence[Node]) -> tuple[WeightEntry, ...]:
 class _Arguments:
     """Where each value is found at run time."""
 
-    def __init__(
-        self, graph: Graph, placed: Placed, buffers: Sequence[Buffer], weights: Sequence[WeightEntry]
-    ) -> None:
+    def __init__(self, graph: Graph, placed: Placed, buffers: Sequence[Buffer], weights: Sequence[WeightEntry]) -> None:
         self.graph, self.placed = graph, placed
         self.places: dict[str, Arg] = {b.name: Arg("buffer", i) for i, b in enumerate(buffers)}
         self.places |= {p.value: Arg("input", i) for i, p in enumerate(graph.inputs)}
@@ -132,5 +130,3 @@ def _touches(call: Call, node: Node, buffers: Sequence[Buffer]) -> list[Touch]:
         else:
             found.append(Touch(f"{arg.space} {arg.index}", 0, 1, writes))
     return found
-
-

@@ -75,7 +75,11 @@ def strided_operands(net: Net) -> tuple[str, ...]:
 @case(tolerance=LOOSE, family="matmul")
 def batches_that_no_stride_covers(net: Net) -> tuple[str, ...]:
     a, b = net.input((2, N, 3, 4, 8)), net.input((2, 1, 3, 8, 5))
-    return net.matmul(a, b), net.relu(net.matmul(a, net.constant((2, 1, 3, 8, 5)))), net.matmul(a, net.constant((1, 3, 8, 5)))
+    return (
+        net.matmul(a, b),
+        net.relu(net.matmul(a, net.constant((2, 1, 3, 8, 5)))),
+        net.matmul(a, net.constant((1, 3, 8, 5))),
+    )
 
 
 @case(tolerance=LOOSE, family="matmul")
@@ -98,7 +102,9 @@ def epilogues(net: Net) -> tuple[str, ...]:
     row = net.input((M, 1))
     added = net.add(net.add(y, table), row)
     big = net.gt(net.matmul(x, net.constant((16, 24))), net.array(0.5))
-    masked = net.where(net.lt(net.iota(extent=24), net.array(7, "int64")), net.matmul(x, net.constant((16, 24))), net.array(0.0))
+    masked = net.where(
+        net.lt(net.iota(extent=24), net.array(7, "int64")), net.matmul(x, net.constant((16, 24))), net.array(0.0)
+    )
     return net.add(added, net.transpose(net.input((N, 24, M)), perm=(0, 2, 1))), net.cast(big, to=DTYPES["i64"]), masked
 
 
@@ -209,7 +215,10 @@ def conv_f64(net: Net, window: int, last: bool) -> str:
     return net.conv(x, net.constant((6, 2, *kernel), "float64"), net.constant((6,), "float64"), **attrs)
 
 
-@case(*itertools.product(("max_pool", "avg_pool", "avg_pool_padded"), range(2), (True, False), ("float32", "float64")), tolerance=3e-6)
+@case(
+    *itertools.product(("max_pool", "avg_pool", "avg_pool_padded"), range(2), (True, False), ("float32", "float64")),
+    tolerance=3e-6,
+)
 def pools(net: Net, op: str, window: int, last: bool, dtype: str) -> tuple[str, ...]:
     kernel, strides, pads, dilations = _WINDOWS[window]
     x = net.input((N, 10, 11, 20) if last else (N, 20, 10, 11), dtype)
@@ -262,10 +271,14 @@ def attention_from_products(net: Net, causal: bool) -> str:
     x = net.input((N, M, 32))
 
     def heads(w: str) -> str:
-        return net.transpose(net.reshape(net.add(net.matmul(x, w), net.constant((32,))), shape=(N, M, 4, 8)), perm=(0, 2, 1, 3))
+        return net.transpose(
+            net.reshape(net.add(net.matmul(x, w), net.constant((32,))), shape=(N, M, 4, 8)), perm=(0, 2, 1, 3)
+        )
 
     q, k, v = (heads(net.constant((32, 32))) for _ in range(3))
-    mask = net.where(net.cast(net.input((N, 1, 1, M), "int64", 1, 3), to=DTYPES["bool"]), net.array(0.0), net.array(-1e9))
+    mask = net.where(
+        net.cast(net.input((N, 1, 1, M), "int64", 1, 3), to=DTYPES["bool"]), net.array(0.0), net.array(-1e9)
+    )
     y = net.attention(q, k, v, mask, scale=0.35, causal=causal)
     y = net.reshape(net.transpose(y, perm=(0, 2, 1, 3)), shape=(N, M, 32))
     return net.add(net.matmul(y, net.constant((32, 32))), x)

@@ -10,7 +10,9 @@ from stratac.ir.types import DTYPES
 from .cases import M, N, Net, case
 
 NAN, INF = np.nan, np.inf
-SPECIAL = np.array([0.0, -0.0, 1.5, -2.5, INF, -INF, NAN, 1e-30, -3e38, 0.5, 7.0, NAN, 2.0, -1.0, 3.0, 4.0, 5.0, INF, 9.0], "f4")
+SPECIAL = np.array(
+    [0.0, -0.0, 1.5, -2.5, INF, -INF, NAN, 1e-30, -3e38, 0.5, 7.0, NAN, 2.0, -1.0, 3.0, 4.0, 5.0, INF, 9.0], "f4"
+)
 INTEGERS = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
 
 
@@ -35,7 +37,9 @@ def integer_unary(net: Net, op: str, dtype: str) -> str:
 def integer_clip(net: Net, dtype: str, bounds: tuple[float, float]) -> str:
     if dtype == "uint8" and bounds[1] < 0:
         bounds = (0.0, 9.0)
-    values = np.array([0, 1, 2, 3, 4, 5, 100, 127] if dtype == "uint8" else [0, 1, -1, -3, -4, 2, 3, 4, 100, -128], dtype)
+    values = np.array(
+        [0, 1, 2, 3, 4, 5, 100, 127] if dtype == "uint8" else [0, 1, -1, -3, -4, 2, 3, 4, 100, -128], dtype
+    )
     return net.clip(net.input(values), min=bounds[0], max=bounds[1])
 
 
@@ -76,7 +80,9 @@ def special_clip(net: Net, dtype: str) -> tuple[str, ...]:
     return net.clip(x, min=-1.0, max=6.0), net.clip(x, min=-1.0), net.clip(x, max=2.0), net.leaky_relu(x, alpha=0.1)
 
 
-@case(*itertools.product(("reduce_max", "reduce_min", "reduce_sum", "argmax", "argmin", "softmax"), (0, 1), ("f4", "f8")))
+@case(
+    *itertools.product(("reduce_max", "reduce_min", "reduce_sum", "argmax", "argmin", "softmax"), (0, 1), ("f4", "f8"))
+)
 def special_rows(net: Net, op: str, axis: int, dtype: str) -> str:
     rows = np.stack([SPECIAL, SPECIAL[::-1], np.where(np.isnan(SPECIAL), 1, SPECIAL), np.arange(19), np.full(19, -INF)])
     rows[2][np.isinf(rows[2])] = 3
@@ -95,7 +101,9 @@ def ties(net: Net, op: str, last: bool, axis: int, dtype: str) -> str:
 @case("bool", "uint8", "int32", "int64", "float32", "float64", "int8", "uint16")
 def casts(net: Net, source: str) -> tuple[str, ...]:
     x = net.input((N, 7), source, 0, 100)
-    return tuple(net.cast(x, to=DTYPES[t]) for t in ("bool", "u8", "i32", "i64", "f32", "f64", "i8", "u64") if t != source)
+    return tuple(
+        net.cast(x, to=DTYPES[t]) for t in ("bool", "u8", "i32", "i64", "f32", "f64", "i8", "u64") if t != source
+    )
 
 
 @case()
@@ -113,14 +121,22 @@ def booleans(net: Net) -> tuple[str, ...]:
     return mask, net.where(mask, x, y), net.eq(a, b), net.where(b, a, mask), net.cast(mask, to=DTYPES["f32"])
 
 
-@case(*itertools.product(("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"), (True, False)), tolerance=3e-5)
+@case(
+    *itertools.product(("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"), (True, False)),
+    tolerance=3e-5,
+)
 def reductions(net: Net, op: str, keep: bool) -> tuple[str, ...]:
     x = net.input((N, 3, M, 5), lo=0.8, hi=1.1)
     subsets = [s for count in range(1, 5) for s in itertools.combinations(range(4), count)]
     return tuple(getattr(net, op)(x, axes=axes, keepdims=keep) for axes in subsets)
 
 
-@case(*itertools.product(("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"), ("int64", "int32", "uint8", "int8", "bool")))
+@case(
+    *itertools.product(
+        ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod"),
+        ("int64", "int32", "uint8", "int8", "bool"),
+    )
+)
 def integer_reductions(net: Net, op: str, dtype: str) -> tuple[str, ...]:
     if dtype == "bool" and op not in ("reduce_max", "reduce_min"):
         dtype = "uint16"
@@ -142,7 +158,9 @@ def cumsum_long(net: Net) -> tuple[str, ...]:
 @case(*itertools.product((0, 1), (True, False)))
 def cumsum_of_one(net: Net, axis: int, exclusive: bool) -> tuple[str, ...]:
     x = net.input((1, 1, 5))
-    return net.neg(net.cumsum(x, axis=axis, exclusive=exclusive)), net.cumsum(net.input((7,)), axis=0, exclusive=exclusive)
+    return net.neg(net.cumsum(x, axis=axis, exclusive=exclusive)), net.cumsum(
+        net.input((7,)), axis=0, exclusive=exclusive
+    )
 
 
 @case("softmax", "log_softmax")
@@ -205,7 +223,12 @@ def slices(net: Net) -> tuple[str, ...]:
 def expands(net: Net) -> tuple[str, ...]:
     x, s = net.input((N, 1, 5)), net.input(np.array(3.5, "f4"))
     y = net.input((M, 1))
-    return net.expand(x, shape=(4, N, M, 5)), net.mul(y, x), net.expand(s, shape=(3, M)), net.add(net.expand(s, shape=(2, 1)), x)
+    return (
+        net.expand(x, shape=(4, N, M, 5)),
+        net.mul(y, x),
+        net.expand(s, shape=(3, M)),
+        net.add(net.expand(s, shape=(2, 1)), x),
+    )
 
 
 @case(0, 1, 2, -1)
@@ -220,7 +243,12 @@ def pads(net: Net, mode: str, dtype: str) -> tuple[str, ...]:
     x = net.input((N, 5, 17), dtype, 0, 9)
     some = net.pad(x, pads=(0, 2, 3, 0, 1, 4), mode=mode, value=1.0)
     ends = net.pad(x, pads=(0, 0, 0, 0, 4, 0), mode=mode)
-    return some, ends, net.concat(some, some, axis=0), net.pad(net.pad(x, pads=(0, 0, 1, 0, 0, 1), mode=mode), pads=(0, 1, 0, 0, 1, 0))
+    return (
+        some,
+        ends,
+        net.concat(some, some, axis=0),
+        net.pad(net.pad(x, pads=(0, 0, 1, 0, 0, 1), mode=mode), pads=(0, 1, 0, 0, 1, 0)),
+    )
 
 
 @case(*itertools.product((0, 1, 2, -1), ("int64", "int32", "int8")))
@@ -229,7 +257,13 @@ def gathers(net: Net, axis: int, dtype: str) -> tuple[str, ...]:
     index, scalar = net.input((N, 3), dtype, -5, 4), net.array(-2, dtype)
     found = net.gather(x, index, axis=axis)
     one = net.gather(x, net.input(np.array(-1, dtype)), axis=axis)
-    return found, net.relu(found), net.gather(net.tanh(x), net.array([0, -1, 2], dtype), axis=axis), net.gather(x, scalar, axis=axis), one
+    return (
+        found,
+        net.relu(found),
+        net.gather(net.tanh(x), net.array([0, -1, 2], dtype), axis=axis),
+        net.gather(x, scalar, axis=axis),
+        one,
+    )
 
 
 @case()
@@ -261,7 +295,13 @@ def scalars(net: Net) -> tuple[str, ...]:
     s, t = net.input(np.array(2.5, "f4")), net.input(np.array(-3, "i8"))
     x = net.input((N,))
     total = net.reduce_sum(x, axes=(0,), keepdims=False)
-    return net.exp(s), net.mul(t, t), net.mul(total, s), net.reshape(total, shape=(1, 1)), net.concat(net.reshape(s, shape=(1,)), x, axis=0)
+    return (
+        net.exp(s),
+        net.mul(t, t),
+        net.mul(total, s),
+        net.reshape(total, shape=(1, 1)),
+        net.concat(net.reshape(s, shape=(1,)), x, axis=0),
+    )
 
 
 @case()

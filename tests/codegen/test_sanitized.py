@@ -32,7 +32,9 @@ for threads in (1, 3):
 
 def runtime_library(name: str) -> str:
     """The sanitizer runtime of the compiler, or a skipped test."""
-    found = subprocess.run([find_compiler().path, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [find_compiler().path, f"-print-file-name={name}"], capture_output=True, text=True, check=True
+    )
     path = Path(found.stdout.strip())
     if not path.is_absolute():
         pytest.skip(f"this compiler has no {name}")
@@ -49,7 +51,12 @@ def test_random_graphs_stay_in_their_memory(tmp_path: Path, round_: int) -> None
     arrays = [s.make_inputs(1, **{k: v for k, v in sizes.items() if k in s.graph.symbols}) for s in samples]
     arrays += [c.inputs(1, sizes) for c in chosen]
     np.savez(tmp_path / "in.npz", **{f"g{i}.{k}": v for i, given in enumerate(arrays) for k, v in given.items()})
-    environment = {**os.environ, "LD_PRELOAD": preload, "ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": preload,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
     command = [sys.executable, "-c", CHILD, str(folder), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
     found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert found.returncode == 0, found.stderr[-6000:]

@@ -1,7 +1,5 @@
 """One broken placed graph or plan for each rule of their verifiers."""
 
-# ruff: noqa: E501 (canonical text has one line for each decision)
-
 from __future__ import annotations
 
 from dataclasses import replace

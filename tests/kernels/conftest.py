@@ -48,7 +48,9 @@ def build(tmp_path_factory):
 
             def run(*command) -> None:
                 used = [flag for flag in flags if flag != "-shared" or "-c" not in command]
-                result = subprocess.run([compiler, *FLAGS[isa], *COMMON, *used, *map(str, command)], capture_output=True, text=True)
+                result = subprocess.run(
+                    [compiler, *FLAGS[isa], *COMMON, *used, *map(str, command)], capture_output=True, text=True
+                )
                 assert result.returncode == 0, result.stderr
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:

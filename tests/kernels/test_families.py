@@ -52,5 +52,13 @@ def test_workspace_and_panel_are_as_documented(isa, build):
             assert library.st_gemm_workspace(m, 77, k, 0) == gemm_workspace(isa, m, 77, k, False)
             assert library.st_gemm_workspace(m, 77, k, 1) == gemm_workspace(isa, m, 77, k, True)
         assert library.st_conv_workspace(k, 64) == conv_workspace(isa, k, 64)
-    for queries, keys, dim, v_dim in [(1, 0, 8, 8), (1, 1, 64, 64), (128, 496, 64, 33), (9, 2048, 512, 64), (1500, 5000, 80, 96)]:
-        assert library.st_attention_workspace(queries, keys, dim, v_dim) == attention_workspace(isa, queries, keys, dim, v_dim)
+    for queries, keys, dim, v_dim in [
+        (1, 0, 8, 8),
+        (1, 1, 64, 64),
+        (128, 496, 64, 33),
+        (9, 2048, 512, 64),
+        (1500, 5000, 80, 96),
+    ]:
+        assert library.st_attention_workspace(queries, keys, dim, v_dim) == attention_workspace(
+            isa, queries, keys, dim, v_dim
+        )

@@ -9,7 +9,26 @@ import pytest
 from .conftest import HERE
 
 INF, NAN = np.inf, np.nan
-SPECIALS = [0, -0.0, INF, -INF, NAN, 1e-45, -1e-45, 1e-38, 3.4028235e38, -3.4028235e38, 1, -1, 0.5, 1.5, 2.5, -0.5, -1.5, -0.25]
+SPECIALS = [
+    0,
+    -0.0,
+    INF,
+    -INF,
+    NAN,
+    1e-45,
+    -1e-45,
+    1e-38,
+    3.4028235e38,
+    -3.4028235e38,
+    1,
+    -1,
+    0.5,
+    1.5,
+    2.5,
+    -0.5,
+    -1.5,
+    -0.25,
+]
 SPECIALS += [8388607.5, 8388609.0, 16777216.0, 16777218.0, 2, -2, 3, -3, 1e-30, 131072.0, 1e20]
 
 
@@ -58,9 +77,19 @@ def sigmoid(x):
 
 
 FUNCTIONS = {  # reference in double, most ULP
-    "exp": (np.exp, 1.5), "log": (np.log, 1.5), "tanh": (np.tanh, 2), "erf": (np.vectorize(math.erf), 2), "sigmoid": (sigmoid, 2.5),
-    "sin": (np.sin, 2), "cos": (np.cos, 2), "sqrt": (np.sqrt, 0.5), "floor": (np.floor, 0), "ceil": (np.ceil, 0),
-    "round": (np.rint, 0), "trunc": (np.trunc, 0), "abs": (np.abs, 0),
+    "exp": (np.exp, 1.5),
+    "log": (np.log, 1.5),
+    "tanh": (np.tanh, 2),
+    "erf": (np.vectorize(math.erf), 2),
+    "sigmoid": (sigmoid, 2.5),
+    "sin": (np.sin, 2),
+    "cos": (np.cos, 2),
+    "sqrt": (np.sqrt, 0.5),
+    "floor": (np.floor, 0),
+    "ceil": (np.ceil, 0),
+    "round": (np.rint, 0),
+    "trunc": (np.trunc, 0),
+    "abs": (np.abs, 0),
 }
 
 
@@ -87,8 +116,12 @@ def test_scalar_is_lane_zero(probe, name):
 
 def test_pow(probe):
     rng = np.random.default_rng(8)
-    x = np.concatenate([rng.uniform(0, 3, 50_000), np.exp(rng.uniform(-100, 88, 50_000)), -rng.uniform(0, 50, 20_000)]).astype(np.float32)
-    y = np.concatenate([rng.uniform(-50, 50, 50_000), rng.uniform(-3, 3, 50_000), rng.integers(-20, 20, 20_000)]).astype(np.float32)
+    x = np.concatenate(
+        [rng.uniform(0, 3, 50_000), np.exp(rng.uniform(-100, 88, 50_000)), -rng.uniform(0, 50, 20_000)]
+    ).astype(np.float32)
+    y = np.concatenate(
+        [rng.uniform(-50, 50, 50_000), rng.uniform(-3, 3, 50_000), rng.integers(-20, 20, 20_000)]
+    ).astype(np.float32)
     grid = [axis.ravel().astype(np.float32) for axis in np.meshgrid(SPECIALS, SPECIALS)]
     x, y = np.concatenate([x, grid[0]]), np.concatenate([y, grid[1]])
     got = call(probe.binary_pow, x, y)
@@ -101,10 +134,23 @@ def test_pow(probe):
 
 
 BINARY = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "min": np.minimum, "max": np.maximum,
-    "min_fast": lambda a, b: np.where(a < b, a, b), "max_fast": lambda a, b: np.where(a > b, a, b), "neg": lambda a, b: -a,
-    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
-    "and_not": lambda a, b: (a < b) & ~(a < 0), "xor_or": lambda a, b: ((a < b) ^ (b > 0)) | (a != a),
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "min": np.minimum,
+    "max": np.maximum,
+    "min_fast": lambda a, b: np.where(a < b, a, b),
+    "max_fast": lambda a, b: np.where(a > b, a, b),
+    "neg": lambda a, b: -a,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "and_not": lambda a, b: (a < b) & ~(a < 0),
+    "xor_or": lambda a, b: ((a < b) ^ (b > 0)) | (a != a),
 }
 
 
@@ -127,9 +173,18 @@ def test_fused_multiply_add(probe, isa):
 
 
 INTEGER = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
-    "min": np.minimum, "max": np.maximum, "shl": lambda a, b: a << 5, "sar": lambda a, b: a >> 5,
-    "shr": lambda a, b: (a.view(np.uint32) >> 5).view(np.int32), "select": lambda a, b: np.where(a > b, a, np.where(a == b, 7, b)),
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "min": np.minimum,
+    "max": np.maximum,
+    "shl": lambda a, b: a << 5,
+    "sar": lambda a, b: a >> 5,
+    "shr": lambda a, b: (a.view(np.uint32) >> 5).view(np.int32),
+    "select": lambda a, b: np.where(a > b, a, np.where(a == b, 7, b)),
     "to_float": lambda a, b: a.astype(np.float32).view(np.int32),
 }
 
@@ -140,7 +195,9 @@ def test_integer_operation(probe, name):
     a, b = rng.integers(-(2**31), 2**31, (2, 1003), dtype=np.int64).astype(np.int32)
     a[:3], b[:3] = (-(2**31), 2**31 - 1, 5), (-1, 1, 5)
     with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(call(getattr(probe, "integer_" + name), a, b), INTEGER[name](a, b).astype(np.int32))
+        np.testing.assert_array_equal(
+            call(getattr(probe, "integer_" + name), a, b), INTEGER[name](a, b).astype(np.int32)
+        )
 
 
 def test_conversion_truncates_and_marks_what_does_not_fit(probe):

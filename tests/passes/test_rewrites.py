@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stratac.ir.dims import Bounds, evaluate_shape, symbol
 from stratac.ir.builder import GraphBuilder
+from stratac.ir.dims import Bounds, evaluate_shape, symbol
 from stratac.ir.graph import Derived, Graph, Inline, Port
 from stratac.ir.interp import run
 from stratac.ir.types import TensorType, bool_, f32, i64
@@ -79,7 +79,11 @@ def test_pad_goes_into_a_convolution() -> None:
 
 @pytest.mark.parametrize(
     "attrs",
-    [{"pads": (0, 1, 0, 0, 0, 0, 0, 0)}, {"pads": (0, 0, 1, 1, 0, 0, 1, 1), "value": 1.0}, {"pads": (0, 0, 1, 1, 0, 0, 1, 1), "mode": "edge"}],
+    [
+        {"pads": (0, 1, 0, 0, 0, 0, 0, 0)},
+        {"pads": (0, 0, 1, 1, 0, 0, 1, 1), "value": 1.0},
+        {"pads": (0, 0, 1, 1, 0, 0, 1, 1), "mode": "edge"},
+    ],
     ids=["channels", "ones", "edge"],
 )
 def test_other_pads_stay(attrs: dict[str, Any]) -> None:
@@ -133,7 +137,9 @@ def test_neutral_elements_vanish() -> None:
     assert after.types[after.outputs[1].value].shape == (2, S, 3)
 
 
-@pytest.mark.parametrize(("exponent", "wanted"), [(1, ["neg"]), (2, ["mul", "neg"]), (3, ["mul", "mul", "neg"]), (0.5, ["sqrt", "neg"])])
+@pytest.mark.parametrize(
+    ("exponent", "wanted"), [(1, ["neg"]), (2, ["mul", "neg"]), (3, ["mul", "mul", "neg"]), (0.5, ["sqrt", "neg"])]
+)
 def test_small_powers(exponent: float, wanted: list[str]) -> None:
     s = Sketch()
     x = s.abs(s.input(S, 3))
@@ -207,5 +213,5 @@ def test_layouts_move_to_the_borders() -> None:
     same_meaning(s.graph(*outputs), after)
     windowed = [n for n in after.nodes if n.op in ("conv", "max_pool")]
     assert len(windowed) == 2 and all(n.attr("channels_last") for n in windowed)
-    assert [n.attr("perm") for n in after.nodes if n.op == "transpose"][0] == (0, 2, 3, 1)
+    assert next(n.attr("perm") for n in after.nodes if n.op == "transpose") == (0, 2, 3, 1)
     assert ops(after).count("transpose") <= 5

@@ -164,7 +164,9 @@ def live_bytes(nodes: Sequence[Node], graph: Graph) -> int:
 def test_order_keeps_what_it_needs_and_no_more(theme: str, round_: int) -> None:
     for graph in fused(theme, round_):
         for nodes in (order_as_given(graph), order_greedily(graph), order(graph)[0]):
-            assert is_topological(replace(graph, nodes=nodes)) and sorted(map(id, nodes)) == sorted(map(id, graph.nodes))
+            assert is_topological(replace(graph, nodes=nodes)) and sorted(map(id, nodes)) == sorted(
+                map(id, graph.nodes)
+            )
             assert peak(liveness(nodes, graph)) == live_bytes(nodes, graph)
         assert peak(liveness(order(graph)[0], graph)) <= peak(liveness(order_as_given(graph), graph))
 
