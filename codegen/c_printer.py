@@ -190,8 +190,8 @@ class Printer:
             case Guarded(condition, value, otherwise):
                 return self._guarded(expression, condition, value, otherwise, vector=True)
             case Apply("cast", (Position(index),)):
-                step = f"vi_set1((int32_t)({self.dim(index.coefficient(self.vector_axis or ''))}))"
-                lanes = f"vi_add(vi_set1((int32_t)({self.index(index)})), vi_mul(vi_iota(), {step}))"
+                apart = f"vi_set1((int32_t)({self.dim(index.coefficient(self.vector_axis or ''))}))"
+                lanes = f"vi_add(vi_set1((int32_t)({self.index(index)})), vi_mul(vi_iota(), {apart}))"
                 return self.keep(expression, True, kind, f"vf_from_i32({lanes})", "v")
             case Apply(function, args):
                 codes = [self.vector(a) for a in args]
