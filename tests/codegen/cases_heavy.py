@@ -302,4 +302,5 @@ def attention_of_other_types(net: Net, dtype: str) -> str:
 def rotary(net: Net, interleaved: bool, width: int) -> tuple[str, ...]:
     x, cos, sin = net.input((N, 3, M, width)), net.input((M, width)), net.input((1, 1, M, width))
     y = net.rotary(x, cos, sin, interleaved=interleaved)
-    return y, net.matmul(y, net.transpose(y, perm=(0, 1, 3, 2)))
+    turned = net.slice(net.clip(y, min=-1.0, max=1.0), axis=3, start=width - 2, extent=width - 1, step=-1)
+    return y, net.matmul(y, net.transpose(y, perm=(0, 1, 3, 2))), turned
