@@ -40,7 +40,9 @@ def walks(draw: st.DrawFn) -> tuple[tuple[Dim, ...], tuple[Dim, ...], PerDim, di
             start = draw(st.integers(0, extent - 1 - (count - 1) * step))
             down = draw(st.booleans())
             extents[name] = count
-            index.append(Index.axis(name, -step if down else step).shifted(start + (count - 1) * step if down else start))
+            index.append(
+                Index.axis(name, -step if down else step).shifted(start + (count - 1) * step if down else start)
+            )
         else:
             extents[name] = extent
             index.append(Index.axis(name, -1).shifted(extent - 1) if draw(st.booleans()) else Index.axis(name))
@@ -53,7 +55,9 @@ def at(index: PerDim, point: dict[str, int], symbols: dict[str, int]) -> tuple[i
 
 @settings(max_examples=600, derandomize=True, database=None, deadline=None)
 @given(walks())
-def test_regrouped_index_is_the_same_element(walk: tuple[tuple[Dim, ...], tuple[Dim, ...], PerDim, dict[str, Dim]]) -> None:
+def test_regrouped_index_is_the_same_element(
+    walk: tuple[tuple[Dim, ...], tuple[Dim, ...], PerDim, dict[str, Dim]],
+) -> None:
     source, target, index, extents = walk
     moved = regroup(index, source, target, extents, SYMBOLS)
     if moved is None:
