@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ir.errors import StratacError
+from ..ir.placed import DENSE
+from .facts import TILES
 
-DENSE = "dense"  # row-major, as the graph has it
-PANELS = {"avx512": 32, "avx2": 16, "portable": 8}  # columns of a panel, by ISA: st_panel() of that build
+#: columns of a panel, by ISA: st_panel() of that build
+PANELS = {isa: tile.panel for isa, tile in TILES.items()}
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from ..codegen.emit_kernels import table_unit
 from ..codegen.pack import pack
 from ..codegen.toolchain import CSRC, ToolchainOptions, ToolchainReport, Unit, compile_library, runtime_units
 from ..ir.errors import EnvironmentProblem, StratacError
-from ..ir.graph import Graph
 from ..ir.interp import evaluate_weight
+from ..ir.placed import Placed
 from ..ir.plan import Plan
 from ..ir.plan_binary import encode, plan_id
 from ..ir.plan_digest import Digest64
@@ -152,7 +152,7 @@ def _fill(
     built = compile_library(units, folder / LIBRARY, options=settings, progress=tell)
     seconds["cc"] = time.perf_counter() - started
     started = time.perf_counter()
-    weights_sha, digest = _write_weights(levels.placed.graph, plan, folder / WEIGHTS)
+    weights_sha, digest = _write_weights(levels.placed, plan, folder / WEIGHTS)
     seconds["weights"] = time.perf_counter() - started
     (folder / PLAN).write_bytes(encode(plan, weights_digest=digest, plan_id=number))
     (folder / "graph.txt").write_text(print_graph(levels.graph), encoding="utf-8")
@@ -186,7 +186,7 @@ def _units(levels: Levels, number: int) -> list[Unit]:
     return [*units, *runtime_units()]
 
 
-def _write_weights(graph: Graph, plan: Plan, path: Path) -> tuple[str, int]:
+def _write_weights(placed: Placed, plan: Plan, path: Path) -> tuple[str, int]:
     """Pack one weight at a time; returns sha256 and the runtime's digest of the file."""
     sha, digest = hashlib.sha256(), Digest64()
     with open(path, "wb") as file:
@@ -201,8 +201,7 @@ def _write_weights(graph: Graph, plan: Plan, path: Path) -> tuple[str, int]:
 
         for entry in plan.weights:
             put(bytes(entry.offset - top))
-            value = entry.name.split(" as ")[0]
-            packed = pack(evaluate_weight(graph, value), entry.format)
+            packed = pack(evaluate_weight(placed.graph, placed.homes[entry.name].weight), entry.format)
             assert packed.nbytes == entry.bytes, f"{entry.name}: {packed.nbytes} bytes packed, {entry.bytes} planned"
             put(packed.view("u1") if packed.nbytes else b"")
         put(bytes(plan.weights_bytes - top))

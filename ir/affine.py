@@ -10,10 +10,19 @@ from collections.abc import Mapping
 from .dims import Bounds, Dim, Shape, exact_div, lower, product, upper
 from .graph import Node
 from .kernel import Index
-from .views import dense_strides
 
 PerDim = tuple[Index, ...]
 Extents = Mapping[str, Dim]  # of loop axes
+
+
+def dense_strides(shape: Shape) -> Shape:
+    """Row-major strides, in elements."""
+    strides: list[Dim] = []
+    step: Dim = 1
+    for extent in reversed(shape):
+        strides.append(step)
+        step = step * extent
+    return tuple(reversed(strides))
 
 
 def linear(index: PerDim, shape: Shape) -> Index:

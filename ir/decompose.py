@@ -159,8 +159,3 @@ def decompose_where(graph: Graph, wanted: Callable[[Node], bool]) -> Graph:
         else:
             nodes.append(node)
     return replace(graph, nodes=tuple(nodes), types=types)
-
-
-def decompose_all(graph: Graph, ops: frozenset[str]) -> Graph:
-    """The graph with every node of `ops` decomposed."""
-    return decompose_where(graph, lambda node: node.op in ops)

@@ -7,7 +7,7 @@ A *cluster* is a node of op `cluster` whose `body` computes its outputs from its
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Union
 
 from .dims import Bounds, Expr
@@ -40,10 +40,6 @@ class Node:
             if key == name:
                 return value
         return default
-
-    def with_attrs(self, **changes: Attr | None) -> Node:
-        """A copy with attributes set; None removes one."""
-        return replace(self, attrs=make_attrs({**dict(self.attrs), **changes}))
 
     @property
     def output(self) -> str:
