@@ -106,7 +106,7 @@ def build(levels: Levels, folder: Path, *, flags: Sequence[str] = QUICK, link_fl
     units = [replace(u, flags=(*u.flags, *flags)) for u in artifact._units(levels, number)]
     options = ToolchainOptions(cache=scratch() / "objects", link_flags=tuple(link_flags))
     compile_library(units, folder / LIBRARY, options=options)
-    sha, digest = artifact._write_weights(levels.placed.graph, levels.plan, folder / WEIGHTS)
+    sha, digest = artifact._write_weights(levels.placed, levels.plan, folder / WEIGHTS)
     (folder / PLAN).write_bytes(encode(levels.plan, weights_digest=digest, plan_id=number))
     parts = [PLAN, WEIGHTS, LIBRARY]
     fields = plan_fields(levels.plan, stratac_version="0", process_floor=0)
