@@ -15,13 +15,15 @@ from .machine import Machine
 class Work:
     """What a candidate does at the typical sizes, before any machine is asked: the roofline's inputs.
 
-    `bytes` is what has to come from or go to memory at least once; `workspace` is private to each thread.
+    `bytes` is what has to come from or go to memory at least once; `workspace` is private to each thread. `terms` are the
+    family's own quantities (panels packed, rows swept, ..), which a profile's kernel table prices one by one.
     """
 
     flops: float
     bytes: float
     workspace: int
     vector: bool = True
+    terms: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Candidate:
     work: Work
     formats: tuple[tuple[str, str], ...] = ()  # weight value -> packing format
     error: float = 0.0  # expected relative error over exact arithmetic of the mode's kind
+    direct: tuple[str, ...] = ()  # weight values whose rows the kernel reads from storage by itself
+    executable: bool = True  # False: only priced, since no code is generated for its device yet
 
     @property
     def name(self) -> str:

@@ -35,7 +35,11 @@ class Cache:
 
 @dataclass(frozen=True)
 class Device:
-    """Something that executes kernels. Rates are per core; `isa` names a row of ISA_LEVELS for a CPU."""
+    """Something that executes kernels. Rates are per core (a GPU counts as one); `isa` names a row of ISA_LEVELS for a CPU.
+
+    `memory` is the tier its kernels read and write. `modes` gives operations per second by numeric mode where they differ from
+    what clock and width say (f32).
+    """
 
     name: str
     kind: str
@@ -46,6 +50,8 @@ class Device:
     flops_per_cycle: float
     caches: tuple[Cache, ...]
     launch_s: float
+    memory: str = "ram"
+    modes: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def peak_flops(self) -> float:
@@ -67,24 +73,67 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """One point of a disk's read curve: requests of this many bytes, this many in flight, cold: bytes per second."""
+
+    request_bytes: int
+    depth: int
+    bandwidth: float
+
+
+@dataclass(frozen=True)
 class Tier:
-    """A place for bytes: capacity, and the bandwidth one core and all cores together reach, in bytes per second."""
+    """A place for bytes: capacity, and the bandwidth one core and all cores together reach, in bytes per second.
+
+    `kind` is `memory` (addressable by the devices that name it) or `disk` (read by requests; `curve` holds cold sequential
+    direct reads, `latency_s` is one small request's).
+    """
 
     name: str
     bytes: int
     bandwidth: float
     core_bandwidth: float
+    kind: str = "memory"
+    latency_s: float = 0.0
+    curve: tuple[Reading, ...] = ()
+
+
+@dataclass(frozen=True)
+class Link:
+    """A way from one tier to another: bytes per second and seconds before the first byte arrives."""
+
+    source: str
+    target: str
+    bandwidth: float
+    latency_s: float
+
+
+@dataclass(frozen=True)
+class Network:
+    """What joins equal hosts: `hosts` machines like this one behind a switch; bandwidth of one host's link, per direction."""
+
+    hosts: int
+    bandwidth: float
+    latency_s: float
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A target. `efficiency` is the share of the roofline each kernel family reaches, by family name."""
+    """A target. `efficiency` is the share of the roofline each kernel family reaches, by family name.
+
+    `kernels` holds measured tables: family -> term -> seconds per unit of the term on one core (see `Work.terms`).
+    """
 
     name: str
     devices: tuple[Device, ...]
     tiers: tuple[Tier, ...]
     efficiency: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
+    links: tuple[Link, ...] = ()
+    network: Network | None = None
+    kernels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    watts: float = 0.0  # of the whole machine under load; 0: unknown
+    price_per_hour: float = 0.0  # US dollars; 0: unknown
 
     def device(self, name: str) -> Device:
         for device in self.devices:

@@ -18,22 +18,32 @@ def home_key(weight: str, format: str) -> str:
 
 @dataclass(frozen=True)
 class Choice:
-    """What placement decided for one cluster, and why: the chosen candidate, the runner-up and the reason."""
+    """What placement decided for one cluster, and why: the chosen candidate, the runner-up and the reason.
+
+    `binding` names the constraint that keeps the plan from something faster for this cluster (`budget ram`, `pin`,
+    `bandwidth disk`), or is empty.
+    """
 
     cluster: str  # the cluster's first output value
     chosen: Priced
     runner_up: Priced | None
     why: str
+    binding: str = ""
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where a weight's bytes live while the plan runs, and in which packing format."""
+    """Where a weight's bytes live while the plan runs, and in which packing format.
+
+    In the tier of a device's memory they stay there; in a tier of kind `disk` they are streamed through the ring for each use,
+    or read row by row by a kernel whose candidate names the weight in `direct`.
+    """
 
     weight: str
     tier: str
     format: str
     nbytes: int
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,25 @@ class Transfer:
     value: str
     source: str
     target: str
+
+
+@dataclass(frozen=True)
+class Solution:
+    """How good the decisions are: `seconds` is the simulated latency at the typical dims, `lower_bound` what no placement under
+    these budgets can beat. `budgets` and `used` give bytes for each tier, the process floor included in `ram`.
+    """
+
+    objective: str  # latency, throughput or memory
+    method: str
+    seconds: float
+    lower_bound: float
+    budgets: Mapping[str, int]
+    used: Mapping[str, int]
+
+    @property
+    def gap(self) -> float:
+        """How far above the lower bound, as a share of it."""
+        return self.seconds / self.lower_bound - 1 if self.lower_bound > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -57,3 +86,5 @@ class Placed:
     choices: Mapping[str, Choice]
     homes: Mapping[str, Home]
     transfers: tuple[Transfer, ...] = ()
+    ring_bytes: int = 0  # memory through which weights at home in storage are streamed
+    solution: Solution | None = None

@@ -11,13 +11,20 @@ from dataclasses import dataclass, field
 from .dims import Bounds, Shape
 from .types import TensorType
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ALIGNMENT = 64  # bytes; every buffer and every packed weight starts at a multiple
+REQUEST_BYTES = 1 << 20  # a read is split into requests of at most this many bytes ..
+REQUEST_DEPTH = 8  # .. of which so many are in flight; disk curves are read at this point
+READ_ALIGNMENT = 4096  # bytes; what direct reads need of file offsets, sizes and memory: the streamed part is laid out by it
 
 
 @dataclass(frozen=True)
 class Arena:
-    """One block of memory taken at open. `kind`: `scratch` (activations) or `workspace` (bytes for each thread)."""
+    """One block of memory taken at open.
+
+    `kind`: `scratch` (activations), `workspace` (bytes for each thread), `weights` (the resident part of weights.bin,
+    read at open and never written again) or `ring` (where reads put streamed weights).
+    """
 
     name: str
     kind: str
@@ -27,7 +34,10 @@ class Arena:
 
 @dataclass(frozen=True)
 class Buffer:
-    """A place in an arena, live from instruction `first` to `last`, both inclusive. Bytes at the greatest dims."""
+    """A place in a scratch arena or the ring, live from call `first` to `last`, both inclusive. Bytes at the greatest dims.
+
+    In the ring, `first` and `last` are the calls that use the streamed weight; its read puts it there before.
+    """
 
     name: str
     arena: int
@@ -41,7 +51,12 @@ class Buffer:
 
 @dataclass(frozen=True)
 class WeightEntry:
-    """Packed bytes in weights.bin: read-only, used in place."""
+    """Packed bytes in weights.bin.
+
+    An entry that lies below `Plan.resident_bytes` is in the weights arena at the same offset. The others stay in storage:
+    their extents start at multiples of READ_ALIGNMENT and are padded to it; `Read`s stream them through the ring, or kernels
+    read them by themselves (arguments of space `file`).
+    """
 
     name: str
     offset: int
@@ -60,7 +75,11 @@ class PlanPort:
 
 @dataclass(frozen=True)
 class Arg:
-    """One kernel argument: `space` is input, output, buffer, weight or workspace; `index` counts within it."""
+    """One kernel argument: `space` is input, output, buffer, weight, workspace or file; `index` counts within it.
+
+    `weight` and `file` both count weights: the first is a pointer to resident bytes, the second to an `st_source` from which
+    the kernel reads rows of a weight that stays in storage.
+    """
 
     space: str
     index: int
@@ -70,7 +89,8 @@ class Arg:
 class Call:
     """Run kernel number `kernel` on `args`. With `barrier`, every thread first waits for all earlier instructions.
 
-    `parts` caps the threads that take part (0: all). The predictions are at the typical dims and planned threads.
+    `parts` caps the threads that take part (0: all). `needs` counts the reads of this run that must be complete before.
+    The predictions are at the typical dims and planned threads.
     """
 
     kernel: int
@@ -81,14 +101,33 @@ class Call:
     seconds: float = 0.0
     flops: float = 0.0
     bytes: float = 0.0
+    needs: int = 0
+
+
+@dataclass(frozen=True)
+class Read:
+    """Copy `bytes` of weights.bin at `offset` to the buffer number `buffer`, which lies in the ring. Reads complete in order.
+
+    With C calls in the plan, the read of run r starts once r * C + `after` calls are complete, counted over all runs: then
+    the last user of the ring's bytes is done. `after` is negative where that user belongs to the run before, so that reads of
+    the next run begin while this one ends. `seconds` is predicted.
+    """
+
+    offset: int
+    bytes: int
+    buffer: int
+    after: int
+    label: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Queue:
-    """Instructions that run in order on one worker: `cpu` today."""
+    """Instructions that run in order: calls on the queue `cpu`, reads on the queue `io`."""
 
     name: str
-    calls: tuple[Call, ...]
+    calls: tuple[Call, ...] = ()
+    reads: tuple[Read, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,21 +144,27 @@ class Plan:
     arenas: tuple[Arena, ...]
     buffers: tuple[Buffer, ...]
     weights: tuple[WeightEntry, ...]
-    weights_bytes: int
+    weights_bytes: int  # of weights.bin
+    resident_bytes: int  # how many of them, from its start, are in memory while the plan is open
     kernels: tuple[str, ...]  # C symbol of each kernel
     queues: tuple[Queue, ...]
+    seconds: float = 0.0  # predicted latency at the typical dims and planned threads, waits for reads included
     notes: Mapping[str, str] = field(default_factory=dict)  # decisions worth a line: lower bounds, algorithms
 
     def peak_bytes(self, threads: int | None = None) -> int:
-        """Bytes the runtime holds for this plan at `threads` threads: weights, arenas, one workspace per thread."""
+        """Bytes the runtime holds for this plan at `threads` threads: all arenas, with one workspace per thread."""
         count = threads or self.threads
-        scratch = sum(a.bytes for a in self.arenas if a.kind == "scratch")
-        return self.weights_bytes + scratch + count * sum(a.bytes for a in self.arenas if a.kind == "workspace")
+        return sum(a.bytes * (count if a.kind == "workspace" else 1) for a in self.arenas)
 
     @property
-    def seconds(self) -> float:
-        """Predicted latency at the typical dims and planned threads."""
-        return sum(call.seconds for queue in self.queues for call in queue.calls)
+    def calls(self) -> tuple[Call, ...]:
+        """Of all queues; one queue has calls."""
+        return tuple(call for queue in self.queues for call in queue.calls)
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """Of all queues; one queue has reads."""
+        return tuple(read for queue in self.queues for read in queue.reads)
 
 
 def shape_text(shape: Shape) -> str:

@@ -11,14 +11,30 @@ by `mul`, terms joined by `add`), so decoding rebuilds the same expression and e
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .dims import Bounds, Dim, Expr, Monomial
 from .dims import Call as DimCall
 from .errors import PlanError
-from .plan import ALIGNMENT, FORMAT_VERSION, Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, WeightEntry, shape_text
+from .plan import (
+    ALIGNMENT,
+    FORMAT_VERSION,
+    READ_ALIGNMENT,
+    REQUEST_BYTES,
+    REQUEST_DEPTH,
+    Arena,
+    Arg,
+    Buffer,
+    Call,
+    Plan,
+    PlanPort,
+    Queue,
+    Read,
+    WeightEntry,
+    shape_text,
+)
 from .plan_digest import digest64
 from .types import BY_ONNX, DTYPES, TensorType
 
@@ -67,7 +83,7 @@ def _record(name: str, text: str) -> Record:
 HEADER = _record(
     "header",
     "u64 magic, u32 format_version, u32 header_bytes, u64 file_bytes, u64 digest, u64 plan_id, u64 weights_bytes,"
-    "u64 weights_digest, str name, str target, u32 threads, u32 sections",
+    "u64 resident_bytes, u64 resident_digest, f64 seconds, str name, str target, u32 threads, u32 sections",
 )
 SECTION = _record("section", "u32 kind, u32 record_bytes, u64 offset, u64 count")
 
@@ -83,21 +99,22 @@ SECTIONS: tuple[Record, ...] = (
     _record("output", "str name, u32 type"),
     _record("arena", "str name, u32 kind, str tier, u32 reserved, u64 bytes"),
     _record("buffer", "str name, u32 arena, u64 offset, u64 bytes, i64 first, i64 last, u32 type, str why"),
-    _record("weight", "str name, str format, str label, u32 reserved, u64 offset, u64 bytes"),
+    _record("weight", "str name, str format, str label, u32 reserved, u64 offset, u64 bytes, u64 digest"),
     _record("kernel", "str name"),
-    _record("queue", "str name, u32 first_call, u32 calls, u32 reserved"),
+    _record("queue", "str name, u32 first_call, u32 calls, u32 first_read, u32 reads, u32 reserved"),
     _record(
         "call",
-        "u32 kind, u32 kernel, u32 first_arg, u32 args, u32 barrier, i32 parts, str label, u32 reserved,"
+        "u32 kind, u32 kernel, u32 first_arg, u32 args, u32 barrier, i32 parts, str label, u32 needs,"
         "f64 seconds, f64 flops, f64 bytes",
     ),
+    _record("read", "u64 offset, u64 bytes, u32 buffer, str label, i64 after, u64 digest, f64 seconds"),
     _record("arg", "u32 space, u32 index"),
     _record("note", "str key, str value"),
 )
 _BY_NAME = {record.name: record for record in SECTIONS}
 
-ARENA_KINDS = ("scratch", "workspace")
-ARG_SPACES = ("input", "output", "buffer", "weight", "workspace")
+ARENA_KINDS = ("scratch", "workspace", "weights", "ring")
+ARG_SPACES = ("input", "output", "buffer", "weight", "workspace", "file")
 CALL_KINDS = ("kernel",)
 DIM_OPS = ("const", "symbol", "add", "mul", "floordiv", "mod", "min", "max")
 DIM_DEPTH = 32  # values an evaluation may hold at once
@@ -169,7 +186,7 @@ class _Writer:
             self._type_at[value] = self.add("type", value.dtype.onnx, value.rank, first, text)
         return self._type_at[value]
 
-    def file(self, header: dict[str, int]) -> bytes:
+    def file(self, header: dict[str, Any]) -> bytes:
         tables: list[tuple[int, bytes, int]] = []
         for record in SECTIONS:
             rows = self.rows[record.name]
@@ -195,12 +212,24 @@ def _index(names: tuple[str, ...], name: str, what: str) -> int:
     return names.index(name)
 
 
-def encode(plan: Plan, *, weights_digest: int = 0, plan_id: int | None = None) -> bytes:
+@dataclass(frozen=True)
+class WeightDigests:
+    """`plan_digest.digest64` of the parts of weights.bin, each padding included: the resident part, what each read reads, and
+    by weight number each weight that kernels read by themselves. Together they cover every byte.
+    """
+
+    resident: int = 0
+    reads: tuple[int, ...] = ()
+    files: Mapping[int, int] = field(default_factory=dict)
+
+
+def encode(plan: Plan, *, digests: WeightDigests | None = None, plan_id: int | None = None) -> bytes:
     """`plan.bin` of a plan.
 
-    `weights_digest` is `plan_digest.digest64_file` of weights.bin. `plan_id` ties plan.bin to its libplan.so (whose
+    Without `digests` they are all 0. `plan_id` ties plan.bin to its libplan.so (whose
     `st_plan_id` must be equal); by default it is `plan_id(plan)`.
     """
+    digests = digests or WeightDigests(reads=(0,) * len(plan.reads))
     if plan_id is None:
         plan_id = _plan_id(plan)
     writer = _Writer()
@@ -218,19 +247,23 @@ def encode(plan: Plan, *, weights_digest: int = 0, plan_id: int | None = None) -
     for b in plan.buffers:
         row = (b.arena, b.offset, b.bytes, b.first, b.last, writer.type(b.type), writer.string(b.why))
         writer.add("buffer", writer.string(b.name), *row)
-    for w in plan.weights:
+    for number, w in enumerate(plan.weights):
         texts = (writer.string(w.name), writer.string(w.format), writer.string(w.label))
-        writer.add("weight", *texts, 0, w.offset, w.bytes)
+        writer.add("weight", *texts, 0, w.offset, w.bytes, digests.files.get(number, 0))
     for kernel in plan.kernels:
         writer.add("kernel", writer.string(kernel))
     for queue in plan.queues:
-        writer.add("queue", writer.string(queue.name), len(writer.rows["call"]), len(queue.calls), 0)
+        spans = (len(writer.rows["call"]), len(queue.calls), len(writer.rows["read"]), len(queue.reads))
+        writer.add("queue", writer.string(queue.name), *spans, 0)
         for call in queue.calls:
             first = len(writer.rows["arg"])
             for arg in call.args:
                 writer.add("arg", _index(ARG_SPACES, arg.space, "argument space"), arg.index)
-            flow = (first, len(call.args), int(call.barrier), call.parts, writer.string(call.label), 0)
+            flow = (first, len(call.args), int(call.barrier), call.parts, writer.string(call.label), call.needs)
             writer.add("call", 0, call.kernel, *flow, call.seconds, call.flops, call.bytes)
+        for read, digest in zip(queue.reads, digests.reads, strict=True):
+            span = (read.offset, read.bytes, read.buffer, writer.string(read.label))
+            writer.add("read", *span, read.after, digest, read.seconds)
     for key, value in plan.notes.items():
         writer.add("note", writer.string(key), writer.string(value))
     header = {
@@ -238,7 +271,9 @@ def encode(plan: Plan, *, weights_digest: int = 0, plan_id: int | None = None) -
         "format_version": FORMAT_VERSION,
         "plan_id": plan_id,
         "weights_bytes": plan.weights_bytes,
-        "weights_digest": weights_digest,
+        "resident_bytes": plan.resident_bytes,
+        "resident_digest": digests.resident,
+        "seconds": plan.seconds,
         "name": writer.string(plan.name),
         "target": writer.string(plan.target),
         "threads": plan.threads,
@@ -251,17 +286,17 @@ def encode(plan: Plan, *, weights_digest: int = 0, plan_id: int | None = None) -
 
 def plan_id(plan: Plan) -> int:
     """What ties plan.bin to the libplan.so made for it: a digest of the plan without its weights' bytes; never 0."""
-    return digest64(encode(plan, weights_digest=0, plan_id=0)) or 1
+    return digest64(encode(plan, plan_id=0)) or 1
 
 
 _plan_id = plan_id  # `encode` has a parameter of that name
 
 
-def read_header(data: bytes) -> dict[str, int]:
+def read_header(data: bytes) -> dict[str, Any]:
     """The header's fields by name, after checking magic, version, size and digest. Raises PlanError."""
     if len(data) < HEADER.bytes:
         raise PlanError(f"plan.bin is truncated: {len(data)} bytes", hint="compile the plan again")
-    header: dict[str, int] = dict(zip((n for n, _ in HEADER.fields), HEADER.packer.unpack_from(data), strict=True))
+    header: dict[str, Any] = dict(zip((n for n, _ in HEADER.fields), HEADER.packer.unpack_from(data), strict=True))
     if header["magic"] != MAGIC:
         raise PlanError("plan.bin is not a stratac plan", hint="compile the plan again")
     if header["format_version"] != FORMAT_VERSION:
@@ -356,7 +391,7 @@ def decode(data: bytes) -> Plan:
         raise PlanError(f"plan.bin is malformed: {error}", hint="compile the plan again") from error
 
 
-def _decode(data: bytes, header: dict[str, int]) -> Plan:
+def _decode(data: bytes, header: dict[str, Any]) -> Plan:
     reader = _Reader(data, header["sections"])
     rows, text = reader.rows, reader.string
 
@@ -364,13 +399,17 @@ def _decode(data: bytes, header: dict[str, int]) -> Plan:
         return tuple(PlanPort(text(name), reader.type(type_)) for name, type_ in rows[section])
 
     def call(row: tuple[Any, ...]) -> Call:
-        kind, kernel, first, count, barrier, parts, label, _, seconds, flops, moved = row
+        kind, kernel, first, count, barrier, parts, label, needs, seconds, flops, moved = row
         args = rows["arg"][first : first + count]
         if len(args) != count or barrier > 1 or kind >= len(CALL_KINDS):
             raise ValueError("call")
         found = tuple(Arg(ARG_SPACES[space], index) for space, index in args)
-        return Call(kernel, found, bool(barrier), parts, text(label), seconds, flops, moved)
+        return Call(kernel, found, bool(barrier), parts, text(label), seconds, flops, moved, needs)
 
+    reads = [
+        Read(offset, size, buffer, after, text(label), seconds)
+        for offset, size, buffer, label, after, _, seconds in rows["read"]
+    ]
     calls = [call(row) for row in rows["call"]]
     return Plan(
         name=text(header["name"]),
@@ -387,11 +426,16 @@ def _decode(data: bytes, header: dict[str, int]) -> Plan:
         ),
         weights=tuple(
             WeightEntry(text(n), offset, size, text(form), text(label))
-            for n, form, label, _, offset, size in rows["weight"]
+            for n, form, label, _, offset, size, _ in rows["weight"]
         ),
         weights_bytes=header["weights_bytes"],
+        resident_bytes=header["resident_bytes"],
         kernels=tuple(text(row[0]) for row in rows["kernel"]),
-        queues=tuple(Queue(text(n), tuple(calls[first : first + count])) for n, first, count, _ in rows["queue"]),
+        queues=tuple(
+            Queue(text(n), tuple(calls[first : first + count]), tuple(reads[start : start + many]))
+            for n, first, count, start, many, _ in rows["queue"]
+        ),
+        seconds=header["seconds"],
         notes={text(key): text(value) for key, value in rows["note"]},
     )
 
@@ -407,7 +451,8 @@ def c_header() -> str:
         "/* The layout of plan.bin. Generated by `python -m stratac.ir.plan_binary`; do not edit. */\n",
         "#ifndef STRATAC_PLAN_FORMAT_H\n#define STRATAC_PLAN_FORMAT_H\n\n#include <stdint.h>\n\n",
         f"#define STP_MAGIC UINT64_C(0x{MAGIC:016x})\n#define STP_FORMAT_VERSION {FORMAT_VERSION}\n",
-        f"#define STP_ALIGNMENT {ALIGNMENT}\n#define STP_DIM_DEPTH {DIM_DEPTH}\n#define STP_DIM_CODE {DIM_CODE}\n\n",
+        f"#define STP_ALIGNMENT {ALIGNMENT}\n#define STP_READ_ALIGNMENT {READ_ALIGNMENT}\n"
+        f"#define STP_REQUEST_BYTES {REQUEST_BYTES}\n#define STP_REQUEST_DEPTH {REQUEST_DEPTH}\n#define STP_DIM_DEPTH {DIM_DEPTH}\n#define STP_DIM_CODE {DIM_CODE}\n\n",
         _enum("STP_SECTION", (record.name for record in SECTIONS)),
         _enum("STP_ARENA", ARENA_KINDS),
         _enum("STP_SPACE", ARG_SPACES),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from .dims import Bounds
 from .lexer import Lexer, parse
 from .parse import read_symbol, read_type
-from .plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, WeightEntry
+from .plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, WeightEntry
 from .text import float_text, name_text, string_text, type_text, value_text
 
 
@@ -38,13 +38,16 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
         label = f" {string_text(w.label)}" if w.label else ""
         place = f"{string_text(w.format)} @ {w.offset} + {w.bytes}"
         yield f"  weight {number} {string_text(w.name)} = {place}{label}"
-    yield f"  weights_bytes {plan.weights_bytes}"
+    yield f"  weights_bytes {plan.weights_bytes} resident {plan.resident_bytes}"
+    yield f"  seconds {float_text(plan.seconds)}"
     for number, kernel in enumerate(plan.kernels):
         yield f"  kernel {number} {string_text(kernel)}"
     for queue in plan.queues:
         yield f"  queue {string_text(queue.name)} {{"
         for number, call in enumerate(queue.calls):
             yield f"    {number}: {_call_text(call)}"
+        for number, read in enumerate(queue.reads):
+            yield f"    {number}: {_read_text(read)}"
         yield "  }"
     for key, value in plan.notes.items():
         yield f"  note {string_text(key)} = {string_text(value)}"
@@ -53,9 +56,15 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
 
 def _call_text(call: Call) -> str:
     args = ", ".join(f"{arg.space} {arg.index}" for arg in call.args)
-    flags = (" barrier" if call.barrier else "") + (f" parts {call.parts}" if call.parts else "")
+    flags = " barrier" if call.barrier else ""
+    flags += (f" parts {call.parts}" if call.parts else "") + (f" needs {call.needs}" if call.needs else "")
     cost = f"seconds {float_text(call.seconds)} flops {float_text(call.flops)} bytes {float_text(call.bytes)}"
     return f"kernel {call.kernel} ({args}){flags} {cost} {string_text(call.label)}"
+
+
+def _read_text(read: Read) -> str:
+    span = f"{read.offset} + {read.bytes} to buffer {read.buffer} after {read.after}"
+    return f"read {span} seconds {float_text(read.seconds)} {string_text(read.label)}"
 
 
 @dataclass
@@ -91,9 +100,15 @@ def read_plan(lexer: Lexer) -> Plan:
     threads = lexer.integer()
     parts = _Parts()
     weights_bytes: int | None = None
+    resident_bytes = 0
+    seconds = 0.0
     while not lexer.accept("}"):
         if lexer.accept_word("weights_bytes"):
             weights_bytes = lexer.integer()
+            lexer.expect_word("resident")
+            resident_bytes = lexer.integer()
+        elif lexer.accept_word("seconds"):
+            seconds = lexer.number()
         elif lexer.at("name") and lexer.token.text in _READERS:
             _READERS[lexer.next().text](lexer, parts)
         else:
@@ -112,8 +127,10 @@ def read_plan(lexer: Lexer) -> Plan:
         tuple(parts.buffers),
         tuple(parts.weights),
         weights_bytes,
+        resident_bytes,
         tuple(parts.kernels),
         tuple(parts.queues),
+        seconds,
         parts.notes,
     )
 
@@ -196,17 +213,25 @@ def _read_queue(lexer: Lexer, parts: _Parts) -> None:
     name = lexer.string("the queue's name in quotes")
     lexer.expect("{")
     calls: list[Call] = []
+    reads: list[Read] = []
     while not lexer.accept("}"):
         if not lexer.at("int"):
-            lexer.expected("a call such as 0: kernel 0 (..), or '}'")
-        _read_number(lexer, len(calls))
+            lexer.expected("a call such as 0: kernel 0 (..), a read, or '}'")
+        position = lexer.token.position
+        number = lexer.integer("its number")
         lexer.expect(":")
-        calls.append(_read_call(lexer))
-    parts.queues.append(Queue(name, tuple(calls)))
+        known: list[Call] | list[Read] = reads if lexer.at_word("read") else calls
+        if number != len(known):
+            lexer.fail(f"expected number {len(known)}, got {number}", position)
+        if known is reads:
+            reads.append(_read_read(lexer))
+        else:
+            calls.append(_read_call(lexer))
+    parts.queues.append(Queue(name, tuple(calls), tuple(reads)))
 
 
 def _read_arg(lexer: Lexer) -> Arg:
-    space = lexer.name("input, output, buffer, weight or workspace")
+    space = lexer.name("input, output, buffer, weight, workspace or file")
     return Arg(space, lexer.integer("a number"))
 
 
@@ -216,11 +241,28 @@ def _read_call(lexer: Lexer) -> Call:
     args = lexer.list("(", _read_arg, ")")
     barrier = lexer.accept_word("barrier")
     parts = lexer.integer() if lexer.accept_word("parts") else 0
+    needs = lexer.integer() if lexer.accept_word("needs") else 0
     cost = []
     for word in ("seconds", "flops", "bytes"):
         lexer.expect_word(word)
         cost.append(lexer.number())
-    return Call(kernel, args, barrier, parts, lexer.string("the call's label in quotes"), *cost)
+    return Call(kernel, args, barrier, parts, lexer.string("the call's label in quotes"), *cost, needs)
+
+
+def _read_read(lexer: Lexer) -> Read:
+    """`read offset + bytes to buffer n after k seconds s "label"`."""
+    lexer.expect_word("read")
+    offset = lexer.integer("an offset")
+    lexer.expect("+")
+    nbytes = lexer.integer("a number of bytes")
+    lexer.expect_word("to")
+    lexer.expect_word("buffer")
+    buffer = lexer.integer("a buffer's number")
+    lexer.expect_word("after")
+    after = lexer.integer("a number of calls")
+    lexer.expect_word("seconds")
+    seconds = lexer.number()
+    return Read(offset, nbytes, buffer, after, lexer.string("the read's label in quotes"), seconds)
 
 
 def _read_note(lexer: Lexer, parts: _Parts) -> None:

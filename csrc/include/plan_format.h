@@ -5,8 +5,11 @@
 #include <stdint.h>
 
 #define STP_MAGIC UINT64_C(0x0a43415441525453)
-#define STP_FORMAT_VERSION 1
+#define STP_FORMAT_VERSION 2
 #define STP_ALIGNMENT 64
+#define STP_READ_ALIGNMENT 4096
+#define STP_REQUEST_BYTES 1048576
+#define STP_REQUEST_DEPTH 8
 #define STP_DIM_DEPTH 32
 #define STP_DIM_CODE 4096
 
@@ -25,13 +28,16 @@ enum {
     STP_SECTION_KERNEL = 11,
     STP_SECTION_QUEUE = 12,
     STP_SECTION_CALL = 13,
-    STP_SECTION_ARG = 14,
-    STP_SECTION_NOTE = 15,
+    STP_SECTION_READ = 14,
+    STP_SECTION_ARG = 15,
+    STP_SECTION_NOTE = 16,
     STP_SECTION_COUNT
 };
 enum {
     STP_ARENA_SCRATCH = 0,
     STP_ARENA_WORKSPACE = 1,
+    STP_ARENA_WEIGHTS = 2,
+    STP_ARENA_RING = 3,
     STP_ARENA_COUNT
 };
 enum {
@@ -40,6 +46,7 @@ enum {
     STP_SPACE_BUFFER = 2,
     STP_SPACE_WEIGHT = 3,
     STP_SPACE_WORKSPACE = 4,
+    STP_SPACE_FILE = 5,
     STP_SPACE_COUNT
 };
 enum {
@@ -95,13 +102,15 @@ typedef struct stp_header {
     uint64_t digest;
     uint64_t plan_id;
     uint64_t weights_bytes;
-    uint64_t weights_digest;
+    uint64_t resident_bytes;
+    uint64_t resident_digest;
+    double seconds;
     uint32_t name;
     uint32_t target;
     uint32_t threads;
     uint32_t sections;
 } stp_header;
-_Static_assert(sizeof(stp_header) == 72, "layout of stp_header");
+_Static_assert(sizeof(stp_header) == 88, "layout of stp_header");
 
 typedef struct stp_section {
     uint32_t kind;
@@ -186,8 +195,9 @@ typedef struct stp_weight {
     uint32_t reserved;
     uint64_t offset;
     uint64_t bytes;
+    uint64_t digest;
 } stp_weight;
-_Static_assert(sizeof(stp_weight) == 32, "layout of stp_weight");
+_Static_assert(sizeof(stp_weight) == 40, "layout of stp_weight");
 
 typedef struct stp_kernel {
     uint32_t name;
@@ -198,9 +208,11 @@ typedef struct stp_queue {
     uint32_t name;
     uint32_t first_call;
     uint32_t calls;
+    uint32_t first_read;
+    uint32_t reads;
     uint32_t reserved;
 } stp_queue;
-_Static_assert(sizeof(stp_queue) == 16, "layout of stp_queue");
+_Static_assert(sizeof(stp_queue) == 24, "layout of stp_queue");
 
 typedef struct stp_call {
     uint32_t kind;
@@ -210,12 +222,23 @@ typedef struct stp_call {
     uint32_t barrier;
     int32_t parts;
     uint32_t label;
-    uint32_t reserved;
+    uint32_t needs;
     double seconds;
     double flops;
     double bytes;
 } stp_call;
 _Static_assert(sizeof(stp_call) == 56, "layout of stp_call");
+
+typedef struct stp_read {
+    uint64_t offset;
+    uint64_t bytes;
+    uint32_t buffer;
+    uint32_t label;
+    int64_t after;
+    uint64_t digest;
+    double seconds;
+} stp_read;
+_Static_assert(sizeof(stp_read) == 48, "layout of stp_read");
 
 typedef struct stp_arg {
     uint32_t space;
@@ -230,8 +253,8 @@ typedef struct stp_note {
 _Static_assert(sizeof(stp_note) == 8, "layout of stp_note");
 
 /* Bytes of a record and name of each section. */
-#define STP_RECORD_BYTES {1, 16, 8, 16, 32, 4, 8, 8, 24, 48, 32, 4, 16, 56, 8, 8}
+#define STP_RECORD_BYTES {1, 16, 8, 16, 32, 4, 8, 8, 24, 48, 40, 4, 24, 56, 48, 8, 8}
 #define STP_SECTION_NAMES \
-    {"string", "dim_op", "dim", "type", "symbol", "feature", "input", "output", "arena", "buffer", "weight", "kernel", "queue", "call", "arg", "note"}
+    {"string", "dim_op", "dim", "type", "symbol", "feature", "input", "output", "arena", "buffer", "weight", "kernel", "queue", "call", "read", "arg", "note"}
 
 #endif

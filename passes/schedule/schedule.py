@@ -17,6 +17,7 @@ from .waits import Touch, barriers
 
 #: below this many predicted seconds on one thread, sharing the work costs more than it saves
 WORTH_SHARING_S = 2e-6
+ACTIVATIONS = 1  # the arena of activations
 
 
 def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threads: int) -> Plan:
@@ -37,6 +38,7 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     calls = [replace(call, barrier=flag) for call, flag in zip(calls, flags, strict=True)]
     workspace = max((c.chosen.candidate.work.workspace for c in placed.choices.values()), default=0)
     device = machine.device("cpu")
+    weights_bytes = weights[-1].offset + aligned(weights[-1].bytes) if weights else 0
     bound = memory.lower_bound
     return Plan(
         name=graph.name,
@@ -47,14 +49,17 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
         inputs=tuple(PlanPort(p.name, graph.types[p.value]) for p in graph.inputs),
         outputs=tuple(PlanPort(p.name, graph.types[p.value]) for p in graph.outputs),
         arenas=(
+            Arena("weights", "weights", "ram", weights_bytes),
             Arena("activations", "scratch", "ram", memory.bytes),
             Arena("workspace", "workspace", "ram", aligned(workspace)),
         ),
         buffers=buffers,
         weights=weights,
-        weights_bytes=weights[-1].offset + aligned(weights[-1].bytes) if weights else 0,
+        weights_bytes=weights_bytes,
+        resident_bytes=weights_bytes,
         kernels=names,
         queues=(Queue("cpu", tuple(calls)),),
+        seconds=sum(call.seconds for call in calls),
         notes={
             "order": order_name,
             "memory": f"{memory.algorithm}: {memory.bytes} bytes, lower bound {bound}"
@@ -66,7 +71,7 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
 def _buffer(life: Lifetime, memory: MemoryPlan, graph: Graph) -> Buffer:
     why = "at a gap" if memory.offsets[life.value] else "at the arena's start"
     return Buffer(
-        life.value, 0, memory.offsets[life.value], life.bytes, life.first, life.last, graph.types[life.value], why
+        life.value, ACTIVATIONS, memory.offsets[life.value], life.bytes, life.first, life.last, graph.types[life.value], why
     )
 
 
