@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..ir.dims import Bounds
 from .driver import compile_model
-from .options import CompileOptions, default_cache, environment_cc, parse_dim, plan_path
+from .options import CompileOptions, default_cache, environment_cc, parse_dim, parse_pin, parse_size, plan_path
 
 Dims = Mapping[str, "Bounds | int | str"]
 
@@ -20,14 +20,18 @@ def compile(
     dims: Dims | None = None,
     target: str = "native",
     threads: int = 0,
-    budgets: Mapping[str, int] | None = None,
+    budgets: Mapping[str, int | str] | None = None,
+    objective: str = "latency",
+    pins: Mapping[str, str] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Path:
     """Compile an ONNX model to a plan folder and return its path.
 
     `output` defaults to the model's name with `.plan`. `dims` bounds symbolic dims: an int, "min:typical:max" or Bounds.
     `target` is `native`, a shipped machine or a TOML file; `threads` the planned count (0: the target's cores).
-    `budgets` maps a tier to the bytes the plan may use there. Raises StratacError.
+    `budgets` maps a tier to the bytes the plan may use there, as a number or "2GiB"; weights that do not fit are streamed from
+    storage. `objective` is latency, throughput or memory. `pins` maps regular expressions over node and weight names to where
+    they must go: a device, a tier, or "!" and one of them. Raises StratacError.
     """
     source = Path(model)
     folder = Path(output) if output is not None else plan_path(source)
@@ -38,7 +42,9 @@ def compile(
         target=target,
         dims=bounds,
         threads=threads,
-        budgets=dict(budgets or {}),
+        budgets={tier: parse_size(str(size)) for tier, size in (budgets or {}).items()},
+        objective=objective,
+        pins=tuple(parse_pin(f"{pattern}={where}") for pattern, where in (pins or {}).items()),
         cc=environment_cc(),
         cache=default_cache(),
     )

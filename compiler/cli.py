@@ -184,7 +184,26 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
         help="the machine to compile for: native, a name that `stratac doctor` lists or a TOML file (default native)",
     )
     parser.add_argument("--threads", type=_THREADS, default=0, help="planned threads (default: the target's cores)")
-    parser.add_argument("--budget", default="", metavar="ram=2GiB", help="refuse a plan that needs more than this")
+    parser.add_argument(
+        "--budget",
+        default="",
+        metavar="ram=2GiB",
+        help="bytes the plan may take in each tier, such as ram=2GiB,disk=50GB: weights that do not fit are streamed from storage "
+        "(default: what the target has; for native also the memory limit of the control group)",
+    )
+    parser.add_argument(
+        "--objective",
+        choices=("latency", "throughput", "memory"),
+        default="latency",
+        help="what to make least: the time of one run, the time of runs back to back, or memory (default latency)",
+    )
+    parser.add_argument(
+        "--place",
+        action="append",
+        default=[],
+        metavar="REGEX=WHERE",
+        help="pin the nodes and weights that match to a device or tier (cpu, ram, disk), or keep them away from it (!disk)",
+    )
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from ..ir.errors import EnvironmentProblem, StratacError
 from ..runtime.manifest import read_manifest
 from ..runtime.session import load
 from . import checks
-from .options import CompileOptions, default_cache, environment_cc, parse_dim, parse_size, plan_path, size_text
+from .options import CompileOptions, default_cache, environment_cc, parse_budgets, parse_dim, parse_pin, plan_path
+from .options import size_text
 from .options import version as package_version
 from .report.text import counted, inspect_text, table, time_text
 
@@ -34,22 +35,14 @@ def version(args: argparse.Namespace) -> int:
     return 0
 
 
-def _budgets(text: str) -> dict[str, int]:
-    found = {}
-    for part in filter(None, text.split(",")):
-        name, _, size = part.partition("=")
-        if name != "ram" or not size or name in found:
-            raise StratacError(f"--budget {part!r} is not understood", hint="write ram=2GiB, once")
-        found[name] = parse_size(size)
-    return found
-
-
 def _options(args: argparse.Namespace) -> CompileOptions:
     return CompileOptions(
         target=args.target,
         dims=dict(parse_dim(text) for text in args.dim),
         threads=args.threads,
-        budgets=_budgets(args.budget),
+        budgets=parse_budgets(args.budget),
+        objective=args.objective,
+        pins=tuple(parse_pin(text) for text in args.place),
         cc=environment_cc(),
         cache=None if args.no_cache else default_cache(),
         jobs=args.jobs,
@@ -112,7 +105,7 @@ def compile(args: argparse.Namespace) -> int:
         }
         print(json.dumps(facts, indent=1))
         return 0
-    clusters = counted(len(plan.queues[0].calls), "cluster")
+    clusters = counted(len(plan.calls), "cluster")
     print(f"{output}: {clusters}, {counted(len(plan.kernels), 'kernel')} for {plan.target}")
     print(
         f"  peak memory {size_text(plan.peak_bytes())} (weights {size_text(plan.weights_bytes)}), predicted time "

@@ -90,7 +90,7 @@ def compile_model(model: Path, output: Path, options: CompileOptions, progress: 
     """Compile an ONNX file to a plan folder. Raises StratacError; nothing is left under `output` unless all went well."""
     check_output(output)
     levels = lower_model(model, options, progress)
-    report = {**build_report(levels.plan, levels.placed, levels.machine), "model": model_facts(model)}
+    report = {**build_report(levels.plan, levels.placed, levels.machine), "model": model_facts(model), "options": options.facts()}
     return write_artifact(levels, report, output, options, progress)
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from ..ir.dims import Bounds
 from ..ir.errors import StratacError
+from ..passes.place.request import Pin
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -23,17 +25,44 @@ MAX_EXTENT = (1 << 31) - 1
 class CompileOptions:
     """What shapes a plan. `dims` bounds the model's symbolic dims; `target` is `native`, a shipped name or a TOML file.
 
-    `threads` is the planned thread count (0: the target's cores). `cache` holds compiled objects; None switches it off.
+    `threads` is the planned thread count (0: the target's cores). `budgets` maps a tier to the bytes the plan may take there,
+    the process floor included for `ram`. `objective` and `pins`: see `passes.place.request.PlaceRequest`. `cache` holds
+    compiled objects; None switches it off.
     """
 
     target: str = "native"
     dims: Mapping[str, Bounds] = field(default_factory=dict)
     threads: int = 0
     budgets: Mapping[str, int] = field(default_factory=dict)
+    objective: str = "latency"
+    pins: tuple[Pin, ...] = ()
     cc: str | None = None
     cache: Path | None = None
     jobs: int = 0
     keep_source: bool = True
+
+    def facts(self) -> dict[str, Any]:
+        """What shapes the plan, as plain data: part of report.json, so that a plan can be made again or changed."""
+        return {
+            "target": self.target,
+            "dims": {name: [b.min, b.typical, b.max] for name, b in self.dims.items()},
+            "threads": self.threads,
+            "budgets": dict(self.budgets),
+            "objective": self.objective,
+            "pins": [[pin.pattern, pin.where] for pin in self.pins],
+        }
+
+
+def options_from_facts(facts: Mapping[str, Any]) -> CompileOptions:
+    """The options whose `facts` these are; compiler and cache are the caller's."""
+    return CompileOptions(
+        target=facts["target"],
+        dims={name: Bounds(*numbers) for name, numbers in facts["dims"].items()},
+        threads=facts["threads"],
+        budgets=dict(facts["budgets"]),
+        objective=facts["objective"],
+        pins=tuple(Pin(pattern, where) for pattern, where in facts["pins"]),
+    )
 
 
 def version() -> str:
@@ -87,6 +116,30 @@ def parse_size(text: str) -> int:
     if match is None or match.group(2).upper() not in _UNITS:
         raise StratacError(f"{text!r} is not a size", hint="write 4096, 512MiB or 1.5GiB")
     return int(Fraction(match.group(1)) * _UNITS[match.group(2).upper()])
+
+
+def parse_budgets(text: str) -> dict[str, int]:
+    """Bytes by tier from `ram=2GiB,disk=100GB`."""
+    found: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        name, _, size = (piece.strip() for piece in part.partition("="))
+        if not re.fullmatch(r"[A-Za-z]\w*", name) or not size or name in found:
+            raise StratacError(f"--budget {part!r} is not understood", hint="write ram=2GiB,disk=20GB, each tier once")
+        found[name] = parse_size(size)
+    return found
+
+
+def parse_pin(text: str) -> Pin:
+    """`REGEX=cpu`, `REGEX=disk`, `REGEX=!disk`: clusters and weights that match go there, or not there."""
+    pattern, found, where = text.rpartition("=")
+    if not found or not pattern or not re.fullmatch(r"!?[A-Za-z]\w*", where.strip()):
+        hint = "write REGEX=DEVICE or REGEX=TIER, such as 'layers.0=ram'; ! forbids"
+        raise StratacError(f"--place {text!r} is not understood", hint=hint)
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise StratacError(f"--place {text!r}: {pattern!r} is no regular expression: {error}") from error
+    return Pin(pattern, where.strip())
 
 
 def size_text(count: float) -> str:
