@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench bench-plan clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,11 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.models
 	$(BIN)/python -m benchmarks.readme_table
+
+bench-plan: $(STAMP)
+	$(BIN)/python -m benchmarks.predictions
+	$(BIN)/python -m benchmarks.ranking
+	$(BIN)/python -m benchmarks.streaming
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

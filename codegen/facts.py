@@ -46,9 +46,17 @@ def _product_floats(tile: Tile, k: int, packed: bool) -> int:
     return tile.rows * (depth + tile.pad) + tile.kept_rows * tile.kept_columns + right
 
 
+def gemm_load_rows(isa: str, k: int) -> int:
+    """load_rows: how many rows a prologue computes at a time."""
+    return _load_rows(TILES[isa], k)
+
+
+def _load_rows(tile: Tile, k: int) -> int:
+    return max(min(_LOAD_FLOATS // (k + tile.pad) // tile.rows, tile.kept_rows // tile.rows), 1) * tile.rows
+
+
 def _load_floats(tile: Tile, m: int, k: int) -> int:
-    rows = max(min(_LOAD_FLOATS // (k + tile.pad) // tile.rows, tile.kept_rows // tile.rows), 1) * tile.rows
-    return min(_up(m, tile.rows), rows) * _row_stride(k)
+    return min(_up(m, tile.rows), _load_rows(tile, k)) * _row_stride(k)
 
 
 def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool) -> int:

@@ -9,6 +9,7 @@ from typing import Protocol
 from ..ir.dims import Bounds
 from ..ir.kernel import Kernel
 from ..ir.machine import Device
+from .terms import Terms
 
 Symbols = Mapping[str, Bounds]
 
@@ -44,6 +45,10 @@ class Family(Protocol):
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         """Bytes of scratch one thread needs at the greatest dims."""
+        ...
+
+    def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
+        """What it does at the typical sizes, counted by name (see `terms`)."""
         ...
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:

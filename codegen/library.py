@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..ir.candidate import Candidate, Work
 from ..ir.dims import typical
+from ..ir.errors import StratacError
 from ..ir.graph import Graph, Node
 from ..ir.kernel import Contraction, Kernel, Loops
 from ..ir.lower import lower_cluster
@@ -19,7 +20,12 @@ from .families.attention import AttentionFamily
 from .families.conv import ConvFamily, DepthwiseFamily
 from .families.loops import emit_loops, workspace_bytes
 from .families.matmul import MatmulFamily
+from .families.priced import needs_pricing, priced_candidates
+from .families.rows import RowsFamily
 from .family import Emitted, Family, Packing, Symbols
+from .terms import Terms
+from .terms_loops import loops_terms
+from .traffic import Distances, level
 
 
 class LoopsFamily:
@@ -37,13 +43,17 @@ class LoopsFamily:
         assert isinstance(kernel, Loops)
         return workspace_bytes(kernel, symbols)
 
+    def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
+        assert isinstance(kernel, Loops)
+        return loops_terms(kernel, symbols, device.lanes)
+
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         assert isinstance(kernel, Loops)
         return emit_loops(kernel, name, symbols)
 
 
 #: One row per family; the order breaks ties.
-FAMILIES: tuple[Family, ...] = (MatmulFamily(), ConvFamily(), DepthwiseFamily(), AttentionFamily(), LoopsFamily())
+FAMILIES: tuple[Family, ...] = (MatmulFamily(), ConvFamily(), DepthwiseFamily(), AttentionFamily(), LoopsFamily(), RowsFamily())
 
 
 def family(name: str) -> Family:
@@ -51,10 +61,17 @@ def family(name: str) -> Family:
 
 
 class Library:
-    """Implements `ir.candidate.KernelLibrary` over FAMILIES. Kernels of clusters are lowered once and kept by identity."""
+    """Implements `ir.candidate.KernelLibrary` over FAMILIES. Kernels of clusters are lowered once and kept by identity.
 
-    def __init__(self) -> None:
+    With `storage`, kernels that read weights from storage by themselves are offered too.
+    """
+
+    def __init__(self, storage: bool = False) -> None:
+        self.storage = storage
         self._lowered: dict[int, tuple[Node, tuple[Kernel, ...]]] = {}
+        self._distances: tuple[Graph, Distances] | None = None
+        self._counted: dict[tuple[str, Kernel, frozenset[int], str], Terms] = {}
+        self._symbols: Symbols = {}
 
     def kernels(self, cluster: Node, graph: Graph) -> tuple[Kernel, ...]:
         """The cluster's kernel, and its plain-loop form where the kernel is a contraction."""
@@ -80,10 +97,12 @@ class Library:
         return frozenset(k for k, v in enumerate(cluster.used) if v in graph.weights)
 
     def candidates(self, cluster: Node, graph: Graph, machine: Machine) -> Sequence[Candidate]:
-        """Every way to run the cluster on the machine's CPU devices."""
-        found = []
+        """Every way to run the cluster: kernels on CPUs; only priced elsewhere, and where no kernel can be made."""
+        unmade = needs_pricing(cluster, graph)
+        priced = [device for device in machine.devices if device.kind != "cpu" or unmade]
+        found = priced_candidates(cluster, graph, machine, priced)
         for device in machine.devices:
-            if device.kind != "cpu":
+            if device in priced:
                 continue
             for kernel in self.kernels(cluster, graph):
                 for row in FAMILIES:
@@ -95,18 +114,49 @@ class Library:
 
     def _candidate(self, row: Family, kernel: Kernel, cluster: Node, graph: Graph, device: Device) -> Candidate | None:
         weights = self.weights_of(cluster, graph)
+        direct = row.direct(kernel, weights) if isinstance(row, RowsFamily) and self.storage else ()
+        if isinstance(row, RowsFamily) and not direct:
+            return None
         packings = row.packings(kernel, weights, device)
         if row.name in ("conv", "depthwise") and not packings:
             return None
         packed = frozenset(p.operand for p in packings)
         formats = tuple((cluster.used[p.operand], p.format) for p in packings)
-        moved = sum(typical(graph.types[v].nbytes, graph.symbols) for v in (*cluster.used, *cluster.outputs))
+        terms = Terms()
+        counted = self._terms(row, kernel, packed, graph, device)
+        terms.merge(counted.counts, 1.0)
+        terms.units = counted.units
+        moved = self.distances(graph).of(cluster)
+        for value, (nbytes, distance) in moved.items():
+            terms.add(f"{'to_' if value in cluster.outputs else ''}{level(distance, device)}", nbytes)
         work = Work(
             flops=float(typical(flops(cluster, graph.types), graph.symbols)),
-            bytes=float(moved),
+            bytes=sum(nbytes for nbytes, _ in moved.values()),
             workspace=row.workspace(kernel, packed, graph.symbols, device),
+            terms=terms.rows(),
         )
-        return Candidate(device.name, row.name, "f32", work, formats)
+        return Candidate(device.name, row.name, "f32", work, formats, direct=tuple(cluster.used[k] for k in direct))
+
+    def distances(self, graph: Graph) -> Distances:
+        """How long ago each cluster's values were touched; of the last graph asked about."""
+        if self._distances is None or self._distances[0] is not graph:
+            self._distances = (graph, Distances(graph, lambda node: self._kernel(node, graph)))
+        return self._distances[1]
+
+    def _kernel(self, cluster: Node, graph: Graph) -> Kernel | None:
+        try:
+            return self.kernels(cluster, graph)[0]
+        except StratacError:
+            return None  # found and told when the cluster itself is asked about
+
+    def _terms(self, row: Family, kernel: Kernel, packed: frozenset[int], graph: Graph, device: Device) -> Terms:
+        """Counts of equal kernels are made once."""
+        if self._symbols != graph.symbols:
+            self._symbols, self._counted = graph.symbols, {}
+        key = (row.name, kernel, packed, device.isa)
+        if key not in self._counted:
+            self._counted[key] = row.terms(kernel, packed, graph.symbols, device)
+        return self._counted[key]
 
     def packed_bytes(self, graph: Graph, weight: str, format: str, machine: Machine) -> int:
         kind = graph.weights[weight].type

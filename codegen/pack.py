@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,3 +79,82 @@ def pack(array: np.ndarray, format: str) -> np.ndarray:
         part = chosen[:, :, p * layout.panel : (p + 1) * layout.panel]
         out[:, p, :, : part.shape[2]] = part
     return out.reshape(-1)
+
+
+#: bytes of packed weight made at a time
+PIECE_BYTES = 16 << 20
+
+
+def pack_pieces(array: np.ndarray, format: str, piece_bytes: int = PIECE_BYTES) -> Iterator[np.ndarray]:
+    """What `pack` gives, in flat pieces of about `piece_bytes`, at least one panel: beside the weight only a piece is held.
+
+    A weight that is a view (transposed, sliced) is read through the view, not copied, wherever the layout walks its axes.
+    """
+    if array.nbytes <= piece_bytes:
+        yield pack(array, format)
+        return
+    if format == DENSE:
+        yield from _dense_pieces(array, piece_bytes)
+        return
+    layout = Layout.parse(format)
+    chosen = _selection(array, layout)
+    if not layout.panel:
+        yield from _dense_pieces(chosen, piece_bytes)
+        return
+    depth = int(np.prod(layout.dims[1:-1], dtype=np.int64))
+    panels = max(piece_bytes // max(depth * layout.panel * array.itemsize, 1), 1)
+    for matrix in chosen:
+        for start in range(0, layout.dims[-1], panels * layout.panel):
+            part = matrix[..., start : start + panels * layout.panel]
+            columns = part.shape[-1]
+            out = np.zeros((depth, -(-columns // layout.panel) * layout.panel), array.dtype)
+            out[:, :columns] = part.reshape(depth, columns)
+            out = out.reshape(depth, -1, layout.panel).transpose(1, 0, 2)
+            yield np.ascontiguousarray(out).reshape(-1)
+
+
+def _dense_pieces(array: np.ndarray, piece_bytes: int) -> Iterator[np.ndarray]:
+    """The elements in row-major order."""
+    if array.nbytes <= piece_bytes or array.ndim == 0:
+        yield np.ascontiguousarray(array).reshape(-1)
+    elif array.flags.c_contiguous:
+        flat, step = array.reshape(-1), max(piece_bytes // array.itemsize, 1)
+        for start in range(0, flat.size, step):
+            yield flat[start : start + step]
+    else:
+        rows = piece_bytes // max(array.nbytes // len(array), 1)
+        for start in range(0, len(array), max(rows, 1)):
+            yield from _dense_pieces(array[start : start + rows] if rows else array[start], piece_bytes)
+
+
+def _selection(array: np.ndarray, layout: Layout) -> np.ndarray:
+    """The elements a layout selects, as a view with its dims. Only where its dims do not each walk one axis of a view that is
+    not dense is the weight copied first."""
+    steps = _axis_steps(array.shape, layout)
+    if steps is not None:
+        start = np.unravel_index(layout.offset, array.shape)
+        corner = array[tuple(slice(int(at), None) for at in start)]
+        strides = tuple(0 if axis is None else array.strides[axis] * step for axis, step in steps)
+        return np.lib.stride_tricks.as_strided(corner, layout.dims, strides, writeable=False)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    strides = tuple(s * flat.itemsize for s in layout.strides)
+    return np.lib.stride_tricks.as_strided(flat[layout.offset :], layout.dims, strides, writeable=False)
+
+
+def _axis_steps(shape: tuple[int, ...], layout: Layout) -> list[tuple[int | None, int]] | None:
+    """For each dim of a layout the axis of the weight it walks and in what steps, or None where some dim walks several."""
+    dense = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape))]
+    start = [int(at) for at in np.unravel_index(layout.offset, shape)]
+    found: list[tuple[int | None, int]] = []
+    for extent, stride in zip(layout.dims, layout.strides, strict=True):
+        if extent == 1 or stride == 0:
+            found.append((None, 0))
+            continue
+        fits = [
+            a for a, d in enumerate(dense) if stride % d == 0 and 0 < stride // d * (extent - 1) < shape[a] - start[a]
+        ]
+        axis = next((a for a in fits if all(a != other for other, _ in found)), None)
+        if axis is None:
+            return None
+        found.append((axis, stride // dense[axis]))
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import itertools
 import json
 import os
@@ -18,19 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..codegen.emit_kernels import table_unit
-from ..codegen.pack import pack
 from ..codegen.toolchain import CSRC, ToolchainOptions, ToolchainReport, Unit, compile_library, runtime_units
 from ..ir.errors import EnvironmentProblem, StratacError
-from ..ir.interp import evaluate_weight
-from ..ir.placed import Placed
 from ..ir.plan import Plan
 from ..ir.plan_binary import encode, plan_id
-from ..ir.plan_digest import Digest64
 from ..ir.text import print_graph
 from ..ir.text_placed import print_placed
 from ..ir.text_plan import print_plan
 from ..runtime.manifest import LIBRARY, MANIFEST, PLAN, WEIGHTS, plan_fields, write_manifest
-from .options import CompileOptions, version
+from .options import CompileOptions, size_text, version
+from .write_weights import write_weights
 
 if TYPE_CHECKING:
     from .driver import Levels
@@ -43,6 +39,8 @@ if TYPE_CHECKING:
 #:   the first open, libplan.so, tables and stacks as above (0.2 to 0.35 on every further open)
 #: The rest up to 3 MiB is room for larger tables and libraries. Input and output arrays are the caller's and not in it.
 PROCESS_FLOOR = 3 << 20
+#: bytes of a plan folder beside its weights, amply: library, plan, texts, sources
+_BESIDE_WEIGHTS = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,16 @@ def check_output(output: Path) -> None:
     if not beneath.is_dir():
         raise EnvironmentProblem(
             f"cannot write {output}: {beneath} is not a folder", hint="choose another folder for -o"
+        )
+
+
+def check_space(folder: Path, weights_bytes: int) -> None:
+    """Raise EnvironmentProblem where weights.bin does not fit the disk, before anything is compiled."""
+    free = shutil.disk_usage(folder).free
+    if weights_bytes + _BESIDE_WEIGHTS > free:
+        raise EnvironmentProblem(
+            f"the plan needs {size_text(weights_bytes)} for its weights, but {folder.parent} has {size_text(free)} free",
+            hint="free disk space or choose another folder for -o",
         )
 
 
@@ -143,6 +151,7 @@ def _fill(
     progress: Callable[[str, float], None] | None,
 ) -> tuple[ToolchainReport, dict[str, float]]:
     plan = levels.plan
+    check_space(folder, plan.weights_bytes)
     seconds: dict[str, float] = {}
     started = time.perf_counter()
     number = plan_id(plan)
@@ -152,9 +161,9 @@ def _fill(
     built = compile_library(units, folder / LIBRARY, options=settings, progress=tell)
     seconds["cc"] = time.perf_counter() - started
     started = time.perf_counter()
-    weights_sha, digest = _write_weights(levels.placed, plan, folder / WEIGHTS)
+    weights_sha, digests = write_weights(levels.placed, plan, folder / WEIGHTS, _tell_weights(progress))
     seconds["weights"] = time.perf_counter() - started
-    (folder / PLAN).write_bytes(encode(plan, weights_digest=digest, plan_id=number))
+    (folder / PLAN).write_bytes(encode(plan, digests=digests, plan_id=number))
     (folder / "graph.txt").write_text(print_graph(levels.graph), encoding="utf-8")
     (folder / "placed.txt").write_text(print_placed(levels.placed), encoding="utf-8")
     (folder / "plan.txt").write_text(print_plan(plan), encoding="utf-8")
@@ -168,6 +177,12 @@ def _fill(
     fields = plan_fields(plan, stratac_version=version(), process_floor=PROCESS_FLOOR)
     write_manifest(folder, fields, parts, known={WEIGHTS: weights_sha})
     return built, seconds
+
+
+def _tell_weights(progress: Callable[[str, float], None] | None) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(f"weights {size_text(done)} of {size_text(total)}", -1.0)
 
 
 def _table(plan: Plan, number: int) -> tuple[str, str]:
@@ -184,25 +199,3 @@ def _units(levels: Levels, number: int) -> list[Unit]:
     families = sorted(p for p in (CSRC / "kernels").glob("*.c") if p.stem != "reference")
     units += [Unit(f"csrc/kernels/{p.name}", path=p, flags=flags, includes=(CSRC,)) for p in families]
     return [*units, *runtime_units()]
-
-
-def _write_weights(placed: Placed, plan: Plan, path: Path) -> tuple[str, int]:
-    """Pack one weight at a time; returns sha256 and the runtime's digest of the file."""
-    sha, digest = hashlib.sha256(), Digest64()
-    with open(path, "wb") as file:
-        top = 0
-
-        def put(data: Any) -> None:
-            nonlocal top
-            file.write(data)
-            sha.update(data)
-            digest.update(data)
-            top += memoryview(data).nbytes
-
-        for entry in plan.weights:
-            put(bytes(entry.offset - top))
-            packed = pack(evaluate_weight(placed.graph, placed.homes[entry.name].weight), entry.format)
-            assert packed.nbytes == entry.bytes, f"{entry.name}: {packed.nbytes} bytes packed, {entry.bytes} planned"
-            put(packed.view("u1") if packed.nbytes else b"")
-        put(bytes(plan.weights_bytes - top))
-    return sha.hexdigest(), digest.value()

@@ -49,14 +49,20 @@ class Held:
 
 
 class Peer:
-    """A system in a child process. A context manager; every method waits for the child's answer."""
+    """A system in a child process. A context manager; every method waits for the child's answer.
 
-    def __init__(self, system: str, threads: int = 1) -> None:
+    `how` is the system's own: how stratac reads what is streamed (`io` of `load`), or `mapped` for an onnxruntime that keeps
+    weights as they are in the model's files. `enter` runs in the child before anything else, to confine it.
+    """
+
+    def __init__(
+        self, system: str, threads: int = 1, *, how: str = "", enter: Callable[[], None] | None = None
+    ) -> None:
         self.system, self.threads = system, threads
-        command = [sys.executable, "-m", __spec__.name, system, str(threads)]
+        command = [sys.executable, "-m", __spec__.name, system, str(threads), *([how] if how else [])]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=enter
         )
         self._answer()
 
@@ -149,11 +155,11 @@ class _System(Protocol):
 
 
 class _Stratac:
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, threads: int, io: str = "auto") -> None:
+        self.threads, self.io = threads, io
 
     def open(self, path: str) -> None:
-        self.session = load(path, threads=self.threads)
+        self.session = load(path, threads=self.threads, io=self.io)
 
     def run(self, inputs: Arrays) -> list[np.ndarray]:
         return self.session.run(None, inputs)
@@ -170,16 +176,18 @@ class _Stratac:
 
 
 class _OnnxRuntime:
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, how: str = "") -> None:
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
-        self.module, self.threads = onnxruntime, threads
+        self.module, self.threads, self.mapped = onnxruntime, threads, how == "mapped"
 
     def open(self, path: str) -> None:
         options = self.module.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
+        if self.mapped:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         self.session = self.module.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(self, inputs: Arrays) -> list[np.ndarray]:
@@ -256,9 +264,9 @@ def main(arguments: list[str]) -> int:
         answers.write(json.dumps(value) + "\n")
         answers.flush()
 
-    makers: dict[str, Callable[[int], _System]] = {"stratac": _Stratac, "onnxruntime": _OnnxRuntime}
+    makers: dict[str, Callable[..., _System]] = {"stratac": _Stratac, "onnxruntime": _OnnxRuntime}
     try:
-        child = _Child(makers[arguments[0]](int(arguments[1])))
+        child = _Child(makers[arguments[0]](int(arguments[1]), *arguments[2:]))
     except Exception as error:
         answer({"error": f"{type(error).__name__}: {error}"})
         return 1

@@ -1,4 +1,4 @@
-/* Memory taken at open, and files: one mapping each, so that opening needs few system calls and closing cannot leak. */
+/* Memory taken at open: one mapping for each purpose, so that opening needs few system calls and closing cannot leak. */
 #include "runtime.h"
 
 #include <errno.h>
@@ -9,14 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
-#endif
-
 #define HUGE_PAGE ((size_t)2 << 20)
 
-/* Page faults belong to opening, not to the first run: every page is written once here. */
-int st_block_take(st_block *block, size_t bytes, st_error *error)
+int st_block_map(st_block *block, size_t bytes, st_error *error)
 {
     block->base = NULL;
     block->bytes = 0;
@@ -33,11 +28,19 @@ int st_block_take(st_block *block, size_t bytes, st_error *error)
                        "or compile with a smaller --budget ram=", (double)bytes / 1048576, strerror(errno));
     if (bytes >= HUGE_PAGE)
         madvise(base, bytes, MADV_HUGEPAGE); /* fewer TLB misses where the kernel agrees */
-    for (size_t at = 0; at < bytes; at += page > 0 ? (size_t)page : 4096)
-        ((volatile char *)base)[at] = 0;
     block->base = base;
     block->bytes = bytes;
     return ST_OK;
+}
+
+/* Page faults belong to opening, not to the first run: every page is written once here. */
+int st_block_take(st_block *block, size_t bytes, st_error *error)
+{
+    const long page = sysconf(_SC_PAGESIZE);
+    const int status = st_block_map(block, bytes, error);
+    for (size_t at = 0; !status && at < bytes; at += page > 0 ? (size_t)page : 4096)
+        ((volatile char *)block->base)[at] = 0;
+    return status;
 }
 
 void st_block_release(st_block *block)
@@ -69,7 +72,7 @@ static int open_part(const char *folder, const char *name, int64_t *bytes, st_er
     return file;
 }
 
-int st_file_read(const char *folder, const char *name, st_block *block, st_error *error)
+int st_part_read(const char *folder, const char *name, st_block *block, st_error *error)
 {
     int64_t bytes;
     block->base = NULL;
@@ -92,37 +95,4 @@ int st_file_read(const char *folder, const char *name, st_block *block, st_error
     if (status)
         st_block_release(block);
     return status;
-}
-
-int st_file_map(const char *folder, const char *name, uint64_t bytes, st_block *block, st_error *error)
-{
-    int64_t found;
-    block->base = NULL;
-    block->bytes = 0;
-    const int file = open_part(folder, name, &found, error);
-    if (file < 0)
-        return ST_IO;
-    if ((uint64_t)found != bytes) {
-        close(file);
-        return st_fail(error, ST_DAMAGED, "%s/%s has %lld bytes, the plan needs %llu: it is truncated or of another "
-                       "plan; compile the plan again", folder, name, (long long)found, (unsigned long long)bytes);
-    }
-    void *base = bytes ? mmap(NULL, bytes, PROT_READ, MAP_SHARED, file, 0) : NULL;
-    const int reason = errno;
-    close(file);
-    if (base == MAP_FAILED)
-        return st_fail(error, ST_MEMORY, "cannot map %s/%s (%.1f MiB): %s; raise the limit (ulimit -v)", folder, name,
-                       (double)bytes / 1048576, strerror(reason));
-    if (bytes)
-        madvise(base, bytes, MADV_POPULATE_READ); /* no page fault during a run; older kernels ignore it */
-    block->base = base;
-    block->bytes = bytes;
-    return ST_OK;
-}
-
-void st_file_unmap(st_block *block)
-{
-    if (block->base)
-        munmap(block->base, block->bytes);
-    block->base = NULL;
 }

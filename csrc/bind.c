@@ -302,15 +302,22 @@ int32_t st_run(st_session *s)
     int status = st_enter(s);
     if (status)
         return status;
-    if (s->program.pool && s->process != getpid())
+    if ((s->program.pool || s->storage.io) && s->process != getpid())
         status = st_fail(&error, ST_STATE, "the process forked after the plan was opened, and its threads stayed behind; "
                          "open the plan again in the child");
     else if (!s->ready)
         status = prepare(s, &error);
+    if (!status)
+        status = st_storage_check(&s->storage, &error);
+    if (!status) {
+        const int whole = st_program_run(&s->program);
+        /* again: what was read meanwhile may be of another file's bytes */
+        status = st_storage_check(&s->storage, &error);
+        if (!status && !whole)
+            status = st_fail(&error, ST_IO, "the run was given up; open the plan again");
+    }
     if (status)
         st_session_keep(s, status, &error);
-    else
-        st_program_run(&s->program);
     st_leave(s);
     return status;
 }

@@ -1,5 +1,5 @@
 /* The executor: every worker walks the same instruction list and computes its own part of each. */
-#include "runtime.h"
+#include "storage.h"
 
 #include <time.h>
 
@@ -22,10 +22,26 @@ static void charge(st_timing *timing, int64_t nanoseconds)
     timing->count++;
 }
 
+/* Before a call: until the reads it needs are complete.  0 where they never will be. */
+static int await(st_program *program, uint32_t number, st_timing *timings, int64_t *begin)
+{
+    const uint64_t reads = program->run * program->reads + program->steps[number].needs;
+    if (atomic_load_explicit(&program->io->done, memory_order_acquire) >= reads)
+        return 1;
+    const int found = st_io_wait(program->io, reads);
+    if (timings) {
+        const int64_t end = now();
+        timings[number].waited += end - *begin;
+        *begin = end;
+    }
+    return found;
+}
+
 /* Worker 0 leaves in program->begin when the last instruction began. */
 static void walk(st_program *program, int worker)
 {
     st_timing *timings = worker ? NULL : program->timings;
+    const uint64_t calls = program->run * program->count;
     int64_t begin = timings ? now() : 0;
     for (uint32_t i = 0; i < program->count; i++) {
         const st_step *step = &program->steps[i];
@@ -37,6 +53,10 @@ static void walk(st_program *program, int worker)
             charge(&timings[i - 1], end - begin);
             begin = end;
         }
+        if (step->needs && program->io && !await(program, i, timings, &begin)) {
+            atomic_store_explicit(&program->stopped, 1, memory_order_relaxed); /* all workers give up here */
+            return;
+        }
         switch (step->kind) {
         case STP_CALL_KERNEL:
             if ((uint32_t)worker < step->parts)
@@ -45,6 +65,8 @@ static void walk(st_program *program, int worker)
         default:
             break; /* load.c let no other kind through */
         }
+        if (program->io)
+            st_io_advance(program->io, worker, calls + i + 1);
     }
     if (timings)
         program->begin = begin;
@@ -55,7 +77,7 @@ static void walk_job(void *context, int worker)
     walk(context, worker);
 }
 
-void st_program_run(st_program *program)
+int st_program_run(st_program *program)
 {
 #if defined(__x86_64__)
     /* the same bits whatever the caller's rounding and denormal modes are; its flags and modes are put back */
@@ -67,10 +89,13 @@ void st_program_run(st_program *program)
         st_pool_run(program->pool, walk_job, program);
     else
         walk(program, 0);
-    if (program->timings && program->count)
+    const int stopped = atomic_load_explicit(&program->stopped, memory_order_relaxed);
+    program->run++;
+    if (program->timings && program->count && !stopped)
         charge(&program->timings[program->count - 1], now() - program->begin);
 #if defined(__x86_64__)
     if ((before & CONTROL_BITS) != CONTROL_DEFAULT)
         _mm_setcsr(before);
 #endif
+    return !stopped;
 }

@@ -1,23 +1,12 @@
 /* plan.bin: every offset, index, count and program is checked here, once, before anything uses it.
  *
  * Whoever adds a record or a field to ir/plan_binary.py adds its check here: the rest of the runtime trusts the plan. */
-#include "runtime.h"
+#include "check.h"
 
 #include <string.h>
 
-static const char *const section_names[] = STP_SECTION_NAMES;
+const char *const st_section_names[STP_SECTION_COUNT] = STP_SECTION_NAMES;
 static const uint32_t record_bytes[] = STP_RECORD_BYTES;
-
-#define AGAIN "compile the plan again"
-#define CHECK(condition, ...)                             \
-    do {                                                  \
-        if (!(condition))                                 \
-            return st_fail(error, ST_DAMAGED, __VA_ARGS__); \
-    } while (0)
-/* A defect at one record of a section. */
-#define CHECK_AT(condition, section, index, what)                                                         \
-    CHECK(condition, "plan.bin is malformed: %s %llu: %s; " AGAIN, section_names[section], \
-          (unsigned long long)(index), what)
 
 int st_dtype_bits(uint32_t code)
 {
@@ -43,11 +32,6 @@ const char *st_dtype_name(uint32_t code)
     default:
         return "?";
     }
-}
-
-static int inside(uint64_t first, uint64_t count, uint64_t total)
-{
-    return first <= total && count <= total - first;
 }
 
 static int check_header(st_plan *plan, const uint8_t *bytes, uint64_t size, st_error *error)
@@ -81,7 +65,7 @@ static int check_sections(st_plan *plan, uint64_t size, const void **starts, st_
         const int sound = s->kind == i && s->record_bytes == record_bytes[i] && s->offset % 8 == 0 &&
                           s->offset >= end && s->offset <= size && s->count <= (size - s->offset) / record_bytes[i] &&
                           s->count < INT32_MAX;
-        CHECK(sound, "plan.bin is malformed: section %s lies outside the file; " AGAIN, section_names[i]);
+        CHECK(sound, "plan.bin is malformed: section %s lies outside the file; " AGAIN, st_section_names[i]);
         end = s->offset + s->count * record_bytes[i];
         starts[i] = plan->bytes + s->offset;
         plan->counts[i] = s->count;
@@ -94,7 +78,7 @@ static int check_dim(const st_plan *plan, uint64_t index, st_error *error)
 {
     const stp_dim *dim = &plan->dims[index];
     CHECK_AT(dim->count && dim->count <= STP_DIM_CODE &&
-                 inside(dim->first, dim->count, plan->counts[STP_SECTION_DIM_OP]),
+                 st_inside(dim->first, dim->count, plan->counts[STP_SECTION_DIM_OP]),
              STP_SECTION_DIM, index, "its operations lie outside the section");
     int depth = 0;
     for (uint32_t i = 0; i < dim->count; i++) {
@@ -130,42 +114,8 @@ static int check_types(const st_plan *plan, st_error *error)
     for (uint64_t i = 0; i < plan->counts[STP_SECTION_TYPE]; i++) {
         const stp_type *t = &plan->types[i];
         CHECK_AT(st_dtype_bits(t->dtype), STP_SECTION_TYPE, i, "an unknown element type");
-        CHECK_AT(t->rank <= ST_MAX_RANK && inside(t->first_dim, t->rank, plan->counts[STP_SECTION_DIM]),
+        CHECK_AT(t->rank <= ST_MAX_RANK && st_inside(t->first_dim, t->rank, plan->counts[STP_SECTION_DIM]),
                  STP_SECTION_TYPE, i, "its dims lie outside the section");
-    }
-    return ST_OK;
-}
-
-static int check_memory(const st_plan *plan, st_error *error)
-{
-    const uint64_t *counts = plan->counts;
-    uint64_t total = plan->header->weights_bytes;
-    for (uint64_t i = 0; i < counts[STP_SECTION_ARENA]; i++) {
-        const stp_arena *a = &plan->arenas[i];
-        CHECK_AT(a->kind < STP_ARENA_COUNT, STP_SECTION_ARENA, i, "an unknown kind");
-        /* each thread's share of a workspace must start aligned */
-        CHECK_AT(a->kind != STP_ARENA_WORKSPACE || a->bytes % STP_ALIGNMENT == 0, STP_SECTION_ARENA, i,
-                 "its bytes for each thread are not a multiple of the alignment");
-        CHECK_AT(a->bytes <= INT64_MAX / ST_MAX_THREADS && total <= INT64_MAX / 2, STP_SECTION_ARENA, i,
-                 "it is larger than any machine");
-        total += a->bytes * (a->kind == STP_ARENA_WORKSPACE ? ST_MAX_THREADS : 1);
-    }
-    CHECK(total <= INT64_MAX / 2, "plan.bin is malformed: its memory is larger than any machine; " AGAIN);
-    for (uint64_t i = 0; i < counts[STP_SECTION_BUFFER]; i++) {
-        const stp_buffer *b = &plan->buffers[i];
-        CHECK_AT(b->arena < counts[STP_SECTION_ARENA] && plan->arenas[b->arena].kind == STP_ARENA_SCRATCH,
-                 STP_SECTION_BUFFER, i, "it is in no scratch arena");
-        CHECK_AT(b->offset % STP_ALIGNMENT == 0, STP_SECTION_BUFFER, i, "its offset is not aligned");
-        CHECK_AT(inside(b->offset, b->bytes, plan->arenas[b->arena].bytes), STP_SECTION_BUFFER, i,
-                 "it lies outside its arena");
-        CHECK_AT(b->type < counts[STP_SECTION_TYPE], STP_SECTION_BUFFER, i, "an unknown type");
-        CHECK_AT(b->first <= b->last, STP_SECTION_BUFFER, i, "it ends before it begins");
-    }
-    for (uint64_t i = 0; i < counts[STP_SECTION_WEIGHT]; i++) {
-        const stp_weight *w = &plan->weights[i];
-        CHECK_AT(w->offset % STP_ALIGNMENT == 0, STP_SECTION_WEIGHT, i, "its offset is not aligned");
-        CHECK_AT(inside(w->offset, w->bytes, plan->header->weights_bytes), STP_SECTION_WEIGHT, i,
-                 "it lies outside weights.bin");
     }
     return ST_OK;
 }
@@ -173,11 +123,9 @@ static int check_memory(const st_plan *plan, st_error *error)
 static int check_code(st_plan *plan, const stp_queue *queues, st_error *error)
 {
     const uint64_t *counts = plan->counts;
-    for (uint64_t i = 0; i < counts[STP_SECTION_ARENA]; i++)
-        plan->workspaces += plan->arenas[i].kind == STP_ARENA_WORKSPACE;
     const uint64_t limits[STP_SPACE_COUNT] = {counts[STP_SECTION_INPUT], counts[STP_SECTION_OUTPUT],
                                               counts[STP_SECTION_BUFFER], counts[STP_SECTION_WEIGHT],
-                                              (uint64_t)plan->workspaces};
+                                              (uint64_t)plan->workspaces, counts[STP_SECTION_WEIGHT]};
     for (uint64_t i = 0; i < counts[STP_SECTION_ARG]; i++) {
         const stp_arg *a = &plan->args[i];
         CHECK_AT(a->space < STP_SPACE_COUNT && a->index < limits[a->space], STP_SECTION_ARG, i,
@@ -187,20 +135,12 @@ static int check_code(st_plan *plan, const stp_queue *queues, st_error *error)
         const stp_call *c = &plan->calls[i];
         CHECK_AT(c->kind < STP_CALL_COUNT, STP_SECTION_CALL, i, "an unknown kind of instruction");
         CHECK_AT(c->kernel < counts[STP_SECTION_KERNEL], STP_SECTION_CALL, i, "an unknown kernel");
-        CHECK_AT(inside(c->first_arg, c->args, counts[STP_SECTION_ARG]), STP_SECTION_CALL, i,
+        CHECK_AT(st_inside(c->first_arg, c->args, counts[STP_SECTION_ARG]), STP_SECTION_CALL, i,
                  "its arguments lie outside the section");
         CHECK_AT(c->barrier <= 1 && c->parts >= 0, STP_SECTION_CALL, i, "a wrong barrier or number of parts");
     }
-    CHECK(counts[STP_SECTION_QUEUE] <= 1, "plan.bin has %llu queues; this runtime runs one, `cpu`",
-          (unsigned long long)counts[STP_SECTION_QUEUE]);
-    if (counts[STP_SECTION_QUEUE]) {
-        CHECK_AT(strcmp(plan->strings + queues->name, "cpu") == 0, STP_SECTION_QUEUE, 0, "it is not `cpu`");
-        CHECK_AT(inside(queues->first_call, queues->calls, counts[STP_SECTION_CALL]), STP_SECTION_QUEUE, 0,
-                 "its instructions lie outside the section");
-        plan->calls += queues->first_call;
-        plan->call_count = queues->calls;
-    }
-    return ST_OK;
+    const int status = st_check_queues(plan, queues, error);
+    return status ? status : st_check_reads(plan, error);
 }
 
 /* Every field that refers to a string lies inside the strings, which end with a zero byte. */
@@ -228,6 +168,7 @@ static int check_strings(const st_plan *plan, const stp_queue *queues, const stp
     STRINGS(STP_SECTION_KERNEL, kernels, plan->kernels[i].name)
     STRINGS(STP_SECTION_QUEUE, queues, queues[i].name)
     STRINGS(STP_SECTION_CALL, calls, plan->calls[i].label)
+    STRINGS(STP_SECTION_READ, reads, plan->reads[i].label)
     STRINGS(STP_SECTION_NOTE, notes, notes[i].key, notes[i].value)
 #undef STRINGS
     return ST_OK;
@@ -267,6 +208,7 @@ int st_plan_load(st_plan *plan, const void *bytes, uint64_t size, st_error *erro
     plan->weights = starts[STP_SECTION_WEIGHT];
     plan->kernels = starts[STP_SECTION_KERNEL];
     plan->calls = starts[STP_SECTION_CALL];
+    plan->reads = starts[STP_SECTION_READ];
     plan->args = starts[STP_SECTION_ARG];
     const stp_queue *queues = starts[STP_SECTION_QUEUE];
     /* the strings first: the other checks print and compare them */
@@ -276,7 +218,7 @@ int st_plan_load(st_plan *plan, const void *bytes, uint64_t size, st_error *erro
     if (!status)
         status = check_ports(plan, error);
     if (!status)
-        status = check_memory(plan, error);
+        status = st_check_memory(plan, error);
     if (!status)
         status = check_code(plan, queues, error);
     if (!status && (plan->header->threads < 1 || plan->header->threads > ST_MAX_THREADS))

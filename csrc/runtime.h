@@ -58,12 +58,21 @@ typedef struct st_plan {
     const stp_buffer *buffers;
     const stp_weight *weights;
     const stp_kernel *kernels;
-    const stp_call *calls; /* of the one queue */
+    const stp_call *calls; /* of the queue `cpu` */
+    const stp_read *reads; /* of the queue `io` */
     const stp_arg *args;
     uint64_t counts[STP_SECTION_COUNT];
     int workspaces;
     uint32_t call_count;
+    uint32_t read_count;
+    uint64_t ring_bytes;
 } st_plan;
+
+/* Part of weights.bin stays in storage. */
+static inline int st_streams(const st_plan *plan)
+{
+    return plan->header->resident_bytes < plan->header->weights_bytes;
+}
 
 /* `bytes` must stay, unchanged and 8-aligned, as long as the plan. */
 int st_plan_load(st_plan *plan, const void *bytes, uint64_t size, st_error *error);
@@ -93,17 +102,38 @@ int st_dim_unknowns(const st_plan *plan, uint32_t dim, const int64_t *symbols, u
 int64_t st_shape_bytes(uint32_t dtype, int rank, const int64_t *shape);
 int st_type_shape(const st_plan *plan, const stp_type *type, const int64_t *symbols, int64_t *shape);
 
-/* ---- arena.c: memory and files ---- */
+/* ---- arena.c: memory ---- */
 typedef struct st_block {
     void *base;
     size_t bytes;
 } st_block;
 
+int st_block_map(st_block *block, size_t bytes, st_error *error);  /* zeroed, pages appear when touched */
 int st_block_take(st_block *block, size_t bytes, st_error *error); /* zeroed, every page present */
 void st_block_release(st_block *block);
-int st_file_read(const char *folder, const char *name, st_block *block, st_error *error);
-int st_file_map(const char *folder, const char *name, uint64_t bytes, st_block *block, st_error *error);
-void st_file_unmap(st_block *block);
+int st_part_read(const char *folder, const char *name, st_block *block, st_error *error);
+
+/* ---- file.c: weights.bin ---- */
+typedef struct st_file {
+    int fd; /* -1: closed */
+    int direct;
+    int reason;      /* why not, where direct reads were wanted */
+    struct st_identity {
+        int64_t bytes, written, changed; /* size, times of the last change of its bytes and of its inode */
+        uint64_t links, mode, owner;
+    } seen; /* at open */
+    char path[4096];
+} st_file;
+
+/* With `probe` (STP_READ_ALIGNMENT bytes, so aligned) for direct reads where they are possible. */
+int st_file_open(st_file *file, const char *folder, uint64_t bytes, void *probe, st_error *error);
+void st_file_close(st_file *file);
+/* Bytes that were read; where they are fewer, `*reason` is an errno, or 0 at the file's end. */
+int64_t st_file_read(const st_file *file, void *to, uint64_t bytes, uint64_t at, int *reason);
+/* Tell of a read (of `label`, may be "") that failed at byte `at`; returns ST_IO. */
+int st_file_fail(const st_file *file, const char *label, int reason, uint64_t at, st_error *error);
+/* ST_IO where its bytes may have changed since it was opened. */
+int st_file_check(st_file *file, st_error *error);
 
 /* ---- cpus.c: what this process may use ---- */
 #define ST_MAX_CPUS 4096
@@ -131,25 +161,34 @@ typedef struct st_step {
     uint32_t kind;
     uint32_t parts;   /* threads that take part */
     uint32_t barrier; /* all workers meet before it */
+    uint32_t needs;   /* reads of this run that must be complete */
     st_kernel kernel;
     void *const *args;
 } st_step;
 
 typedef struct st_timing {
     int64_t count;
-    int64_t nanoseconds;
+    int64_t nanoseconds; /* of computing */
+    int64_t waited;      /* for reads, before it */
 } st_timing;
+
+struct st_io;
 
 typedef struct st_program {
     const st_step *steps;
     uint32_t count;
     int threads;
     st_pool *pool;       /* NULL with one thread */
+    struct st_io *io;    /* NULL without reads */
+    uint64_t run;        /* number of this run; counted only with reads */
+    uint32_t reads;      /* of one run */
     const int64_t *dims; /* the symbols' values */
     st_timing *timings;  /* NULL: not timed */
     int64_t begin;       /* of the last instruction */
+    _Atomic int stopped; /* the workers gave up: a read failed */
 } st_program;
 
-void st_program_run(st_program *program);
+/* 0 where it gave up; then it must not be run again. */
+int st_program_run(st_program *program);
 
 #endif

@@ -59,18 +59,26 @@ static int choose_threads(const st_plan *plan, int wanted, int available)
     return planned < available ? planned : available;
 }
 
+/* In the mapping that all arenas share but the resident weights and the ring, which have their own. */
 static size_t arena_bytes(const stp_arena *arena, int threads)
 {
+    if (arena->kind == STP_ARENA_WEIGHTS || arena->kind == STP_ARENA_RING)
+        return 0;
     return aligned((size_t)arena->bytes * (arena->kind == STP_ARENA_WORKSPACE ? (size_t)threads : 1), STP_ALIGNMENT);
 }
 
-/* One mapping for all arenas; each begins aligned. */
-static int take_memory(st_session *s, int threads, st_error *error)
+/* Each arena begins aligned.  Streamed weights that are mapped need no ring. */
+static int take_memory(st_session *s, int threads, int mapped, st_error *error)
 {
     size_t bytes = 0;
     for (uint64_t i = 0; i < s->plan.counts[STP_SECTION_ARENA]; i++)
         bytes += arena_bytes(&s->plan.arenas[i], threads);
-    return st_block_take(&s->memory, bytes + LINE, error); /* never empty: empty buffers and weights point here */
+    int status = st_block_take(&s->memory, bytes + LINE, error); /* never empty: empty buffers and weights point here */
+    if (!status)
+        status = st_block_map(&s->weights, (size_t)s->plan.header->resident_bytes, error);
+    if (!status)
+        status = st_block_take(&s->ring, mapped ? 0 : (size_t)s->plan.ring_bytes, error);
+    return status;
 }
 
 /* Take `bytes` of the tables; with no base, only count them. */
@@ -79,6 +87,14 @@ static void *carve(char *base, size_t *used, size_t bytes)
     void *at = base ? base + *used : NULL;
     *used += aligned(bytes, LINE);
     return at;
+}
+
+static int uses_files(const st_plan *plan)
+{
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_ARG]; i++)
+        if (plan->args[i].space == STP_SPACE_FILE)
+            return 1;
+    return 0;
 }
 
 static size_t lay_tables(st_session *s, char *base, int threads, int timed)
@@ -97,6 +113,8 @@ static size_t lay_tables(st_session *s, char *base, int threads, int timed)
     s->output_shapes = carve(base, &used, outputs * sizeof *s->output_shapes);
     s->output_shape = carve(base, &used, n[STP_SECTION_OUTPUT] * sizeof *s->output_shape);
     s->program.timings = timed ? carve(base, &used, s->plan.call_count * sizeof(st_timing)) : NULL;
+    s->io_place = carve(base, &used, st_io_bytes(&s->plan, threads));
+    s->storage.sources = uses_files(&s->plan) ? carve(base, &used, n[STP_SECTION_WEIGHT] * sizeof(st_source)) : NULL;
     s->program.pool = threads > 1 ? carve(base, &used, (size_t)st_pool_bytes(threads)) : NULL;
     for (int direction = 0; direction < 2; direction++) {
         const int count = st_ports(&s->plan, direction);
@@ -125,6 +143,8 @@ static void *workspace_base(const st_session *s, uint32_t wanted, int threads)
 static void *arena_base(const st_session *s, uint32_t wanted, int threads)
 {
     char *at = s->memory.base;
+    if (s->plan.arenas[wanted].kind == STP_ARENA_RING)
+        return s->ring.base ? s->ring.base : at;
     for (uint32_t i = 0; i < wanted; i++)
         at += arena_bytes(&s->plan.arenas[i], threads);
     return at;
@@ -148,6 +168,9 @@ static void fill_tables(st_session *s, int threads)
         case STP_SPACE_WORKSPACE:
             s->args[i] = workspace_base(s, arg->index, threads);
             break;
+        case STP_SPACE_FILE:
+            s->args[i] = &s->storage.sources[arg->index];
+            break;
         default:
             s->patches[s->patch_count++] = (st_patch){(uint32_t)i, arg->space == STP_SPACE_OUTPUT, arg->index};
         }
@@ -159,6 +182,7 @@ static void fill_tables(st_session *s, int threads)
             .kind = call->kind,
             .parts = cap && cap < all ? cap : all,
             .barrier = call->barrier && i, /* the first instruction has nothing to wait for */
+            .needs = call->needs,
             .kernel = st_plan_kernels[call->kernel],
             .args = s->args + call->first_arg,
         };
@@ -170,44 +194,32 @@ static void fill_tables(st_session *s, int threads)
     }
     s->program.steps = s->steps;
     s->program.count = plan->call_count;
+    s->program.reads = plan->read_count;
     s->program.threads = threads;
     s->program.dims = s->symbols;
 }
 
-typedef struct st_digest_job {
-    const st_session *session;
-    _Atomic uint64_t sum;
-} st_digest_job;
-
-static void digest_part(void *context, int worker)
+/* With weights.bin mapped, buffers of the ring are the mapped bytes of the read that would fill them. */
+static void use_map(st_session *s)
 {
-    st_digest_job *job = context;
-    const uint64_t bytes = job->session->weights.bytes, parts = (uint64_t)job->session->program.threads;
-    const uint64_t blocks = (bytes + ST_DIGEST_BLOCK - 1) / ST_DIGEST_BLOCK;
-    const uint64_t first = blocks * (uint64_t)worker / parts, last = blocks * ((uint64_t)worker + 1) / parts;
-    const uint64_t begin = first * ST_DIGEST_BLOCK, end = last == blocks ? bytes : last * ST_DIGEST_BLOCK;
-    atomic_fetch_add(&job->sum,
-                     st_digest_share((const char *)job->session->weights.base + begin, end - begin, first));
-}
-
-static int verify_weights(st_session *s, const char *folder, st_error *error)
-{
-    st_digest_job job = {s, 0};
-    if (!s->weights.bytes)
-        ; /* the digest of nothing */
-    else if (s->program.pool)
-        st_pool_run(s->program.pool, digest_part, &job);
-    else
-        digest_part(&job, 0);
-    if (st_digest_finish(atomic_load(&job.sum), s->weights.bytes) != s->plan.header->weights_digest)
-        return st_fail(error, ST_DAMAGED, "%s/weights.bin is damaged or of another plan: its digest does not match; "
-                       "compile the plan again", folder);
-    return ST_OK;
+    const st_plan *plan = &s->plan;
+    for (uint32_t i = 0; i < plan->call_count; i++) {
+        const stp_call *call = &plan->calls[i];
+        for (uint32_t k = 0; k < call->args; k++) {
+            const stp_arg *arg = &plan->args[call->first_arg + k];
+            if (arg->space != STP_SPACE_BUFFER || plan->arenas[plan->buffers[arg->index].arena].kind != STP_ARENA_RING)
+                continue;
+            uint32_t read = call->needs;
+            while (read && plan->reads[--read].buffer != arg->index)
+                ; /* load_reads.c found one */
+            s->args[call->first_arg + k] = (char *)s->storage.map.base + plan->reads[read].offset;
+        }
+    }
 }
 
 static int open_session(st_session *s, const char *folder, const st_options *options, st_error *error)
 {
-    int status = st_file_read(folder, "plan.bin", &s->file, error);
+    int status = st_part_read(folder, "plan.bin", &s->file, error);
     if (!status)
         status = st_plan_load(&s->plan, s->file.base, s->file.bytes, error);
     if (!status)
@@ -222,15 +234,20 @@ static int open_session(st_session *s, const char *folder, const st_options *opt
     if (threads < 1 || threads > ST_MAX_THREADS || options->threads < 0)
         return st_fail(error, ST_ARGUMENT, "%d threads were asked for; give 1 to %d, or 0 for the planned number",
                        (int)options->threads, ST_MAX_THREADS);
-    status = take_memory(s, threads, error);
+    if (options->io < 0 || options->io >= ST_IO_MODES)
+        return st_fail(error, ST_ARGUMENT, "st_options.io is %d; give one of ST_IO_AUTO to ST_IO_MMAP", (int)options->io);
+    const int timed = !options->skip_profile, verify = !options->skip_weights;
+    status = take_memory(s, threads, options->io == ST_IO_MMAP, error);
     if (!status)
-        status = st_block_take(&s->tables, lay_tables(s, NULL, threads, !options->skip_profile), error);
+        status = st_block_take(&s->tables, lay_tables(s, NULL, threads, timed), error);
     if (!status)
-        status = st_file_map(folder, "weights.bin", s->plan.header->weights_bytes, &s->weights, error);
+        status = st_storage_open(&s->storage, folder, &s->plan, options->io, s->memory.base, error);
     if (status)
         return status;
-    lay_tables(s, s->tables.base, threads, !options->skip_profile);
+    lay_tables(s, s->tables.base, threads, timed);
     fill_tables(s, threads);
+    if (s->storage.map.base)
+        use_map(s);
     if (s->program.pool) {
         st_pool *pool = s->program.pool;
         s->program.pool = NULL; /* closing must not stop what did not start */
@@ -239,7 +256,13 @@ static int open_session(st_session *s, const char *folder, const st_options *opt
             return status;
         s->program.pool = pool;
     }
-    return options->skip_weights ? ST_OK : verify_weights(s, folder, error);
+    status = st_resident_load(s, verify, error);
+    if (!status && verify && s->storage.sources)
+        status = st_sources_verify(s, error);
+    if (!status)
+        status = st_storage_start(&s->storage, &s->plan, s->io_place, &s->ring, threads, options->io, verify, error);
+    s->program.io = s->storage.io;
+    return status;
 }
 
 int32_t st_open(const char *folder, const st_options *options, st_session **session, char *error, size_t error_bytes)
@@ -262,6 +285,7 @@ int32_t st_open(const char *folder, const st_options *options, st_session **sess
             memset(s, 0, sizeof *s);
             pthread_mutex_init(&s->lock, NULL);
             s->process = getpid();
+            st_storage_init(&s->storage);
             status = open_session(s, folder, &chosen, &text);
         } else {
             status = st_fail(&text, ST_MEMORY, "no memory for a session");
@@ -282,156 +306,17 @@ void st_close(st_session *s)
 {
     if (!s)
         return;
-    if (s->program.pool && s->process == getpid()) /* a forked child has no workers to stop */
+    const int forked = s->process != getpid();
+    if (s->program.pool && !forked) /* a forked child has no workers to stop */
         st_pool_stop(s->program.pool);
-    st_file_unmap(&s->weights);
+    const int ring = !s->storage.io || !forked; /* nor the ring: see MADV_DONTFORK */
+    st_storage_stop(&s->storage, forked);
+    if (ring)
+        st_block_release(&s->ring);
+    st_block_release(&s->weights);
     st_block_release(&s->memory);
     st_block_release(&s->tables);
     st_block_release(&s->file);
     pthread_mutex_destroy(&s->lock);
     free(s);
-}
-
-/* ---- describe ---- */
-
-static int outside(st_session *s, const char *what, int index, int64_t count)
-{
-    st_error error;
-    if (index >= 0 && index < count)
-        return ST_OK;
-    return st_session_keep(s, st_fail(&error, ST_ARGUMENT, "there is no %s %d; the plan has %lld", what, index,
-                                      (long long)count), &error);
-}
-
-int32_t st_get_info(st_session *s, st_info *info)
-{
-    const st_plan *plan = &s->plan;
-    *info = (st_info){
-        .name = plan->strings + plan->header->name,
-        .target = plan->strings + plan->header->target,
-        .threads = s->program.threads,
-        .planned_threads = (int32_t)plan->header->threads,
-        .inputs = st_ports(plan, ST_INPUT),
-        .outputs = st_ports(plan, ST_OUTPUT),
-        .symbols = (int32_t)plan->counts[STP_SECTION_SYMBOL],
-        .arenas = (int32_t)plan->counts[STP_SECTION_ARENA],
-        .instructions = (int32_t)plan->call_count,
-    };
-    for (uint32_t i = 0; i < plan->call_count; i++)
-        info->predicted_seconds += plan->calls[i].seconds;
-    return ST_OK;
-}
-
-int32_t st_get_symbol(st_session *s, int32_t index, st_symbol *symbol)
-{
-    const int status = outside(s, "symbol", index, (int64_t)s->plan.counts[STP_SECTION_SYMBOL]);
-    if (!status) {
-        const stp_symbol *row = &s->plan.symbols[index];
-        *symbol = (st_symbol){s->plan.strings + row->name, row->min, row->typical, row->max};
-    }
-    return status;
-}
-
-int32_t st_get_port(st_session *s, int32_t direction, int32_t index, st_port *port)
-{
-    int status = outside(s, "direction", direction, 2);
-    if (!status)
-        status = outside(s, direction == ST_INPUT ? "input" : "output", index, st_ports(&s->plan, direction));
-    if (!status) {
-        const stp_type *type = st_port_type(&s->plan, direction, index);
-        *port = (st_port){
-            .name = s->plan.strings + s->plan.ports[direction][index].name,
-            .shape = s->plan.strings + type->text,
-            .dtype_name = st_dtype_name(type->dtype),
-            .dtype = (int32_t)type->dtype,
-            .rank = (int32_t)type->rank,
-        };
-    }
-    return status;
-}
-
-int32_t st_get_dim(st_session *s, int32_t direction, int32_t index, int32_t axis, st_dim *dim)
-{
-    st_port port;
-    int status = st_get_port(s, direction, index, &port);
-    if (!status)
-        status = outside(s, "axis", axis, port.rank);
-    if (!status) {
-        const stp_dim *row = &s->plan.dims[st_port_type(&s->plan, direction, index)->first_dim + (uint32_t)axis];
-        const stp_dim_op *op = &s->plan.dim_ops[row->first];
-        *dim = (st_dim){.value = -1, .symbol = -1};
-        if (row->count == 1)
-            dim->value = op->op == STP_DIM_CONST ? op->value : -1;
-        if (row->count == 3 && op[0].op == STP_DIM_CONST && op[0].value == 1 && op[1].op == STP_DIM_SYMBOL)
-            dim->symbol = (int32_t)op[1].value;
-    }
-    return status;
-}
-
-int32_t st_shape_at(st_session *s, int32_t direction, int32_t index, const int64_t *symbols, int64_t *shape,
-                    int32_t capacity)
-{
-    st_port port;
-    st_error error;
-    const int status = st_get_port(s, direction, index, &port);
-    if (status)
-        return status;
-    if (port.rank > capacity)
-        return st_session_keep(s, st_fail(&error, ST_ARGUMENT, "'%s' has rank %d, there is room for %d extents",
-                                          port.name, (int)port.rank, (int)capacity), &error);
-    if (st_type_shape(&s->plan, st_port_type(&s->plan, direction, index), symbols, shape))
-        return st_session_keep(s, st_fail(&error, ST_ARGUMENT, "'%s' %s has no size for these dims", port.name,
-                                          port.shape), &error);
-    return ST_OK;
-}
-
-int32_t st_get_arena(st_session *s, int32_t index, st_arena *arena)
-{
-    const int status = outside(s, "arena", index, (int64_t)s->plan.counts[STP_SECTION_ARENA]);
-    if (!status) {
-        const stp_arena *row = &s->plan.arenas[index];
-        const char *strings = s->plan.strings;
-        *arena = (st_arena){strings + row->name, strings + row->tier, row->kind == STP_ARENA_WORKSPACE,
-                            (int64_t)row->bytes};
-    }
-    return status;
-}
-
-int32_t st_get_memory(st_session *s, st_memory *memory)
-{
-    *memory = (st_memory){
-        .weights = (int64_t)s->weights.bytes,
-        .threads = s->program.threads,
-        .session = (int64_t)(s->file.bytes + s->tables.bytes + sizeof *s),
-        .stacks = st_pool_stack_bytes(s->program.threads),
-    };
-    for (uint64_t i = 0; i < s->plan.counts[STP_SECTION_ARENA]; i++) {
-        const stp_arena *arena = &s->plan.arenas[i];
-        *(arena->kind == STP_ARENA_WORKSPACE ? &memory->workspace : &memory->scratch) += (int64_t)arena->bytes;
-    }
-    memory->total = memory->weights + memory->scratch + memory->threads * memory->workspace + memory->session;
-    return ST_OK;
-}
-
-int32_t st_get_profile(st_session *s, int32_t index, st_profile *row)
-{
-    const int status = outside(s, "instruction", index, s->plan.call_count);
-    if (!status) {
-        const stp_call *call = &s->plan.calls[index];
-        const st_timing none = {0, 0}, *timing = s->program.timings ? &s->program.timings[index] : &none;
-        *row = (st_profile){s->plan.strings + call->label, timing->count, timing->nanoseconds,
-                            call->seconds,                 call->flops,   call->bytes};
-    }
-    return status;
-}
-
-int32_t st_reset_profile(st_session *s)
-{
-    const int status = st_enter(s);
-    if (status)
-        return status;
-    if (s->program.timings)
-        memset(s->program.timings, 0, s->program.count * sizeof(st_timing));
-    st_leave(s);
-    return ST_OK;
 }

@@ -2,7 +2,7 @@
 #ifndef STRATAC_SESSION_H
 #define STRATAC_SESSION_H
 
-#include "runtime.h"
+#include "storage.h"
 
 #include <pthread.h>
 #include <sys/types.h>
@@ -24,9 +24,12 @@ typedef struct st_patch {
 struct st_session {
     st_plan plan;
     st_block file;    /* plan.bin */
-    st_block weights; /* weights.bin */
+    st_block weights; /* the resident part of weights.bin */
+    st_block ring;    /* where reads put streamed weights */
     st_block memory;  /* scratch arenas, workspaces */
     st_block tables;  /* everything below that has no fixed size, and the pool */
+    st_storage storage; /* weights.bin */
+    void *io_place;     /* of the queue of reads, in the tables */
     pid_t process;
     int resolved; /* the symbols have values and the output shapes are known */
     int ready;    /* all is bound and checked */
@@ -50,5 +53,10 @@ int st_session_keep(st_session *session, int status, const st_error *error);
 /* Nothing but one comparison tells a second caller off; st_leave ends what st_enter began. */
 int st_enter(st_session *session);
 void st_leave(st_session *session);
+
+/* resident.c: read the resident part of weights.bin, and check its digest. */
+int st_resident_load(st_session *session, int digest, st_error *error);
+/* The same for the weights that kernels read by themselves, without keeping them. */
+int st_sources_verify(st_session *session, st_error *error);
 
 #endif

@@ -23,6 +23,7 @@ class GraphBuilder:
     def __init__(self, base: Graph | None = None, *, name: str = "graph", symbols: Mapping[str, Bounds] | None = None):
         self.name = base.name if base else name
         self.folder = base.folder if base else ""
+        self.absent = base.absent if base else frozenset()
         self.symbols = dict(base.symbols if base else symbols or {})
         self.inputs = list(base.inputs) if base else []
         self.weights = dict(base.weights) if base else {}
@@ -87,4 +88,5 @@ class GraphBuilder:
             tuple(self.nodes),
             dict(self.types),
             self.folder,
+            self.absent,
         )

@@ -11,6 +11,10 @@ from .graph import Graph, Node
 from .machine import Machine
 
 
+#: the one term that is no quantity of work: the number of equal pieces it can be split into
+UNITS = "units"
+
+
 @dataclass(frozen=True)
 class Work:
     """What a candidate does at the typical sizes, before any machine is asked: the roofline's inputs.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from .dims import Bounds, Shape
 from .graph import Attr, Graph, Node, make_attrs
 from .ops import infer
+from .rules import MOE_ACTIVATIONS
 from .types import TensorType
 
 Emit = Callable[..., str]
@@ -122,6 +123,32 @@ def _attention(s: _Scope, q: str, k: str, v: str, mask: str = "") -> str:
     return s.emit("matmul", s.emit("softmax", scores, axis=-1), v)
 
 
+def _moe(s: _Scope, x: str, shares: str, up: str, down: str, second: str = "") -> str:
+    """Every expert computes every row: right, and top_k of all experts' work is used. The rank of an expert is the number of those
+    with a greater probability, or an equal one and a lower number."""
+    rows, experts = s.shape(shares)
+    assert isinstance(experts, int)
+    this = s.emit("reshape", shares, shape=(rows, experts, 1))
+    other = s.emit("reshape", shares, shape=(rows, 1, experts))
+    number = s.emit("iota", extent=experts)
+    before = s.emit("lt", number, s.emit("reshape", number, shape=(experts, 1)))
+    ahead = s.emit("or", s.emit("gt", other, this), s.emit("and", s.emit("eq", other, this), before))
+    dtype = s.types[x].dtype
+    rank = s.emit("reduce_sum", s.emit("cast", ahead, to=dtype), axes=(2,), keepdims=False)
+    chosen = s.emit("lt", rank, s.scalar(float(s.node.attr("top_k")), x))
+    kept = s.emit("where", chosen, shares, s.scalar(0.0, x))
+    if s.node.attr("normalize", True):
+        kept = s.emit("div", kept, s.emit("reduce_sum", kept, axes=(1,), keepdims=True))
+    tall = s.emit("reshape", x, shape=(1, *s.shape(x)))
+    hidden = s.emit("matmul", tall, s.emit("transpose", up, perm=(0, 2, 1)))
+    hidden = s.emit(MOE_ACTIVATIONS[s.node.attr("activation", "silu")], hidden)
+    if second:
+        hidden = s.emit("mul", hidden, s.emit("matmul", tall, s.emit("transpose", second, perm=(0, 2, 1))))
+    wide = s.emit("matmul", hidden, s.emit("transpose", down, perm=(0, 2, 1)))
+    weight = s.emit("reshape", s.emit("transpose", kept, perm=(1, 0)), shape=(experts, rows, 1))
+    return s.emit("reduce_sum", s.emit("mul", wide, weight), axes=(0,), keepdims=False)
+
+
 _RULES: dict[str, Callable[..., str]] = {
     "softmax": _softmax,
     "log_softmax": _log_softmax,
@@ -130,6 +157,7 @@ _RULES: dict[str, Callable[..., str]] = {
     "batch_norm": _batch_norm,
     "rotary": _rotary,
     "attention": _attention,
+    "moe": _moe,
 }
 
 

@@ -106,7 +106,7 @@ def plan_table() -> str:
         rows.append(f"| `{name}` | {flags} | {space.holds} |")
     rows += ["", "| arena | holds buffers |", "|---|---|"]
     rows += [f"| `{kind}` | {'yes' if holds else 'no'} |" for kind, holds in ARENAS.items()]
-    rows += ["", "| tier | holds |", "|---|---|", *(f"| `{tier}` | {holds} |" for tier, holds in TIERS.items())]
+    rows += ["", "| kind of tier | holds |", "|---|---|", *(f"| `{tier}` | {holds} |" for tier, holds in TIERS.items())]
     return "\n".join(rows)
 
 

@@ -108,6 +108,18 @@ class Graph:
     nodes: tuple[Node, ...]
     types: Mapping[str, TensorType]
     folder: str = field(default="", compare=False)  # where `FileBytes.file` is looked up; never printed
+    absent: frozenset[str] = field(default=frozenset(), compare=False)  # files of weights that were missing; never printed
+
+    def readable(self, weight: str) -> bool:
+        """Whether the bytes of a weight can be read: no file it comes from was missing."""
+        pending = [weight] if self.absent else []
+        while pending:
+            content = self.weights[pending.pop()].content
+            if isinstance(content, FileBytes) and content.file in self.absent:
+                return False
+            if isinstance(content, Derived):
+                pending += [base for base in content.inputs if base]
+        return True
 
     def walk(self) -> Iterator[Node]:
         """Every node; a cluster before its body."""

@@ -1,10 +1,13 @@
-"""Machine profiles: what a target has, as data. Costs are computed from a frozen profile, never from live timing."""
+"""Machine profiles: what a target has, as data. Costs are computed from a frozen profile, never from live timing.
+
+`docs/machines.md` describes the TOML form key by key; `machine_text.profile_text` writes it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from .errors import StratacError
@@ -38,7 +41,8 @@ class Device:
     """Something that executes kernels. Rates are per core (a GPU counts as one); `isa` names a row of ISA_LEVELS for a CPU.
 
     `memory` is the tier its kernels read and write. `modes` gives operations per second by numeric mode where they differ from
-    what clock and width say (f32).
+    what clock and width say (f32). `launch_s` is the cost of one call, `barrier_s` what threads lose at one barrier. `model`
+    is the processor the figures were measured on, as `compiler.profiles.cpu_model` names it; empty for a class of machines.
     """
 
     name: str
@@ -52,6 +56,8 @@ class Device:
     launch_s: float
     memory: str = "ram"
     modes: Mapping[str, float] = field(default_factory=dict)
+    barrier_s: float = 0.5e-6
+    model: str = ""
 
     @property
     def peak_flops(self) -> float:
@@ -121,7 +127,8 @@ class Network:
 class Machine:
     """A target. `efficiency` is the share of the roofline each kernel family reaches, by family name.
 
-    `kernels` holds measured tables: family -> term -> seconds per unit of the term on one core (see `Work.terms`).
+    `kernels` holds measured tables: family -> term -> seconds per unit of the term on one core (see `Work.terms`). `sources`
+    says where the figures of a section come from, by its name: `devices.cpu`, `tiers.disk`, `kernels.matmul`, `efficiency`.
     """
 
     name: str
@@ -134,6 +141,7 @@ class Machine:
     kernels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     watts: float = 0.0  # of the whole machine under load; 0: unknown
     price_per_hour: float = 0.0  # US dollars; 0: unknown
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def device(self, name: str) -> Device:
         for device in self.devices:
@@ -152,56 +160,147 @@ class Machine:
         )
 
 
-_SHIPPED = "see compiler/machines/generic-portable.toml"
+_HINT = "docs/machines.md lists every key; compiler/machines/generic-portable.toml is an example"
+_MAY_BE_ZERO = frozenset({"launch_s", "barrier_s", "latency_s", "watts", "price_per_hour"})
+_TOP = frozenset({"devices", "tiers", "links", "network", "kernels", "efficiency"})
+_WANTED = {"str": "text", "int": "a whole number, at least 1", "float": "a positive number"}
 
 
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _rows(table: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    rows = table.get(key, [])
-    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise StratacError(f"the machine profile's {key} must be a list of tables", hint=f"write [[{key}]]")
-    return rows
+def _wrong(text: str) -> StratacError:
+    return StratacError(f"the machine profile{text}", hint=_HINT)
 
 
-def _fields(kind: type, row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The fields of a row, all there, none unknown, each of its type; counts are at least 1 and rates positive."""
-    types = {f.name: f.type for f in fields(kind)}
-    for key in (*types, *row):
-        if key not in row:
-            raise StratacError(f"the machine profile lacks {key!r} in {where}", hint=_SHIPPED)
-        if key not in types:
-            raise StratacError(f"the machine profile has an unknown key {key!r} in {where}", hint=_SHIPPED)
-        value, wanted = row[key], types[key]
-        fine = {
-            "str": isinstance(value, str) and value,
-            "int": _number(value) and isinstance(value, int) and value >= 1,
-            "float": _number(value) and (value > 0 or (key == "launch_s" and value == 0)),
-        }.get(str(wanted), True)
-        if not fine:
-            what = {"str": "text", "int": "a whole number, at least 1", "float": "a positive number"}[str(wanted)]
-            raise StratacError(f"the machine profile's {key} in {where} must be {what}, got {value!r}", hint=_SHIPPED)
-    return dict(row)
+class _Table:
+    """A table of a profile on its way to a value; `sources` collects where its figures come from."""
+
+    def __init__(self, sources: dict[str, str]) -> None:
+        self.sources = sources
+
+    def rows(self, table: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+        rows = table.get(key, [])
+        if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+            raise StratacError(f"the machine profile's {key} must be a list of tables", hint=f"write [[{key}]]")
+        return rows
+
+    def table(self, table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        found = table.get(key, {})
+        if not isinstance(found, Mapping):
+            raise StratacError(f"the machine profile's {key} must be a table", hint=f"write [{key}]")
+        return found
+
+    def fields(self, kind: type, row: Mapping[str, Any], where: str, label: str = "") -> dict[str, Any]:
+        """The fields of a row: all there that have no default, none unknown, each of its type."""
+        known = {f.name: f for f in fields(kind)}
+        row = dict(row)
+        self.source(row, label)
+        for key in known.keys() - row.keys():
+            if known[key].default is MISSING and known[key].default_factory is MISSING:
+                raise _wrong(f" lacks {key!r} in {where}")
+        for key, value in row.items():
+            if key not in known:
+                raise _wrong(f" has an unknown key {key!r} in {where}")
+            wanted = str(known[key].type)
+            fine = {
+                "str": isinstance(value, str) and (value or known[key].default == ""),
+                "int": isinstance(value, int) and _number(value) and value >= 1,
+                "float": _number(value) and (value > 0 or (value == 0 and key in _MAY_BE_ZERO)),
+            }.get(wanted, True)
+            if not fine:
+                raise _wrong(f"'s {key} in {where} must be {_WANTED[wanted]}, got {value!r}")
+        return row
+
+    def source(self, row: dict[str, Any], label: str) -> None:
+        """Take `source` out of a section and keep it under the section's name."""
+        if label and "source" in row:
+            text = row.pop("source")
+            if not isinstance(text, str):
+                raise _wrong(f"'s source of {label} must be text, got {text!r}")
+            self.sources[label] = text
+
+    def rates(self, row: Any, where: str, least: float, most: float = math.inf, label: str = "") -> dict[str, float]:
+        """Numbers by name, each from `least` to `most`; a least of 0 is allowed where nothing smaller is meant."""
+        if not isinstance(row, Mapping):
+            raise _wrong(f"'s {where} must be a table of numbers, got {row!r}")
+        row = dict(row)
+        self.source(row, label)
+        for key, value in row.items():
+            if not _number(value) or not least <= value <= most:
+                raise _wrong(f"'s {key} in {where} must be a number{_limits(least, most)}, got {value!r}")
+        return {key: float(value) for key, value in row.items()}
+
+    def device(self, row: Mapping[str, Any]) -> Device:
+        caches = tuple(Cache(**self.fields(Cache, cache, "caches")) for cache in self.rows(row, "caches"))
+        modes = self.rates(row.get("modes", {}), "modes", 1.0)
+        row = {**row, "caches": caches, "modes": modes}
+        return Device(**self.fields(Device, row, "devices", f"devices.{row.get('name', '')}"))
+
+    def tier(self, row: Mapping[str, Any]) -> Tier:
+        curve = tuple(Reading(**self.fields(Reading, point, "tiers.curve")) for point in self.rows(row, "curve"))
+        row = {"core_bandwidth": row.get("bandwidth"), **row, "curve": curve}
+        return Tier(**self.fields(Tier, row, "tiers", f"tiers.{row.get('name', '')}"))
+
+    def link(self, row: Mapping[str, Any]) -> Link:
+        return Link(**self.fields(Link, row, "links"))
+
+
+def _limits(least: float, most: float) -> str:
+    return f" from {least:g} to {most:g}" if most != math.inf else f", at least {least:g}"
 
 
 def machine_from_table(table: Mapping[str, Any]) -> Machine:
     """A machine from parsed TOML. Raises StratacError that names the missing or wrong key."""
-    devices = []
-    for row in _rows(table, "devices"):
-        caches = tuple(Cache(**_fields(Cache, cache, "caches")) for cache in _rows(row, "caches"))
-        devices.append(Device(**_fields(Device, {**row, "caches": caches}, "devices")))
-    tiers = tuple(Tier(**_fields(Tier, row, "tiers")) for row in _rows(table, "tiers"))
-    efficiency = table.get("efficiency", {})
-    if not isinstance(efficiency, Mapping) or not all(_number(v) and 0 < v <= 1 for v in efficiency.values()):
-        raise StratacError("the machine profile's efficiency must be shares above 0 and up to 1", hint=_SHIPPED)
-    names = {key: table.get(key, "") for key in ("name", "source")}
-    if not all(isinstance(text, str) for text in names.values()) or not names["name"]:
-        raise StratacError("the machine profile needs a name, as text", hint=_SHIPPED)
-    machine = Machine(names["name"], tuple(devices), tiers, dict(efficiency), names["source"])
-    known = [row[0] for row in ISA_LEVELS]
-    for device in machine.devices:
-        if device.isa not in known:
-            raise StratacError(f"unknown isa {device.isa!r} of device {device.name}", hint=f"known: {', '.join(known)}")
+    sources: dict[str, str] = {}
+    read = _Table(sources)
+    plain = {f.name for f in fields(Machine)} - _TOP - {"sources"}
+    for key in table.keys() - plain - _TOP:
+        raise _wrong(f" has an unknown key {key!r}")
+    own = {"devices": (), "tiers": (), **{k: v for k, v in table.items() if k in plain}}
+    kernels = {
+        family: read.rates(row, f"kernels.{family}", 0.0, label=f"kernels.{family}")
+        for family, row in read.table(table, "kernels").items()
+    }
+    machine = Machine(
+        **{
+            **read.fields(Machine, own, "the profile"),
+            "devices": tuple(read.device(row) for row in read.rows(table, "devices")),
+            "tiers": tuple(read.tier(row) for row in read.rows(table, "tiers")),
+            "efficiency": read.rates(read.table(table, "efficiency"), "efficiency", 1e-6, 1.0, "efficiency"),
+            "links": tuple(read.link(row) for row in read.rows(table, "links")),
+            "network": Network(**read.fields(Network, read.table(table, "network"), "network", "network"))
+            if "network" in table
+            else None,
+            "kernels": kernels,
+            "sources": sources,
+        }
+    )
+    _check(machine)
     return machine
+
+
+def _check(machine: Machine) -> None:
+    """What no single row can tell: names that must be known, and known once."""
+    isas = [row[0] for row in ISA_LEVELS]
+    tiers = [tier.name for tier in machine.tiers]
+    for what, names in (("device", [d.name for d in machine.devices]), ("tier", tiers)):
+        for name in names:
+            if names.count(name) > 1:
+                raise _wrong(f" has two {what}s called {name!r}")
+    for device in machine.devices:
+        if device.kind not in ("cpu", "gpu"):
+            raise StratacError(f"unknown kind {device.kind!r} of device {device.name}", hint="known: cpu, gpu")
+        if device.kind == "cpu" and device.isa not in isas:
+            raise StratacError(f"unknown isa {device.isa!r} of device {device.name}", hint=f"known: {', '.join(isas)}")
+        if device.memory not in tiers:
+            hint = f"it has {', '.join(tiers) or 'none'}"
+            raise StratacError(f"the memory of device {device.name}, {device.memory!r}, is no tier", hint=hint)
+    for tier in machine.tiers:
+        if tier.kind not in ("memory", "disk"):
+            raise StratacError(f"unknown kind {tier.kind!r} of tier {tier.name}", hint="known: memory, disk")
+    for link in machine.links:
+        for name in (link.source, link.target):
+            if name not in tiers:
+                raise StratacError(f"a link names {name!r}, which is no tier", hint=f"it has {', '.join(tiers)}")

@@ -186,6 +186,19 @@ _ROWS = (
         2,
         "softmax(scale * q @ k^T + mask) @ v; a causal query i sees keys <= i + keys - queries",
     ),
+    Op(
+        "moe",
+        "contraction",
+        (4, 5),
+        rules.moe,
+        {
+            "top_k": _INT,
+            "activation": AttrSpec("str", "silu", tuple(rules.MOE_ACTIVATIONS)),
+            "normalize": AttrSpec("bool", True),
+        },
+        2,
+        "mixture of experts: the top_k experts of each row, weighted by their probabilities",
+    ),
     # windows
     Op("max_pool", "window", (1, 1), rules.pool, {**_WINDOW, "kernel": _INTS}),
     Op(
@@ -262,6 +275,9 @@ def flops(node: Node, types: Mapping[str, TensorType]) -> Dim:
             q, v = types[node.inputs[0]], types[node.inputs[2]]
             scores = product(q.shape[:3]) * v.shape[2]
             return scores * (2 * q.shape[3] + 2 * v.shape[3] + 20)
+        case "moe":
+            experts = node.inputs[2:]
+            return 2 * out.elements * node.attr("top_k") * types[experts[0]].shape[1] * len(experts)
         case "max_pool" | "avg_pool":
             return out.elements * product(node.attr("kernel"))
     row = OPS[node.op]

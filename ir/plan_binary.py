@@ -230,6 +230,8 @@ def encode(plan: Plan, *, digests: WeightDigests | None = None, plan_id: int | N
     `st_plan_id` must be equal); by default it is `plan_id(plan)`.
     """
     digests = digests or WeightDigests(reads=(0,) * len(plan.reads))
+    if len(digests.reads) != len(plan.reads):
+        raise PlanError(f"{len(digests.reads)} digests for {len(plan.reads)} reads", level="plan")
     if plan_id is None:
         plan_id = _plan_id(plan)
     writer = _Writer()
@@ -261,7 +263,8 @@ def encode(plan: Plan, *, digests: WeightDigests | None = None, plan_id: int | N
                 writer.add("arg", _index(ARG_SPACES, arg.space, "argument space"), arg.index)
             flow = (first, len(call.args), int(call.barrier), call.parts, writer.string(call.label), call.needs)
             writer.add("call", 0, call.kernel, *flow, call.seconds, call.flops, call.bytes)
-        for read, digest in zip(queue.reads, digests.reads, strict=True):
+        for read in queue.reads:
+            digest = digests.reads[len(writer.rows["read"])]
             span = (read.offset, read.bytes, read.buffer, writer.string(read.label))
             writer.add("read", *span, read.after, digest, read.seconds)
     for key, value in plan.notes.items():

@@ -7,6 +7,7 @@ The multiplier is the product of one for the word's place in its block and one f
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ def _odd(number: int, factor: int) -> int:
     return (mixed ^ mixed >> 32) | 1
 
 
+@functools.cache
 def _table() -> np.ndarray:
     mixed = np.arange(1, BLOCK_WORDS + 1, dtype=np.uint64) * np.uint64(_WORD)
     return (mixed ^ mixed >> np.uint64(32)) | np.uint64(1)

@@ -276,3 +276,25 @@ def attention(node: Node, types: Types) -> list[TensorType]:
         if broadcast_shapes(node, [types[3].shape, scores]) != scores:
             raise _fail(node, f"mask {types[3]} does not broadcast to [{', '.join(map(str, scores))}]")
     return [TensorType(q.dtype, (*q.shape[:3], v.shape[3]))]
+
+
+#: activations an expert may have: attribute -> op
+MOE_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "relu": "relu"}
+
+
+def moe(node: Node, types: Types) -> list[TensorType]:
+    """x [T, H], probabilities [T, E], up [E, F, H], down [E, H, F], optional second up [E, F, H] whose product is multiplied in.
+
+    Rows of the expert matrices are outputs, as ONNX has them.
+    """
+    x, shares, up, down = (_given(node, types, i) for i in range(4))
+    second = types[4] if len(types) > 4 else None
+    if x.rank != 2 or shares.rank != 2 or up.rank != 3 or shares.shape != (x.shape[0], up.shape[0]):
+        raise _fail(node, f"moe of {x} with probabilities {shares} and experts {up} does not fit")
+    experts, inner, width = up.shape
+    if width != x.shape[1] or down.shape != (experts, width, inner) or (second is not None and second.shape != up.shape):
+        raise _fail(node, f"the experts of moe do not fit {x}: {up}, {down}{f', {second}' if second else ''}")
+    if not isinstance(experts, int) or not 1 <= node.attr("top_k") <= experts:
+        raise _fail(node, f"top_k {node.attr('top_k')} is not within 1..{experts}")
+    _same_dtype(node, types)
+    return [x]

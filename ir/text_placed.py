@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .candidate import Candidate, Priced, Work
 from .lexer import Lexer, parse
 from .parse import read_graph
-from .placed import Choice, Home, Placed, Transfer, home_key
+from .placed import Choice, Home, Placed, Solution, Transfer, home_key
 from .text import float_text, graph_lines, name_text, string_text, value_text
 
 
@@ -20,30 +20,53 @@ def _placed_lines(placed: Placed) -> Iterator[str]:
     yield f"placed {name_text(placed.machine)} {{"
     yield from graph_lines(placed.graph, "  ")
     for choice in placed.choices.values():
-        yield f"  choice {value_text(choice.cluster)} {string_text(choice.why)} {{"
+        binding = f" binding {string_text(choice.binding)}" if choice.binding else ""
+        yield f"  choice {value_text(choice.cluster)} {string_text(choice.why)}{binding} {{"
         yield f"    chosen {_priced_text(choice.chosen)}"
         if choice.runner_up is not None:
             yield f"    runner_up {_priced_text(choice.runner_up)}"
         yield "  }"
     for home in placed.homes.values():
         place = f"{string_text(home.format)} in {string_text(home.tier)} + {home.nbytes}"
-        yield f"  home {value_text(home.weight)} = {place}"
+        why = f" {string_text(home.why)}" if home.why else ""
+        yield f"  home {value_text(home.weight)} = {place}{why}"
     for transfer in placed.transfers:
         where = f"{string_text(transfer.source)} -> {string_text(transfer.target)}"
         yield f"  transfer {value_text(transfer.value)} : {where}"
+    if placed.ring_bytes:
+        yield f"  ring {placed.ring_bytes}"
+    if placed.solution is not None:
+        yield f"  solution {_solution_text(placed.solution)}"
     yield "}"
+
+
+def _solution_text(solution: Solution) -> str:
+    parts = [
+        f"{string_text(solution.objective)} {string_text(solution.method)} seconds {float_text(solution.seconds)}",
+        f"bound {float_text(solution.lower_bound)}",
+        f"budgets ({_tier_bytes(solution.budgets)}) used ({_tier_bytes(solution.used)})",
+    ]
+    return " ".join(parts)
+
+
+def _tier_bytes(table: Mapping[str, int]) -> str:
+    return ", ".join(f"{string_text(tier)} = {count}" for tier, count in table.items())
 
 
 def _priced_text(priced: Priced) -> str:
     candidate, work = priced.candidate, priced.candidate.work
     names = " ".join(map(string_text, (candidate.device, candidate.family, candidate.mode)))
     formats = ", ".join(f"{value_text(value)} = {string_text(format)}" for value, format in candidate.formats)
+    terms = ", ".join(f"{string_text(name)} = {float_text(amount)}" for name, amount in work.terms)
     parts = [
         f"{names} seconds {float_text(priced.seconds)} {string_text(priced.bound)} bound",
         f"flops {float_text(work.flops)} bytes {float_text(work.bytes)} workspace {work.workspace}",
         *(["scalar"] if not work.vector else []),
+        *([f"terms ({terms})"] if work.terms else []),
         *([f"error {float_text(candidate.error)}"] if candidate.error else []),
         *([f"formats ({formats})"] if formats else []),
+        *([f"direct ({', '.join(map(value_text, candidate.direct))})"] if candidate.direct else []),
+        *(["estimate"] if not candidate.executable else []),
     ]
     return " ".join(parts)
 
@@ -62,6 +85,7 @@ def read_placed(lexer: Lexer, folder: str = "") -> Placed:
     choices: dict[str, Choice] = {}
     homes: dict[str, Home] = {}
     transfers: list[Transfer] = []
+    ring_bytes, solution = 0, None
     while not lexer.accept("}"):
         position = lexer.token.position
         if lexer.accept_word("choice"):
@@ -76,20 +100,25 @@ def read_placed(lexer: Lexer, folder: str = "") -> Placed:
             homes[key] = home
         elif lexer.accept_word("transfer"):
             transfers.append(_read_transfer(lexer))
+        elif lexer.accept_word("ring"):
+            ring_bytes = lexer.integer("a number of bytes")
+        elif lexer.accept_word("solution"):
+            solution = _read_solution(lexer)
         else:
-            lexer.expected("choice, home, transfer or '}'")
-    return Placed(graph, machine, choices, homes, tuple(transfers))
+            lexer.expected("choice, home, transfer, ring, solution or '}'")
+    return Placed(graph, machine, choices, homes, tuple(transfers), ring_bytes, solution)
 
 
 def _read_choice(lexer: Lexer) -> Choice:
     cluster = lexer.value("a cluster's first output")
     why = lexer.string("the reason in quotes")
+    binding = lexer.string("the constraint in quotes") if lexer.accept_word("binding") else ""
     lexer.expect("{")
     lexer.expect_word("chosen")
     chosen = _read_priced(lexer)
     runner_up = _read_priced(lexer) if lexer.accept_word("runner_up") else None
     lexer.expect("}", "runner_up or '}'")
-    return Choice(cluster, chosen, runner_up, why)
+    return Choice(cluster, chosen, runner_up, why, binding)
 
 
 def _read_priced(lexer: Lexer) -> Priced:
@@ -105,10 +134,20 @@ def _read_priced(lexer: Lexer) -> Priced:
     lexer.expect_word("workspace")
     workspace = lexer.integer()
     vector = not lexer.accept_word("scalar")
+    terms = lexer.list("(", _read_term, ")") if lexer.accept_word("terms") else ()
     error = lexer.number() if lexer.accept_word("error") else 0.0
     formats = lexer.list("(", _read_format, ")") if lexer.accept_word("formats") else ()
-    candidate = Candidate(device, family, mode, Work(flops, nbytes, workspace, vector), formats, error)
+    direct = lexer.list("(", lambda inner: inner.value("a weight"), ")") if lexer.accept_word("direct") else ()
+    executable = not lexer.accept_word("estimate")
+    work = Work(flops, nbytes, workspace, vector, terms)
+    candidate = Candidate(device, family, mode, work, formats, error, direct, executable)
     return Priced(candidate, seconds, bound)
+
+
+def _read_term(lexer: Lexer) -> tuple[str, float]:
+    name = lexer.string("a term in quotes")
+    lexer.expect("=")
+    return name, lexer.number()
 
 
 def _read_format(lexer: Lexer) -> tuple[str, str]:
@@ -124,7 +163,27 @@ def _read_home(lexer: Lexer) -> Home:
     lexer.expect_word("in")
     tier = lexer.string("a tier in quotes")
     lexer.expect("+", "'+' and a number of bytes")
-    return Home(weight, tier, format, lexer.integer("a number of bytes"))
+    nbytes = lexer.integer("a number of bytes")
+    return Home(weight, tier, format, nbytes, lexer.string() if lexer.at("string") else "")
+
+
+def _read_solution(lexer: Lexer) -> Solution:
+    objective, method = lexer.string("the objective in quotes"), lexer.string("the method in quotes")
+    numbers = []
+    for word in ("seconds", "bound"):
+        lexer.expect_word(word)
+        numbers.append(lexer.number())
+    tables = []
+    for word in ("budgets", "used"):
+        lexer.expect_word(word)
+        tables.append(dict(lexer.list("(", _read_tier_bytes, ")")))
+    return Solution(objective, method, *numbers, *tables)
+
+
+def _read_tier_bytes(lexer: Lexer) -> tuple[str, int]:
+    tier = lexer.string("a tier in quotes")
+    lexer.expect("=")
+    return tier, lexer.integer("a number of bytes")
 
 
 def _read_transfer(lexer: Lexer) -> Transfer:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from .candidate import Priced
 from .errors import Source, VerifyError
 from .graph import Node
 from .machine import Machine
-from .placed import DENSE, Placed, home_key
+from .placed import DENSE, Home, Placed, Transfer, home_key
+from .plan import READ_ALIGNMENT
 from .types import TensorType
 from .verify import verify_graph
 
-#: The legality table of tiers: what may live in which kind of tier. Weights are used in place, so they live where
-#: kernels read; activations are the plan's to lay out.
-TIERS = {"ram": "weights, activations"}
+#: The legality table of tiers: what may live in which kind of tier.
+TIERS = {
+    "memory": "activations; weights, used in place or copied over a link for each use",
+    "disk": "weights that are streamed through the ring for each use, or read row by row by their kernels",
+}
+#: The tiers and their kinds where no machine says.
+USUAL_TIERS = {"ram": "memory", "disk": "disk"}
+#: The tier of inputs and outputs.
+CALLERS = "ram"
 #: What may bind a candidate's time.
 BOUNDS = ("compute", "memory", "launch")
 
@@ -31,7 +39,8 @@ class _Verifier:
 
     def __init__(self, placed: Placed, machine: Machine | None) -> None:
         self.placed, self.graph = placed, placed.graph
-        self.tiers = {tier.name for tier in machine.tiers} if machine else set(TIERS)
+        self.tiers = {tier.name: tier.kind for tier in machine.tiers} if machine else USUAL_TIERS
+        self.memory = {device.name: device.memory for device in machine.devices} if machine else {}
         self.devices = {device.name for device in machine.devices} if machine else None
         self.machine = machine
 
@@ -49,7 +58,10 @@ class _Verifier:
         if lost := [name for name in self.placed.choices if name not in known]:
             self.fail(f"there is a choice for %{lost[0]}, which is no cluster's first output")
         self.check_homes(wanted)
+        self.check_ring()
         self.check_transfers()
+        self.check_reach()
+        self.check_solution()
 
     def check_choice(self, node: Node) -> None:
         name = node.outputs[0]
@@ -83,20 +95,47 @@ class _Verifier:
                     f"{candidate.name} wants a format for %{value}", where, node.source, "of its weights, each once"
                 )
 
+        for value in candidate.direct:
+            if value not in self.graph.weights or value not in node.used or candidate.direct.count(value) > 1:
+                what = f"{candidate.name} reads rows of %{value} from storage"
+                self.fail(what, where, node.source, "it may read its weights so, each once")
+
     def check_weights(self, node: Node) -> set[str]:
         """The keys of the homes that a cluster reads from; each must exist."""
-        formats = dict(self.placed.choices[node.outputs[0]].chosen.candidate.formats)
+        candidate = self.placed.choices[node.outputs[0]].chosen.candidate
+        formats = dict(candidate.formats)
         keys = set()
         for value in node.used:
             if value not in self.graph.weights:
                 continue
             format = formats.get(value, DENSE)
             key = home_key(value, format)
+            where = f"cluster %{node.outputs[0]}"
             if key not in self.placed.homes:
-                where = f"cluster %{node.outputs[0]}"
                 self.fail(f"reads %{value} as {format!r}, but no home holds it so", where, node.source)
+            tier = self.placed.homes[key].tier
+            if value in candidate.direct and self.tiers.get(tier) != "disk":
+                what = f"reads rows of %{value} from storage, but its home is {tier}"
+                self.fail(what, where, node.source)
             keys.add(key)
         return keys
+
+    def streamed(self, node: Node) -> list[Home]:
+        """The homes in storage that a cluster reads through the ring."""
+        candidate = self.placed.choices[node.outputs[0]].chosen.candidate
+        formats = dict(candidate.formats)
+        keys = [home_key(v, formats.get(v, DENSE)) for v in node.used if v in self.graph.weights]
+        homes = [self.placed.homes[key] for key in keys]
+        return [h for h in homes if self.tiers.get(h.tier) == "disk" and h.weight not in candidate.direct]
+
+    def check_ring(self) -> None:
+        """The ring holds what any one cluster streams, in whole blocks, and exists only where something is streamed."""
+        ring, most = self.placed.ring_bytes, 0
+        for node in self.graph.nodes:
+            most = max(most, sum(-(-home.nbytes // READ_ALIGNMENT) * READ_ALIGNMENT for home in self.streamed(node)))
+        if ring < most or ring % READ_ALIGNMENT or bool(ring) != bool(most):
+            hint = f"one cluster streams {most} bytes; blocks have {READ_ALIGNMENT}"
+            self.fail(f"has a ring of {ring} bytes", hint=hint)
 
     def check_homes(self, wanted: set[str]) -> None:
         for key, home in self.placed.homes.items():
@@ -121,3 +160,47 @@ class _Verifier:
             for tier in (transfer.source, transfer.target):
                 if tier not in self.tiers:
                     self.fail(f"names the tier {tier!r}", where, hint=f"there are {', '.join(sorted(self.tiers))}")
+            if self.placed.transfers.count(transfer) > 1:
+                self.fail(f"to {transfer.target!r} is given twice", where)
+
+    def check_reach(self) -> None:
+        """Every cluster finds the values it reads in the memory of its device, and outputs end in the caller's."""
+        found = {value: {CALLERS} for value in self.graph.input_values}
+        copies: dict[str, list[Transfer]] = {}
+        for transfer in self.placed.transfers:
+            copies.setdefault(transfer.value, []).append(transfer)
+        for value in self.graph.input_values:
+            self.spread(value, found, copies)
+        for node in self.graph.nodes:
+            here = self.memory.get(self.placed.choices[node.outputs[0]].chosen.candidate.device, CALLERS)
+            for value in node.used:
+                if value not in self.graph.weights and here not in found.get(value, ()):
+                    what = f"reads %{value} in {here!r}, where nothing brings it"
+                    self.fail(what, f"cluster %{node.outputs[0]}", node.source, "it needs a transfer")
+            for value in node.outputs:
+                found[value] = {here}
+                self.spread(value, found, copies)
+        for port in self.graph.outputs:
+            if port.value in found and CALLERS not in found[port.value]:
+                self.fail(f"output %{port.value} is never brought to {CALLERS!r}", hint="it needs a transfer")
+
+    def spread(self, value: str, found: dict[str, set[str]], copies: Mapping[str, Sequence[Transfer]]) -> None:
+        """Add the tiers a value is copied to, in any order of its transfers."""
+        waiting = list(copies.get(value, ()))
+        while ready := [transfer for transfer in waiting if transfer.source in found[value]]:
+            found[value] |= {transfer.target for transfer in ready}
+            waiting = [transfer for transfer in waiting if transfer not in ready]
+        if waiting:
+            self.fail(f"copies from {waiting[0].source!r}, where it never is", f"transfer of %{value}")
+
+    def check_solution(self) -> None:
+        """What placement says of itself: numbers that are finite, and no tier over its budget."""
+        solution = self.placed.solution
+        if solution is None:
+            return
+        numbers = (solution.seconds, solution.lower_bound)
+        if not all(math.isfinite(x) and x >= 0 for x in numbers) or numbers[0] < numbers[1] * (1 - 1e-9):
+            self.fail(f"takes {numbers[0]} seconds with the lower bound {numbers[1]}", "solution")
+        for tier, count in solution.used.items():
+            if count > solution.budgets.get(tier, count):
+                self.fail(f"uses {count} bytes of {tier}, budgeted {solution.budgets[tier]}", "solution")

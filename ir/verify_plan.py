@@ -16,9 +16,10 @@ from .dims import symbols_of, upper
 from .errors import VerifyError
 from .graph import Node
 from .placed import DENSE, Placed, home_key
-from .plan import ALIGNMENT, Arg, Buffer, Call, Plan
+from .plan import ALIGNMENT, READ_ALIGNMENT, Arg, Buffer, Call, Plan
 from .text import RESERVED
 from .types import TensorType
+from .verify_reads import check_reads, is_resident, stored_args
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,13 @@ class Space:
 SPACES = {
     "input": Space(False, True, "the caller's memory, never written"),
     "output": Space(True, True, "the caller's memory, written by one call, then read"),
-    "buffer": Space(True, True, "bytes of a scratch arena while live: written by the first call, then read"),
-    "weight": Space(False, True, "bytes of weights.bin, never written"),
+    "buffer": Space(True, True, "bytes of a scratch arena while live, written by the first call, then read; or of the ring"),
+    "weight": Space(False, True, "bytes of the resident part of weights.bin, never written"),
+    "file": Space(False, True, "a weight that stays in storage, whose rows the kernel reads by itself"),
     "workspace": Space(True, False, "bytes of a workspace arena, private to each thread, dead after the call"),
 }
 #: The legality table of arenas: whether buffers may lie in them.
-ARENAS = {"scratch": True, "workspace": False}
+ARENAS = {"scratch": True, "workspace": False, "weights": False, "ring": True}
 
 
 def verify_plan(plan: Plan, placed: Placed | None = None) -> None:
@@ -64,6 +66,7 @@ class _Verifier:
     def __init__(self, plan: Plan, placed: Placed | None) -> None:
         self.plan, self.placed = plan, placed
         self.calls = [call for queue in plan.queues for call in queue.calls]
+        self.rings = {number for number, arena in enumerate(plan.arenas) if arena.kind == "ring"}
         self.mentions: dict[Arg, list[int]] = {}  # the calls that mention an argument, in order
         for number, call in enumerate(self.calls):
             for arg in dict.fromkeys(call.args):
@@ -87,6 +90,7 @@ class _Verifier:
         for number, buffer in enumerate(self.plan.buffers):
             self.check_lifetime(number, buffer)
         self.check_overlaps()
+        check_reads(self.plan, self.fail)
         self.check_weight_order()
         for number, port in enumerate(self.plan.outputs):
             if Arg("output", number) not in self.mentions:
@@ -116,6 +120,10 @@ class _Verifier:
                 )
             if arena.bytes < 0:
                 self.fail(f"arena {arena.name!r} has {arena.bytes} bytes")
+        held = [arena.bytes for arena in plan.arenas if arena.kind == "weights"]
+        if held != [plan.resident_bytes] or plan.arenas[0].kind != "weights":
+            what = f"arenas of {held} bytes hold the resident {plan.resident_bytes} bytes of weights"
+            self.fail(what, hint="one does, the first")
         if sum(bool(queue.calls) for queue in plan.queues) > 1:
             self.fail("several queues have calls", hint="nothing orders them: plans have no waits yet")
 
@@ -138,6 +146,25 @@ class _Verifier:
             top = entry.offset + entry.bytes
         if top > self.plan.weights_bytes:
             self.fail(f"weights end at {top}, but weights_bytes is {self.plan.weights_bytes}")
+        self.check_parts()
+
+    def check_parts(self) -> None:
+        """weights.bin is a resident part and a streamed one, whose weights are whole blocks."""
+        plan, top = self.plan, self.plan.resident_bytes
+        stored = [n for n in range(len(plan.weights)) if not is_resident(plan, n)]
+        if not 0 <= top <= plan.weights_bytes or (stored and top % READ_ALIGNMENT):
+            self.fail(f"{top} of {plan.weights_bytes} bytes are resident")
+        for number, entry in enumerate(plan.weights):
+            where = f"weight {number} ({entry.name})"
+            if number not in stored:
+                if entry.offset + entry.bytes > plan.resident_bytes:
+                    self.fail(f"{where} is resident, but ends after {plan.resident_bytes}")
+                continue
+            if entry.offset % READ_ALIGNMENT or entry.offset < top:
+                self.fail(f"{where} starts at {entry.offset}", hint=f"blocks of {READ_ALIGNMENT}, behind {top}")
+            top = entry.offset + -(-entry.bytes // READ_ALIGNMENT) * READ_ALIGNMENT
+        if stored and top > plan.weights_bytes:
+            self.fail(f"weights end at {top}, but weights_bytes is {plan.weights_bytes}")
 
     def check_buffer(self, number: int, buffer: Buffer) -> None:
         where = f"buffer {number} (%{buffer.name})"
@@ -145,7 +172,7 @@ class _Verifier:
             self.fail(f"{where} lies in arena {buffer.arena}, which does not exist")
         arena = self.plan.arenas[buffer.arena]
         if not ARENAS[arena.kind]:
-            self.fail(f"{where} lies in arena {arena.name!r} of kind {arena.kind}", hint="buffers need a scratch arena")
+            self.fail(f"{where} lies in arena {arena.name!r} of kind {arena.kind}", hint="buffers need a scratch arena or the ring")
         if buffer.offset % ALIGNMENT:
             self.fail(f"{where} starts at {buffer.offset}", hint=f"buffers start at multiples of {ALIGNMENT}")
         if buffer.offset < 0 or buffer.bytes < 0 or buffer.offset + buffer.bytes > arena.bytes:
@@ -163,6 +190,7 @@ class _Verifier:
             "output": len(self.plan.outputs),
             "buffer": len(self.plan.buffers),
             "weight": len(self.plan.weights),
+            "file": len(self.plan.weights),
             "workspace": sum(arena.kind == "workspace" for arena in self.plan.arenas),
         }
         for arg in call.args:
@@ -170,6 +198,9 @@ class _Verifier:
                 self.fail(f"has an argument in {arg.space!r}", where, f"spaces are {', '.join(SPACES)}")
             if not 0 <= arg.index < counts[arg.space]:
                 self.fail(f"has the argument {arg.space} {arg.index}, but there are {counts[arg.space]}", where)
+            if arg.space in ("weight", "file") and (arg.space == "weight") != is_resident(self.plan, arg.index):
+                said = "stays in storage" if arg.space == "weight" else "is resident"
+                self.fail(f"has the argument {arg.space} {arg.index}, but that weight {said}", where)
         if call.parts < 0:
             self.fail(f"has {call.parts} parts", where, "0 means all threads")
         if not all(math.isfinite(x) and x >= 0 for x in (call.seconds, call.flops, call.bytes)):
@@ -201,27 +232,34 @@ class _Verifier:
                     self.fail(f"%{low.name} and %{high.name} share bytes while both live", self.place(moment))
 
     def check_weight_order(self) -> None:
-        """weights.bin is read in order of first use."""
-        last = -1
+        """Both parts of weights.bin are in order of first use."""
+        first: dict[int, int] = {}
+        for arg, weight in stored_args(self.plan).items():
+            for use in self.mentions.get(arg, [])[:1]:
+                first[weight] = min(use, first.get(weight, use))
+        last = {True: -1, False: -1}
         for number, entry in enumerate(self.plan.weights):
-            uses = self.mentions.get(Arg("weight", number))
-            if uses is None:
+            use, resident = first.get(number), is_resident(self.plan, number)
+            if use is None:
                 self.fail(f"weight {number} ({entry.name}) is never used")
-            if uses[0] < last:
-                self.fail(f"weight {number} ({entry.name}) is used before the one in front of it", self.place(uses[0]))
-            last = uses[0]
+            if use < last[resident]:
+                self.fail(f"weight {number} ({entry.name}) is used before the one in front of it", self.place(use))
+            last[resident] = use
 
     def written(self) -> list[set[Arg]]:
         """What each call writes: the buffers and outputs that it is the first to mention."""
         found: list[set[Arg]] = [set() for _ in self.calls]
         for arg, uses in self.mentions.items():
-            if SPACES[arg.space].written:
+            if SPACES[arg.space].written and not self.in_ring(arg):
                 found[uses[0]].add(arg)
         return found
 
+    def in_ring(self, arg: Arg) -> bool:
+        return arg.space == "buffer" and self.plan.buffers[arg.index].arena in self.rings
+
     def touches(self, call: Call, written: set[Arg]) -> Iterator[_Touch]:
         for arg in call.args:
-            if not SPACES[arg.space].shared:
+            if not SPACES[arg.space].shared or self.in_ring(arg):
                 continue
             if arg.space == "buffer":
                 b = self.plan.buffers[arg.index]
@@ -252,6 +290,7 @@ class _Clusters:
     def __init__(self, plan: Plan, placed: Placed, calls: Sequence[Call]) -> None:
         self.plan, self.placed, self.calls = plan, placed, calls
         self.producers = placed.graph.producers()
+        self.stored = stored_args(plan)
 
     def fail(self, what: str, number: int, hint: str = "") -> NoReturn:
         raise VerifyError(what, op=f"call {number} ({self.calls[number].label})", level="plan", hint=hint)
@@ -263,9 +302,9 @@ class _Clusters:
                 return self.placed.graph.inputs[arg.index].value
             case "output":
                 return self.placed.graph.outputs[arg.index].value
-            case "buffer":
+            case "buffer" if arg not in self.stored:
                 return self.plan.buffers[arg.index].name
-        return self.plan.weights[arg.index].name
+        return self.plan.weights[self.stored[arg]].name
 
     def written(self) -> list[set[Arg]]:
         """What each call writes, once every call is known to run one cluster on that cluster's values."""
@@ -292,20 +331,21 @@ class _Clusters:
         return found
 
     def check_args(self, number: int, node: Node, args: Sequence[Arg]) -> None:
-        formats = dict(self.placed.choices[node.outputs[0]].chosen.candidate.formats)
+        candidate = self.placed.choices[node.outputs[0]].chosen.candidate
+        formats = dict(candidate.formats)
         weights = self.placed.graph.weights
         wanted = [home_key(v, formats.get(v, DENSE)) if v in weights else v for v in (*node.used, *node.outputs)]
         if (got := [self.value(arg) for arg in args]) != wanted:
             self.fail(f"has the arguments {', '.join(got)}, expected {', '.join(wanted)}", number)
         for arg, value in zip(args, (*node.used, *node.outputs), strict=True):
-            if (arg.space == "weight") != (value in weights):
+            if (arg in self.stored) != (value in weights) or (arg.space == "file") != (value in candidate.direct):
                 self.fail(f"reads %{value} as {arg.space} {arg.index}", number)
             kind = self.placed.graph.types[value]
-            if arg.space == "buffer" and self.plan.buffers[arg.index].type != kind:
+            if arg.space == "buffer" and arg not in self.stored and self.plan.buffers[arg.index].type != kind:
                 self.fail(f"buffer {arg.index} has type {self.plan.buffers[arg.index].type}, expected {kind}", number)
-            if arg.space == "weight":
-                entry = self.plan.weights[arg.index]
+            if arg in self.stored:
+                entry = self.plan.weights[self.stored[arg]]
                 home = self.placed.homes[entry.name]
                 if (home.nbytes, home.format) != (entry.bytes, entry.format):
-                    what = f"weight {arg.index} has {entry.bytes} bytes of {entry.format}"
+                    what = f"weight {self.stored[arg]} has {entry.bytes} bytes of {entry.format}"
                     self.fail(what, number, f"its home has {home.nbytes} of {home.format}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .base import Pass
 from .graph.canonicalize import canonicalize
 from .graph.choose_layouts import choose_layouts
@@ -9,6 +11,7 @@ from .graph.cse import cse
 from .graph.fold_constants import fold_constants
 from .graph.fuse import fuse
 from .graph.recompose import recompose
+from .graph.split_weights import split_weights
 
 _CANONICALIZE = Pass("canonicalize", canonicalize, summary="local rewrites to one form")
 _FOLD = Pass("fold_constants", fold_constants, summary="ops on constants become constants")
@@ -23,3 +26,12 @@ GRAPH_PASSES: tuple[Pass, ...] = (*_SIMPLIFY, _RECOMPOSE, *_SIMPLIFY, _LAYOUTS, 
 
 #: Graph of ops -> graph of clusters.
 CLUSTER_PASSES: tuple[Pass, ...] = (Pass("fuse", fuse, "graph", "clusters", "one kernel for each cluster"),)
+
+
+def storage_passes(limit_bytes: int) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
+    """For a plan that keeps weights in storage: what follows GRAPH_PASSES, and what takes the place of CLUSTER_PASSES. No weight
+    that has to be in memory at once is larger than `limit_bytes`, where it can be taken apart.
+    """
+    split = Pass("split_weights", split_weights(limit_bytes), summary="large products taken apart by columns")
+    apart = partial(fuse, lookup_bytes=limit_bytes)
+    return (split,), (Pass("fuse", apart, "graph", "clusters", "one kernel for each cluster; large lookups apart"),)

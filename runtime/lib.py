@@ -9,8 +9,9 @@ from typing import Any
 
 from ..ir.errors import EnvironmentProblem, PlanError, StratacError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 STATUS = ("ok", "io", "damaged", "version", "machine", "memory", "argument", "state", "busy")
+IO_MODES = ("auto", "uring", "threads", "mmap")
 _ERROR_BYTES = 1024
 
 #: The declarations of csrc/include/stratac.h between its cdef marks, without comments; a test compares.
@@ -31,12 +32,20 @@ enum {
 
 enum { ST_INPUT = 0, ST_OUTPUT = 1 };
 
+enum {
+    ST_IO_AUTO = 0,
+    ST_IO_URING = 1,
+    ST_IO_THREADS = 2,
+    ST_IO_MMAP = 3
+};
+
 typedef struct st_options {
     uint32_t size;
     int32_t threads;
     int32_t affinity;
     int32_t skip_weights;
     int32_t skip_profile;
+    int32_t io;
 } st_options;
 
 typedef struct st_info {
@@ -50,6 +59,8 @@ typedef struct st_info {
     int32_t arenas;
     int32_t instructions;
     double predicted_seconds;
+    int32_t reads;
+    const char *io;
 } st_info;
 
 typedef struct st_symbol {
@@ -79,7 +90,22 @@ typedef struct st_profile {
     double predicted_seconds;
     double flops;
     double bytes;
+    int64_t waited_nanoseconds;
 } st_profile;
+
+typedef struct st_read {
+    const char *label;
+    int64_t count;
+    int64_t nanoseconds;
+    int64_t bytes;
+    double predicted_seconds;
+} st_read;
+
+typedef struct st_traffic {
+    int64_t streamed;
+    int64_t busy_nanoseconds;
+    int64_t lookups;
+} st_traffic;
 
 typedef struct st_arena {
     const char *name;
@@ -96,6 +122,7 @@ typedef struct st_memory {
     int64_t session;
     int64_t total;
     int64_t stacks;
+    int64_t ring;
 } st_memory;
 
 int32_t st_abi_version(void);
@@ -107,6 +134,7 @@ int32_t st_get_info(st_session *session, st_info *info);
 int32_t st_get_symbol(st_session *session, int32_t index, st_symbol *symbol);
 int32_t st_get_port(st_session *session, int32_t direction, int32_t index, st_port *port);
 int32_t st_get_dim(st_session *session, int32_t direction, int32_t index, int32_t axis, st_dim *dim);
+
 int32_t st_shape_at(st_session *session, int32_t direction, int32_t index, const int64_t *symbols, int64_t *shape,
                     int32_t capacity);
 
@@ -118,6 +146,8 @@ int32_t st_bind_output(st_session *session, int32_t index, void *data, int32_t d
 int32_t st_run(st_session *session);
 
 int32_t st_get_profile(st_session *session, int32_t index, st_profile *row);
+int32_t st_get_read(st_session *session, int32_t index, st_read *row);
+int32_t st_get_traffic(st_session *session, st_traffic *traffic);
 int32_t st_reset_profile(st_session *session);
 int32_t st_get_arena(st_session *session, int32_t index, st_arena *arena);
 int32_t st_get_memory(st_session *session, st_memory *memory);
@@ -147,7 +177,9 @@ def _raise(status: int, text: str) -> None:
 class Library:
     """One open session of one libplan.so. Not thread-safe; `Session` adds the lock."""
 
-    def __init__(self, folder: Path, *, threads: int, affinity: bool, verify: bool, profile: bool) -> None:
+    def __init__(
+        self, folder: Path, *, threads: int, affinity: bool, verify: bool, profile: bool, io: str = "auto"
+    ) -> None:
         self._session: Any = None
         self._ffi = ffi = _ffi()
         path = folder / "libplan.so"
@@ -160,7 +192,10 @@ class Library:
         version = self._lib.st_abi_version()
         if version != ABI_VERSION:
             raise PlanError(f"{path} has ABI {version}, this stratac uses {ABI_VERSION}", hint="compile the plan again")
+        if io not in IO_MODES:
+            raise StratacError(f"io may not be {io!r}", hint=f"it is one of {', '.join(map(repr, IO_MODES))}")
         flags = {"affinity": int(affinity), "skip_weights": int(not verify), "skip_profile": int(not profile)}
+        flags["io"] = IO_MODES.index(io)
         options = ffi.new("st_options *", {"size": ffi.sizeof("st_options"), "threads": threads, **flags})
         place = ffi.new("st_session **")
         status = self._lib.st_open(os.fsencode(folder), options, place, self._error, _ERROR_BYTES)
@@ -192,6 +227,12 @@ class Library:
 
     def profile(self, index: int) -> Any:
         return self._get("profile", index)
+
+    def read(self, index: int) -> Any:
+        return self._get("read", index)
+
+    def traffic(self) -> Any:
+        return self._get("traffic")
 
     def arena(self, index: int) -> Any:
         return self._get("arena", index)

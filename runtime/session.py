@@ -36,8 +36,29 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Info:
+    """What is open: threads used and planned, instructions and reads of a run, its predicted seconds.
+
+    `io` says how weights that stay in storage are read and why: `io_uring, direct, registered`, `4 threads, buffered
+    (...)`, `mmap`, or `none` where all weights are in memory.
+    """
+
+    name: str
+    target: str
+    threads: int
+    planned_threads: int
+    instructions: int
+    reads: int
+    predicted_seconds: float
+    io: str
+
+
+@dataclass(frozen=True)
 class ProfileRow:
-    """One instruction: mean measured seconds over `count` runs beside the plan's prediction."""
+    """One instruction: mean measured seconds over `count` runs beside the plan's prediction.
+
+    `waited` are mean seconds before it in which reads were not complete yet; they are not in `seconds`.
+    """
 
     label: str
     count: int
@@ -45,6 +66,38 @@ class ProfileRow:
     predicted_seconds: float
     flops: float
     bytes: float
+    waited: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReadRow:
+    """One read of a weight that stays in storage: mean seconds from its first request to its last answer.
+
+    Reads overlap, so their seconds do not add up; `Traffic` has the bandwidth.
+    """
+
+    label: str
+    count: int
+    seconds: float
+    predicted_seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes read from storage since opening or `reset_profile`.
+
+    `streamed` by the queue of reads, which had requests under way for `busy` seconds; `lookups` by kernels themselves.
+    """
+
+    streamed: int
+    busy: float
+    lookups: int
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second of the queue while it had anything to do."""
+        return self.streamed / self.busy if self.busy else 0.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +111,7 @@ class Memory:
     session: int
     total: int
     stacks: int
+    ring: int
     arenas: tuple[tuple[str, str, int], ...]
 
 
@@ -123,11 +177,14 @@ class Session:
         verify: bool = True,
         affinity: bool = False,
         profile: bool = True,
+        io: str = "auto",
     ) -> None:
         """Open the plan folder `path`.
 
         `threads` None: the planned number, at most what affinity and cgroup quota allow. `verify` False skips the
-        digest of weights.bin. `affinity` keeps each worker on its own CPU. `profile` False does not time instructions.
+        digests of weights.bin. `affinity` keeps each worker on its own CPU. `profile` False does not time instructions.
+        `io`: how weights that stay in storage are read: `auto`, `uring`, `threads`, or `mmap`, which is for comparison only.
+        A run whose reads fail, or whose weights.bin was changed, raises PlanError, and so does every later one.
         Raises PlanError for a damaged, truncated or newer plan, EnvironmentProblem for a machine that cannot run it.
         """
         self._library: Library | None = None
@@ -137,13 +194,14 @@ class Session:
             raise StratacError(f"threads must be at least 1, got {threads}", hint="leave it out for the planned number")
         self.manifest = read_manifest(self.path)
         check_features(self.manifest, cpu_features())
-        library = Library(self.path, threads=threads or 0, affinity=affinity, verify=verify, profile=profile)
+        library = Library(self.path, threads=threads or 0, affinity=affinity, verify=verify, profile=profile, io=io)
         self._library = library
         info = library.info()
         self.name, self.target = library.text(info.name), library.text(info.target)
         self.threads: int = info.threads
         self.predicted_seconds: float = info.predicted_seconds
         self._instructions: int = info.instructions
+        self._reads: int = info.reads
         self._arenas: int = info.arenas
         self._inputs = tuple(_port(library, _INPUT, i) for i in range(info.inputs))
         self._outputs = tuple(_port(library, _OUTPUT, i) for i in range(info.outputs))
@@ -157,6 +215,21 @@ class Session:
 
     def get_outputs(self) -> list[Port]:
         return list(self._outputs)
+
+    def info(self) -> Info:
+        with self._lock:
+            library = self._open()
+            row = library.info()
+            return Info(
+                name=library.text(row.name),
+                target=library.text(row.target),
+                threads=row.threads,
+                planned_threads=row.planned_threads,
+                instructions=row.instructions,
+                reads=row.reads,
+                predicted_seconds=row.predicted_seconds,
+                io=library.text(row.io),
+            )
 
     def memory(self) -> Memory:
         """Bytes held, as the runtime counts them."""
@@ -172,6 +245,7 @@ class Session:
                 session=row.session,
                 total=row.total,
                 stacks=row.stacks,
+                ring=row.ring,
                 arenas=tuple((library.text(a.name), library.text(a.tier), a.bytes) for a in arenas),
             )
 
@@ -188,9 +262,31 @@ class Session:
                     row.predicted_seconds,
                     row.flops,
                     row.bytes,
+                    row.waited_nanoseconds * 1e-9 / max(1, row.count),
                 )
                 for row in rows
             ]
+
+    def reads(self) -> list[ReadRow]:
+        """Every read in order, measured since opening or `reset_profile`; those for the next run included."""
+        with self._lock:
+            library = self._open()
+            rows = [library.read(i) for i in range(self._reads)]
+            return [
+                ReadRow(
+                    library.text(row.label),
+                    row.count,
+                    row.nanoseconds * 1e-9 / max(1, row.count),
+                    row.predicted_seconds,
+                    row.bytes,
+                )
+                for row in rows
+            ]
+
+    def traffic(self) -> Traffic:
+        with self._lock:
+            row = self._open().traffic()
+            return Traffic(row.streamed, row.busy_nanoseconds * 1e-9, row.lookups)
 
     def reset_profile(self) -> None:
         with self._lock:
@@ -295,6 +391,14 @@ class Session:
         return f"<Session {self.name}: ({ports[0]}) -> ({ports[1]}), {self.threads} threads>"
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, verify: bool = True, **options: bool) -> Session:
+def load(
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    verify: bool = True,
+    *,
+    affinity: bool = False,
+    profile: bool = True,
+    io: str = "auto",
+) -> Session:
     """Open a compiled plan; see `Session`."""
-    return Session(path, threads=threads, verify=verify, **options)
+    return Session(path, threads=threads, verify=verify, affinity=affinity, profile=profile, io=io)

@@ -9,6 +9,8 @@ from ...ir.types import f32
 from ..c_scalar import literal
 from ..facts import attention_workspace
 from ..family import Emitted, Packing, Symbols
+from ..terms import Terms
+from ..terms_heavy import attention_terms
 from .contraction import CallParts, emit_call, is_accumulator, new_printer, score_callback, store_callback
 
 
@@ -32,6 +34,10 @@ class AttentionFamily:
         root = _root(kernel)
         sizes = (root.row.extent, root.keys, root.width, root.column.extent)
         return attention_workspace(device.isa, *(upper(d, symbols) for d in sizes))
+
+    def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
+        assert isinstance(kernel, Contraction)
+        return attention_terms(kernel, symbols, device.isa)
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         root = _root(kernel)

@@ -8,6 +8,8 @@ from ...ir.machine import Device
 from ..facts import conv_workspace
 from ..family import Emitted, Packing, Symbols
 from ..pack import PANELS, Layout
+from ..terms import Terms
+from ..terms_heavy import conv_terms, depthwise_terms
 from .contraction import CallParts, emit_call, is_accumulator, new_printer, store_callback
 
 
@@ -51,6 +53,10 @@ class ConvFamily:
         root = _root(kernel)
         depth = root.window[0] * root.window[1] * root.size[3]
         return conv_workspace(device.isa, depth, root.column.extent // root.groups)  # type: ignore[arg-type]
+
+    def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
+        assert isinstance(kernel, Contraction)
+        return (depthwise_terms if _is_depthwise(_root(kernel)) else conv_terms)(kernel, symbols, device.isa)
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         root = _root(kernel)

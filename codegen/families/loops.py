@@ -73,7 +73,7 @@ def _accesses(nest: Nest) -> list[Index]:
     return found + [s.index for s in nest.stages if isinstance(s, Store)]
 
 
-def _legal(printer: Printer, stages: Sequence[Stage], axis: Axis, outer: bool) -> bool:
+def legal(printer: Printer, stages: Sequence[Stage], axis: Axis, outer: bool) -> bool:
     for stage in stages:
         if not outer and not stage.axes:
             continue  # printed as scalar code between the loops
@@ -103,11 +103,11 @@ def vector_axis(printer: Printer, nest: Nest) -> tuple[Axis, bool] | None:
         steps = [i.coefficient(axis.name) for i in accesses]
         return sum(3 * (s == 1) - 2 * (s != 1 and s != 0) for s in steps)
 
-    if inner and any(_legal(printer, group, inner[-1], False) for axes, group in printer.groups(nest.stages) if axes):
+    if inner and any(legal(printer, group, inner[-1], False) for axes, group in printer.groups(nest.stages) if axes):
         choices.append((score(inner[-1]) + 1, inner[-1], False))
     if not has_rows:
         for axis in reversed(nest.outer):
-            if _legal(printer, nest.stages, axis, True):
+            if legal(printer, nest.stages, axis, True):
                 choices.append((score(axis), axis, True))
     choices = [c for c in choices if not (isinstance(c[1].extent, int) and c[1].extent < SMALL)]
     if not choices:
@@ -144,7 +144,7 @@ def _print_nest(printer: Printer, nest: Nest) -> None:
             for axes, group in printer.groups(nest.stages):
                 printer.scalar_group(axes, group)
         return
-    axis = chosen[0] if chosen else _longest_contiguous(nest)
+    axis = chosen[0] if chosen else longest_contiguous(nest)
     others = [a for a in nest.outer if a != axis]
     chunk = FOLD_CHUNK if folds else CHUNK
     extent = printer.dim(axis.extent)
@@ -173,7 +173,7 @@ def _print_nest(printer: Printer, nest: Nest) -> None:
             printer.outer_vector = False
 
 
-def _longest_contiguous(nest: Nest) -> Axis:
+def longest_contiguous(nest: Nest) -> Axis:
     """For scalar loops: the axis the store walks with step 1, else the last."""
     for axis in reversed(nest.outer):
         if all(s.index.coefficient(axis.name) == 1 for s in nest.stages if isinstance(s, Store)):
@@ -205,7 +205,7 @@ def _print_rows(printer: Printer, nest: Nest, vector: bool) -> None:
     with _units(printer):
         decode(printer, nest.outer, "unit")
         for axes, group in printer.groups(nest.stages):
-            if vector and axes and _legal(printer, group, axes[-1], False):
+            if vector and axes and legal(printer, group, axes[-1], False):
                 printer.inner_vector_group(axes, group)
             else:
                 printer.scalar_group(axes, group)

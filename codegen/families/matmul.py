@@ -8,6 +8,8 @@ from ...ir.machine import Device
 from ..facts import gemm_workspace, gemm_workspace_up_to
 from ..family import Emitted, Packing, Symbols
 from ..pack import PANELS, Layout
+from ..terms import Terms
+from ..terms_heavy import matmul_terms
 from .contraction import CallParts, emit_call, is_accumulator, load_callback, new_printer, store_callback
 
 
@@ -45,6 +47,10 @@ class MatmulFamily:
         m, n, k = (upper(d, symbols) for d in (_extent(root.rows), root.column.extent, root.depth.extent))
         formula = gemm_workspace if isinstance(root.depth.extent, int) else gemm_workspace_up_to
         return formula(device.isa, m, n, k, root.b.operand in packed)
+
+    def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
+        assert isinstance(kernel, Contraction)
+        return matmul_terms(kernel, _root(kernel).b.operand in packed, symbols, device.isa)
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         root = _root(kernel)

@@ -18,4 +18,20 @@ extern const uint64_t st_plan_id;
  * never meet in it.  Only kernels refer to it. */
 extern const int64_t st_plan_workspace;
 
+/* A weight that stays in storage, as an argument of space `file`: the kernel reads the rows it wants by itself. */
+typedef struct st_source st_source;
+
+/* Copy `bytes` of the weight from its byte `offset` to `to`; any thread, any alignment.  `bounce` is the caller's to lend:
+ * st_source_bounce(bytes) bytes, because storage is read in whole blocks.  Where that fails the bytes are zeros and the
+ * run fails when it ends: a kernel need not ask. */
+void st_source_read(const st_source *source, uint64_t offset, uint64_t bytes, void *to, void *bounce);
+
+#define ST_SOURCE_BLOCK 4096 /* STP_READ_ALIGNMENT */
+
+/* Bytes of the bounce buffer, whatever its own alignment: the blocks that `bytes` may touch, and room to align them. */
+static inline uint64_t st_source_bounce(uint64_t bytes)
+{
+    return (bytes + ST_SOURCE_BLOCK - 1) / ST_SOURCE_BLOCK * ST_SOURCE_BLOCK + 2 * (uint64_t)ST_SOURCE_BLOCK;
+}
+
 #endif

@@ -4,6 +4,9 @@
  * All memory is taken by st_open; nothing is allocated afterwards.  A session is used by one thread at a time (a second
  * one gets ST_BUSY); only st_last_error may be called from any thread at any time.  Sessions are independent.
  *
+ * Weights that do not fit memory stay in storage and are read while the plan runs.  Should that fail, or weights.bin change
+ * meanwhile, st_run returns ST_IO or ST_DAMAGED, and so does every later one: open the plan again.
+ *
  * Every function that can fail returns a status and stores a text that says what, where and what to do.  Strings that a
  * function hands out live as long as the session.
  */
@@ -21,7 +24,7 @@ extern "C" {
 #pragma GCC visibility push(default) /* libplan.so hides everything else */
 #endif
 
-#define ST_ABI_VERSION 1
+#define ST_ABI_VERSION 2
 
 /* cdef begin: runtime/lib.py declares the same to cffi; a test compares */
 typedef struct st_session st_session;
@@ -40,12 +43,20 @@ enum {
 
 enum { ST_INPUT = 0, ST_OUTPUT = 1 };
 
+enum {
+    ST_IO_AUTO = 0,    /* io_uring with direct reads, else threads */
+    ST_IO_URING = 1,   /* io_uring or an error */
+    ST_IO_THREADS = 2,
+    ST_IO_MMAP = 3     /* page faults in a mapping, for comparison: not verified, and SIGBUS where the file is truncated */
+};
+
 typedef struct st_options {
     uint32_t size;           /* sizeof(st_options); later versions append fields */
     int32_t threads;         /* 0: the planned number, at most what affinity and cgroup quota allow */
     int32_t affinity;        /* 1: each worker stays on its own CPU (the calling thread never moves) */
-    int32_t skip_weights;    /* 1: do not verify the digest of weights.bin */
+    int32_t skip_weights;    /* 1: do not verify the digests of weights.bin */
     int32_t skip_profile;    /* 1: do not time the instructions */
+    int32_t io;              /* how weights that stay in storage are read: ST_IO_AUTO, ... */
 } st_options;
 
 typedef struct st_info {
@@ -58,7 +69,9 @@ typedef struct st_info {
     int32_t symbols;
     int32_t arenas;
     int32_t instructions;
-    double predicted_seconds;
+    double predicted_seconds; /* of a run, waits for reads included */
+    int32_t reads;           /* of weights that stay in storage, in one run */
+    const char *io;          /* how they are read and why: "io_uring, direct, registered"; "none" where nothing is */
 } st_info;
 
 typedef struct st_symbol {
@@ -88,7 +101,22 @@ typedef struct st_profile {
     double predicted_seconds; /* of one run */
     double flops;
     double bytes;
+    int64_t waited_nanoseconds; /* for reads, before it; not in `nanoseconds` */
 } st_profile;
+
+typedef struct st_read {
+    const char *label;
+    int64_t count;           /* how often it was made; those for the next run count as soon as they are complete */
+    int64_t nanoseconds;     /* over all of them, from the first request to the last answer; reads overlap */
+    int64_t bytes;           /* of one */
+    double predicted_seconds; /* of one */
+} st_read;
+
+typedef struct st_traffic {
+    int64_t streamed;        /* bytes of all reads */
+    int64_t busy_nanoseconds; /* with at least one request under way: streamed / busy is the bandwidth */
+    int64_t lookups;         /* bytes that kernels read by themselves */
+} st_traffic;
 
 typedef struct st_arena {
     const char *name;
@@ -98,13 +126,14 @@ typedef struct st_arena {
 } st_arena;
 
 typedef struct st_memory {
-    int64_t weights;         /* mapped read-only */
+    int64_t weights;         /* the resident part of weights.bin */
     int64_t scratch;
     int64_t workspace;       /* of one thread */
     int32_t threads;
     int64_t session;         /* the loaded plan and the session's own tables */
-    int64_t total;           /* weights + scratch + threads * workspace + session */
+    int64_t total;           /* weights + ring + scratch + threads * workspace + session */
     int64_t stacks;          /* address space of the workers' stacks; they touch a few pages of it */
+    int64_t ring;            /* where weights that stay in storage are read to */
 } st_memory;
 
 int32_t st_abi_version(void);
@@ -128,6 +157,8 @@ int32_t st_bind_output(st_session *session, int32_t index, void *data, int32_t d
 int32_t st_run(st_session *session);
 
 int32_t st_get_profile(st_session *session, int32_t index, st_profile *row);
+int32_t st_get_read(st_session *session, int32_t index, st_read *row);
+int32_t st_get_traffic(st_session *session, st_traffic *traffic);
 int32_t st_reset_profile(st_session *session);
 int32_t st_get_arena(st_session *session, int32_t index, st_arena *arena);
 int32_t st_get_memory(st_session *session, st_memory *memory);

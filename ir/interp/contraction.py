@@ -9,6 +9,7 @@ import numpy as np
 from .composite import softmax64
 from .reduction import _lowest
 from .registry import Array, meaning, rounded, wide
+from .special import erf
 
 
 @meaning("matmul")
@@ -31,6 +32,30 @@ def attention(q: Array, k: Array, v: Array, mask: Array | None = None, *, scale:
     blind = (scores == -np.inf).all(-1, keepdims=True)
     shares = np.where(blind, 0.0, softmax64(np.where(blind, 0.0, scores), -1))
     return rounded(np.matmul(shares, values), q)
+
+
+def _gelu(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1.0 + erf(x / np.sqrt(2.0))))
+
+
+_ACTIVATIONS = {"silu": lambda x: x / (1.0 + np.exp(-x)), "gelu": _gelu, "relu": lambda x: np.maximum(x, 0.0)}
+
+
+@meaning("moe")
+def moe(
+    x: Array, shares: Array, up: Array, down: Array, second: Array | None = None, *, top_k: int, activation: str, normalize: bool
+) -> Array:
+    """Of equal probabilities the expert with the lower number is chosen; normalize makes those chosen sum to one."""
+    wide_x, wide_shares = wide(x), wide(shares)
+    result = np.zeros(x.shape, np.float64)
+    for row, chosen in enumerate(np.argsort(-wide_shares, axis=1, kind="stable")[:, :top_k]):
+        total = wide_shares[row, chosen].sum() if normalize else 1.0
+        for expert in chosen:
+            hidden = _ACTIVATIONS[activation](wide(up[expert]) @ wide_x[row])
+            if second is not None:
+                hidden = hidden * (wide(second[expert]) @ wide_x[row])
+            result[row] += wide_shares[row, expert] / total * (wide(down[expert]) @ hidden)
+    return rounded(result, x)
 
 
 def windows(x: Array, kernel: tuple[int, ...], strides: Any, pads: Any, dilations: Any, fill: Any) -> Array:

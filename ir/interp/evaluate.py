@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from ..graph import Attrs, Derived, FileBytes, Graph, Inline, Node, Weight
 from ..ops import OPS
 from ..types import DType, TensorType
 from .registry import MEANINGS, Array
+
+#: large elementwise derivations are done in blocks of about so many bytes
+_BLOCK_BYTES = 16 << 20
 
 
 def run(graph: Graph, inputs: Mapping[str, Array], *, keep: Collection[str] = ()) -> dict[str, Array]:
@@ -61,11 +66,36 @@ def evaluate_weight(graph: Graph, name: str) -> Array:
             arrays = [evaluate_weight(graph, value) if value else None for value in inputs]
             node = Node(op, inputs, (name,), attrs)
             types = {value: graph.weights[value].type for value in inputs if value} | {name: weight.type}
-            return _meaning_of(node, arrays, types, {})[0]
+            return _derive(node, arrays, types)
         case Inline(data):
             return _decode(weight, np.frombuffer(data, dtype=np.uint8))
         case FileBytes() as place:
             return _decode(weight, _map_file(graph, name, place))
+
+
+def _derive(node: Node, arrays: Sequence[Array | None], types: Mapping[str, TensorType]) -> Array:
+    """The output of one node; of a large elementwise one row by row, since meanings may widen what they compute with."""
+    kind = types[node.output]
+    shape = evaluate_shape(kind.shape, {})
+    size = math.prod(shape) * kind.dtype.np.itemsize
+    if OPS[node.op].category != "elementwise" or size <= _BLOCK_BYTES or kind.dtype.bits < 8:
+        return _meaning_of(node, arrays, types, {})[0]
+    result = np.empty(shape, kind.dtype.np)
+    axis = next(a for a, extent in enumerate(shape) if extent > 1)
+    rows = max(_BLOCK_BYTES * shape[axis] // size, 1)
+    for start in range(0, shape[axis], rows):
+        block = (slice(None),) * axis + (slice(start, start + rows),)
+        count = result[block].shape[axis]
+        given = [None if a is None else _rows(a, len(shape), axis, block) for a in arrays]
+        cut = {node.output: replace(kind, shape=(*shape[:axis], count, *shape[axis + 1 :]))}
+        result[block] = _meaning_of(node, given, {**types, **cut}, {})[0]
+    return result
+
+
+def _rows(array: Array, rank: int, axis: int, block: tuple[slice, ...]) -> Array:
+    """The part of an operand that a block of the result needs: all of it where it is broadcast along the axis."""
+    own = axis - (rank - array.ndim)
+    return array if own < 0 or array.shape[own] == 1 else array[block[axis - own :]]
 
 
 def bind_symbols(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, int]:

@@ -25,10 +25,12 @@ def expand(x: Array, *, shape: tuple[int, ...]) -> Array:
 
 @meaning("slice")
 def slice_(x: Array, *, axis: int, start: int, extent: int, step: int) -> Array:
-    index = start + step * np.arange(extent)
-    if extent and not (min(index[0], index[-1]) >= 0 and max(index[0], index[-1]) < x.shape[axis]):
-        raise IndexError(f"elements {index[0]} to {index[-1]} of an axis of extent {x.shape[axis]}")
-    return np.take(x, index, axis)
+    end = start + step * (extent - 1)
+    if extent and not (min(start, end) >= 0 and max(start, end) < x.shape[axis]):
+        raise IndexError(f"elements {start} to {end} of an axis of extent {x.shape[axis]}")
+    if step > 0:  # a view: a slice of a large weight is no copy
+        return x[(slice(None),) * (axis % x.ndim) + (slice(start, start + step * extent, step),)]
+    return np.take(x, start + step * np.arange(extent), axis)
 
 
 @meaning("concat")

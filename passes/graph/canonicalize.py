@@ -8,7 +8,7 @@ import numpy as np
 
 from ...ir.graph import Graph, Node
 from ...ir.ops import OPS
-from ...ir.types import COMPUTABLE, bool_
+from ...ir.types import bool_
 from .match import broadcasts_to
 from .rebuild import Rebuild, Rule, rebuild
 
@@ -72,7 +72,7 @@ def _literal(work: Rebuild, node: Node) -> str | None:
     changed = list(node.inputs)
     for position, value in enumerate(node.inputs):
         weight = work.builder.weights.get(value)
-        if weight is None or weight.type.elements != 1 or weight.type.dtype not in COMPUTABLE:
+        if weight is None or weight.type.elements != 1 or work.constant(value) is None:
             continue
         array = work.constant(value)
         assert array is not None

@@ -9,22 +9,30 @@ import numpy as np
 from ...ir.dims import upper
 from ...ir.graph import Derived, Graph, Inline, Node, Weight
 from ...ir.interp import evaluate_weight
-from ...ir.types import COMPUTABLE
+from ...ir.ops import OPS
+from ...ir.types import COMPUTABLE, DType, bf16
 from .rebuild import SMALL_BYTES, Rebuild, rebuild
 
 #: a folded constant may be this much larger than what it is made of, unless it is small
 GROWTH = 2
 
 
+def _foldable(node: Node, dtype: DType) -> bool:
+    """Elements of types that are not computed in may still be moved."""
+    return node.op != "fill" and (dtype in COMPUTABLE or (dtype.bits >= 8 and OPS[node.op].category == "view"))
+
+
 def _fold(work: Rebuild, node: Node) -> str | None:
     weights = work.builder.weights
     kind = work.old.types[node.outputs[0]]
     size = kind.nbytes
-    if len(node.outputs) != 1 or not isinstance(size, int) or kind.dtype not in COMPUTABLE or node.op == "fill":
+    if len(node.outputs) != 1 or not isinstance(size, int) or not _foldable(node, kind.dtype):
         return None
     inputs = []
     for value in node.inputs:
         literal = work.producer(value, "fill")
+        if literal is not None and work.type(value).dtype == bf16:
+            return None
         if literal is not None and work.constant(value) is not None:
             value = work.builder.constant(work.constant(value))
         if value not in weights:
@@ -37,7 +45,7 @@ def _fold(work: Rebuild, node: Node) -> str | None:
         return None
     name = work.builder.fresh("c")
     weight = Weight(name, kind, Derived(node.op, tuple(inputs), node.attrs), node.source.node)
-    if size <= SMALL_BYTES and given <= 4 * SMALL_BYTES:
+    if size <= SMALL_BYTES and given <= 4 * SMALL_BYTES and all(work.readable(v) for v in inputs):
         graph = replace(work.snapshot(), weights={**weights, name: weight})
         data = np.ascontiguousarray(evaluate_weight(graph, name)).tobytes()
         weight = replace(weight, content=Inline(data))

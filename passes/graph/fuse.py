@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import networkx
+import numpy as np
 
 from ...ir.decompose import decompose_where
-from ...ir.dims import Bounds, product, typical
+from ...ir.dims import Bounds, product, typical, upper
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node, Port, make_attrs
 from ...ir.kernel import Contraction, Kernel, Loops, Matmul, Reduce, Store
@@ -22,6 +23,7 @@ from ...ir.lower import try_lower
 from ...ir.ops import OPS
 from ...ir.scalars import cost
 from ...ir.types import f32
+from .split_weights import is_lookup
 
 #: a recomputed expression may cost this much (in vector adds) for each element of a broadcast consumer
 CHEAP = 3
@@ -38,7 +40,7 @@ class Group:
     """A cluster under way: its computing nodes (not the free ones), by position in the graph."""
 
     nodes: set[int]
-    kernel: Kernel
+    kernel: Kernel | None  # None: an op that stays whole
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
@@ -48,6 +50,8 @@ class _Fusion:
     graph: Graph
     nodes: list[Node]
     free: set[int]
+    whole: frozenset[str] = frozenset()  # ops that are never lowered
+    apart: frozenset[int] = frozenset()  # nodes that stay clusters by themselves
     groups: dict[int, Group] = field(default_factory=dict)  # computing node -> its group
     log: list[str] = field(default_factory=list)
 
@@ -58,6 +62,8 @@ class _Fusion:
             for value in node.used:
                 self.users.setdefault(value, []).append(i)
         self.kept = set(self.graph.output_values)
+        #: how many groups have nodes both in front of a position and from it on
+        self.spanned = np.zeros(len(self.nodes) + 1, np.int32)
         self.types = dict(self.graph.types)  # and those of the copies of free values
 
     # -- what a set of computing nodes needs and gives -------------------------------------------------------------
@@ -104,6 +110,8 @@ class _Fusion:
         outputs = self.results(nodes)
         if not outputs:
             return "nothing of it is used"
+        if any(self.nodes[i].op in self.whole for i in nodes):
+            return Group(set(nodes), None, inputs, outputs) if len(nodes) == 1 else "an op that stays whole"
         kernel = try_lower(body, inputs, outputs, self.graph.types, self.graph.symbols)
         return kernel if isinstance(kernel, str) else Group(set(nodes), kernel, inputs, outputs)
 
@@ -133,7 +141,7 @@ class _Fusion:
         group = self.lower({i})
         if isinstance(group, str):
             return 0
-        return 2 if isinstance(group.kernel, Contraction) or OPS[self.nodes[i].op].category != "contraction" else 1
+        return 2 if group.kernel is None or isinstance(group.kernel, Contraction) or OPS[self.nodes[i].op].category != "contraction" else 1
 
     def views_in_front(self, node: Node) -> list[int]:
         producers = (self.position.get(value) for value in node.used)
@@ -170,10 +178,12 @@ class _Fusion:
             return None
         for i in merged.nodes:
             self.groups[i] = merged
+        for group, step in ((first, -1), (second, -1), (merged, 1)):
+            self.spanned[min(group.nodes) + 1 : max(group.nodes) + 1] += step
         return merged
 
     def allowed(self, first: Group, second: Group) -> bool:
-        if len(first.nodes) + len(second.nodes) > LARGEST_CLUSTER:
+        if len(first.nodes) + len(second.nodes) > LARGEST_CLUSTER or self.apart & (first.nodes | second.nodes):
             return False
         ops = {self.nodes[i].op for i in first.nodes}
         if "concat" in ops:
@@ -188,15 +198,21 @@ class _Fusion:
         return True
 
     def makes_cycle(self, first: Group, second: Group) -> bool:
-        """Whether some path leads from the first group to the second through a third."""
+        """Whether some path leads from the first group to the second through a third.
+
+        No path leads back over a cut, a position that no group has nodes on both sides of: the walk ends there.
+        """
+        cut = min(first.nodes)
+        while self.spanned[cut]:
+            cut -= 1
         todo = [g for g in self.producer_groups(second) if g is not first]
-        seen: list[Group] = []
+        seen: set[int] = set()
         while todo:
             group = todo.pop()
             if group is first:
                 return True
-            if group not in seen:
-                seen.append(group)
+            if id(group) not in seen and max(group.nodes) >= cut:
+                seen.add(id(group))
                 todo += self.producer_groups(group)
         return False
 
@@ -258,8 +274,13 @@ def _with_own_outputs(graph: Graph) -> Graph:
     return replace(graph, nodes=tuple(nodes), types=types, outputs=tuple(ports))
 
 
-def fuse(graph: Graph) -> Graph:
-    """Graph of ops -> graph of clusters. Raises VerifyError for an op no kernel can be made of."""
+def fuse(graph: Graph, whole: frozenset[str] = frozenset(), lookup_bytes: int | None = None) -> Graph:
+    """Graph of ops -> graph of clusters. Raises VerifyError for an op no kernel can be made of.
+
+    Ops in `whole` become clusters of their own without asking for a kernel: for graphs that are only reckoned with. Lookups of
+    rows in weights of `lookup_bytes` or more are clusters by themselves, so that the weights can stay in storage.
+    """
+    graph = decompose_where(graph, lambda n: n.op == "moe" and n.op not in whole)
     # only f32 attention has a kernel of its own
     graph = decompose_where(graph, lambda n: n.op == "attention" and graph.types[n.output].dtype != f32)
     graph = _with_own_outputs(graph)
@@ -270,13 +291,21 @@ def fuse(graph: Graph) -> Graph:
         for i, node in enumerate(nodes)
         if OPS[node.op].category in ("view", "source") and not kept & set(node.outputs)
     }
-    fusion = _Fusion(graph, nodes, free)
+    fusion = _Fusion(graph, nodes, free, whole, _lookups(graph, nodes, lookup_bytes))
     fusion.run()
     clusters = _sorted_clusters(fusion, _distinct(fusion.groups.values()))
     used = {v for cluster in clusters for v in (*cluster.inputs, *cluster.outputs)}
     used |= {v for cluster in clusters for child in cluster.body for v in (*child.used, *child.outputs)}
     keep = used | set(graph.input_values) | set(graph.weights)
     return replace(graph, nodes=clusters, types={v: t for v, t in fusion.types.items() if v in keep})
+
+
+def _lookups(graph: Graph, nodes: list[Node], lookup_bytes: int | None) -> frozenset[int]:
+    """Positions of nodes that look up rows in large weights."""
+    if lookup_bytes is None:
+        return frozenset()
+    found = (i for i, node in enumerate(nodes) if is_lookup(node, graph))
+    return frozenset(i for i in found if upper(graph.types[nodes[i].inputs[0]].nbytes, {}) >= lookup_bytes)
 
 
 def _distinct(groups: Iterable[Group]) -> list[Group]:

@@ -207,17 +207,22 @@ def broadcasts_to(shape: Shape, target: Shape) -> bool:
 
 
 def is_constant(work: Rebuild, value: str) -> bool:
-    """A weight, a literal, or computed from these alone."""
-    pending = [value]
+    """A weight, a literal, or computed from these alone. What was found is kept: a value never changes its producer."""
+    known, pending = work.computed, [value]
     while pending:
-        value = pending.pop()
-        node = work.producer(value)
-        if value in work.builder.weights or (node is not None and node.op == "fill"):
+        at = pending[-1]
+        node = work.producer(at)
+        if at in work.builder.weights or (node is not None and node.op == "fill"):
+            known[at] = True
+        elif node is None or not node.used or any(known.get(v) is False for v in node.used):
+            known[at] = False
+        elif missing := [v for v in node.used if v not in known]:
+            pending += missing
             continue
-        if node is None or not node.used:
-            return False
-        pending += node.used
-    return True
+        else:
+            known[at] = True
+        pending.pop()
+    return known[value]
 
 
 def scaled(work: Rebuild, node: Node) -> tuple[str, float] | None:

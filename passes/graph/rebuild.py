@@ -12,9 +12,12 @@ from ...ir.dims import Dim, evaluate_shape
 from ...ir.graph import Graph, Node, Port
 from ...ir.interp import evaluate_weight
 from ...ir.rewrite import drop_unused
-from ...ir.types import COMPUTABLE, TensorType
+from ...ir.interp.elementwise import bf16_to_f32
+from ...ir.types import COMPUTABLE, TensorType, bf16, f16, f32
 
 SMALL_BYTES = 1 << 16
+#: what `Rebuild.constant` reads; a graph that is only estimated has 16-bit floats too
+_READABLE = COMPUTABLE | {f16, bf16}
 
 Rule = Callable[["Rebuild", Node], "str | None"]
 
@@ -34,6 +37,7 @@ class Rebuild:
         for value in graph.output_values:
             self.use_count[value] = self.use_count.get(value, 0) + 1
         self._constants: dict[str, np.ndarray | None] = {}
+        self.computed: dict[str, bool] = {}  # whether a value is computed from constants alone; see `match.is_constant`
 
     def type(self, value: str) -> TensorType:
         return self.builder.types[value]
@@ -47,7 +51,7 @@ class Rebuild:
         return node if node is not None and (op is None or node.op == op) else None
 
     def constant(self, value: str) -> np.ndarray | None:
-        """The elements of a small constant, or None."""
+        """The elements of a small constant that can be read, or None; of bf16 as float32."""
         if value in self._constants:
             return self._constants[value]
         found = None
@@ -55,13 +59,16 @@ class Rebuild:
         if value in self.builder.weights:
             weight = self.builder.weights[value]
             size = weight.type.nbytes
-            if isinstance(size, int) and size <= SMALL_BYTES and weight.type.dtype in COMPUTABLE:
+            small = isinstance(size, int) and size <= SMALL_BYTES
+            if small and weight.type.dtype in _READABLE and self.readable(value):
                 found = evaluate_weight(self.snapshot(), value)
+                found = bf16_to_f32(found) if weight.type.dtype == bf16 else found
         elif node is not None and node.op == "fill":
             size = self.type(value).elements
             if isinstance(size, int) and size <= SMALL_BYTES:
                 shape = evaluate_shape(self.shape(value), {})
-                found = np.full(shape, node.attr("value"), self.type(value).dtype.np)
+                dtype = self.type(value).dtype
+                found = np.full(shape, node.attr("value"), f32.np if dtype == bf16 else dtype.np)
         self._constants[value] = found
         return found
 
@@ -78,6 +85,10 @@ class Rebuild:
     def snapshot(self) -> Graph:
         """The weights so far, as a graph the interpreter can read."""
         return replace(self.old, weights=self.builder.weights)
+
+    def readable(self, weight: str) -> bool:
+        """Whether the bytes of a weight are there."""
+        return not self.old.absent or self.snapshot().readable(weight)
 
     def emit(self, op: str, *inputs: str, like: Node, **attrs: object) -> str:
         """A new node that takes its source from `like`."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...ir.dims import Dim, Shape, product
 from ...ir.graph import Node
+from ...ir.types import bf16, f32
 from .match import broadcasts_to, is_constant, scaled, uses
 from .rebuild import Rebuild
 from .recompose_mask import VERY_NEGATIVE, Term, absorb, conjuncts, narrowest, terms, write
@@ -92,7 +93,8 @@ def _scores(work: Rebuild, value: str, factor: float) -> _Scores | None:
             found = _scores(work, inner, factor) if hidden is not None and work.shape(inner) == shape else None
             if found is not None and hidden is not None and hidden * factor <= VERY_NEGATIVE:
                 # replacing is adding a number so low that the score drowns in it
-                low = hidden if np.isinf(hidden) else float(np.finfo(work.type(value).dtype.np).min)
+                dtype = work.type(value).dtype
+                low = hidden if np.isinf(hidden) else float(np.finfo((f32 if dtype == bf16 else dtype).np).min)
                 conditions = conjuncts(work, condition, seen)
                 extra = (Term(shape, conditions=conditions, hidden=low),) if conditions else ()
                 return replace(found, terms=(*found.terms, *extra))

@@ -180,7 +180,7 @@ def _window(work: Rebuild, value: str, queries: Dim, keys: Dim) -> npt.NDArray[A
 def _elements(work: Rebuild, value: str) -> npt.NDArray[Any] | None:
     found: npt.NDArray[Any] | None = work.constant(value)
     weight = work.builder.weights.get(value)
-    if found is None and weight is not None and weight.type.dtype in COMPUTABLE:
+    if found is None and weight is not None and weight.type.dtype in COMPUTABLE and work.readable(value):
         size = weight.type.nbytes
         if isinstance(size, int) and size <= _LOOK_BYTES:
             found = evaluate_weight(work.snapshot(), value)

@@ -1,70 +1,115 @@
-"""Placed -> Plan: order, memory, barriers, and every argument resolved."""
+"""Placed -> Plan: order, memory, the weights' places in storage and in the ring, barriers, and every argument resolved."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ...ir.errors import VerifyError
+from ...ir.errors import StratacError
 from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
-from ...ir.placed import DENSE, Placed, home_key
-from ...ir.plan import ALIGNMENT, Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, WeightEntry
-from .liveness import Lifetime, aligned, liveness
-from .order import order
-from .plan_memory import MemoryPlan, check_memory, plan_memory
+from ...ir.placed import DENSE, Home, Placed, home_key
+from ...ir.plan import ALIGNMENT, Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, WeightEntry
+from ...ir.types import TensorType, u8
+from ..place.cost import read_seconds
+from .ledger import plan_activations, resident_bytes, workspace_bytes
+from .liveness import Lifetime, aligned
+from .plan_memory import MemoryPlan
+from .simulate import Timeline, simulate_plan
+from .stream_weights import lay_ring, padded
 from .waits import Touch, barriers
 
 #: below this many predicted seconds on one thread, sharing the work costs more than it saves
 WORTH_SHARING_S = 2e-6
 ACTIVATIONS = 1  # the arena of activations
+RING = 3  # the arena of streamed weights
 
 
 def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threads: int) -> Plan:
-    """The plan of a placed graph. `kernels` names the C function of each cluster by its first output value."""
+    """The plan of a placed graph. `kernels` names the C function of each cluster by its first output value.
+
+    Raises StratacError for a placed graph that is only an estimate, since some of its clusters have no kernel.
+    """
     graph = placed.graph
-    nodes, order_name = order(graph)
-    lifetimes = liveness(nodes, graph)
-    memory = plan_memory(lifetimes)
-    problems = check_memory(lifetimes, memory)
-    if problems:
-        raise VerifyError(f"the memory plan is wrong: {problems[0]}", level="plan", pass_name="plan_memory")
-    buffers = tuple(_buffer(life, memory, graph) for life in lifetimes)
-    weights = _weights(placed, nodes)
+    _refuse_estimates(placed)
+    activations = plan_activations(graph)
+    nodes, memory = activations.nodes, activations.memory
+    buffers = [_buffer(life, memory, graph) for life in activations.lifetimes]
+    file = _lay_file(placed, nodes, machine)
+    stream = _stream(placed, nodes, machine, file, len(buffers))
+    buffers += stream.buffers
     names = tuple(dict.fromkeys(kernels[node.outputs[0]] for node in nodes))
-    arguments = _Arguments(graph, placed, buffers, weights)
-    calls = [_call(node, placed, names.index(kernels[node.outputs[0]]), arguments, threads) for node in nodes]
+    arguments = _Arguments(graph, placed, buffers, file.entries, stream)
+    calls = [
+        _call(number, node, placed, names.index(kernels[node.outputs[0]]), arguments, threads)
+        for number, node in enumerate(nodes)
+    ]
     flags = barriers([_touches(call, node, buffers) for call, node in zip(calls, nodes, strict=True)])
-    calls = [replace(call, barrier=flag) for call, flag in zip(calls, flags, strict=True)]
-    workspace = max((c.chosen.candidate.work.workspace for c in placed.choices.values()), default=0)
-    device = machine.device("cpu")
-    weights_bytes = weights[-1].offset + aligned(weights[-1].bytes) if weights else 0
+    calls = [
+        replace(call, barrier=flag, needs=stream.needs.get(number, 0))
+        for number, (call, flag) in enumerate(zip(calls, flags, strict=True))
+    ]
+    workspace = workspace_bytes(c.chosen.candidate.work.workspace for c in placed.choices.values())
+    arenas = [
+        Arena("weights", "weights", "ram", file.resident),
+        Arena("activations", "scratch", "ram", memory.bytes),
+        Arena("workspace", "workspace", "ram", workspace),
+    ]
+    queues = [Queue("cpu", tuple(calls))]
+    if stream.reads:
+        arenas.append(Arena("ring", "ring", "ram", placed.ring_bytes))
+        queues.append(Queue("io", (), stream.reads))
     bound = memory.lower_bound
-    return Plan(
+    plan = Plan(
         name=graph.name,
         target=machine.name,
-        features=tuple(sorted(device.features)),
+        features=tuple(sorted(machine.device("cpu").features)),
         threads=threads,
         symbols=dict(graph.symbols),
         inputs=tuple(PlanPort(p.name, graph.types[p.value]) for p in graph.inputs),
         outputs=tuple(PlanPort(p.name, graph.types[p.value]) for p in graph.outputs),
-        arenas=(
-            Arena("weights", "weights", "ram", weights_bytes),
-            Arena("activations", "scratch", "ram", memory.bytes),
-            Arena("workspace", "workspace", "ram", aligned(workspace)),
-        ),
-        buffers=buffers,
-        weights=weights,
-        weights_bytes=weights_bytes,
-        resident_bytes=weights_bytes,
+        arenas=tuple(arenas),
+        buffers=tuple(buffers),
+        weights=file.entries,
+        weights_bytes=file.bytes,
+        resident_bytes=file.resident,
         kernels=names,
-        queues=(Queue("cpu", tuple(calls)),),
+        queues=tuple(queues),
         seconds=sum(call.seconds for call in calls),
         notes={
-            "order": order_name,
+            "order": activations.order_name,
             "memory": f"{memory.algorithm}: {memory.bytes} bytes, lower bound {bound}"
             + (f", {(memory.bytes / bound - 1) * 100:.2f} % above it" if bound else ""),
         },
+    )
+    if not stream.reads:
+        return plan
+    timeline = simulate_plan(plan)
+    return replace(plan, seconds=timeline.seconds, notes={**plan.notes, "stream": _stream_note(plan, timeline)})
+
+
+def _refuse_estimates(placed: Placed) -> None:
+    for choice in placed.choices.values():
+        if not choice.chosen.candidate.executable:
+            raise StratacError(
+                f"%{choice.cluster} is placed on {choice.chosen.candidate.device}, which is only estimated",
+                level="placed",
+                hint="no code is generated for that device; see `stratac estimate`",
+            )
+    if placed.transfers:
+        raise StratacError("a plan has one memory, but values are copied between tiers", level="placed")
+
+
+def _stream_note(plan: Plan, timeline: Timeline) -> str:
+    moved = sum(read.bytes for read in plan.reads)
+    calls = {span.number: span for span in timeline.spans if span.queue == "cpu"}
+    users = [plan.buffers[read.buffer].first for read in plan.reads]
+    ends = [span.end for span in timeline.spans if span.queue == "io"]
+    ahead = [calls[user].start - end for user, end in zip(users, ends, strict=True)]
+    return (
+        f"{len(plan.reads)} reads of {moved} bytes through a ring of {plan.arenas[RING].bytes}, ready "
+        f"{1e3 * sum(ahead) / len(ahead):.3f} ms before their call; calls wait {1e3 * timeline.stalled:.3f} of "
+        f"{1e3 * timeline.seconds:.3f} ms; the first run takes {1e3 * timeline.first:.3f} ms"
     )
 
 
@@ -75,46 +120,110 @@ def _buffer(life: Lifetime, memory: MemoryPlan, graph: Graph) -> Buffer:
     )
 
 
-def _weights(placed: Placed, nodes: Sequence[Node]) -> tuple[WeightEntry, ...]:
-    """Packed weights in order of first use, each aligned."""
-    entries: dict[str, WeightEntry] = {}
-    top = 0
-    for node in nodes:
-        formats = dict(placed.choices[node.outputs[0]].chosen.candidate.formats)
-        for value in node.used:
-            if value not in placed.graph.weights:
-                continue
-            format = formats.get(value, DENSE)
-            key = home_key(value, format)
-            if key not in entries:
-                weight = placed.graph.weights[value]
-                entries[key] = WeightEntry(key, top, placed.homes[key].nbytes, format, weight.label or value)
-                top += aligned(placed.homes[key].nbytes)
+@dataclass(frozen=True)
+class _File:
+    """weights.bin: its entries, the resident ones first, each part in order of first use."""
+
+    entries: tuple[WeightEntry, ...]
+    resident: int
+    bytes: int
+    stored: frozenset[str]  # keys of the homes that stay in storage
+
+
+def _weight_keys(node: Node, placed: Placed) -> list[tuple[str, str]]:
+    """The weights a cluster reads, each with the key of its home."""
+    formats = dict(placed.choices[node.outputs[0]].chosen.candidate.formats)
+    return [(v, home_key(v, formats.get(v, DENSE))) for v in node.used if v in placed.graph.weights]
+
+
+def _lay_file(placed: Placed, nodes: Sequence[Node], machine: Machine) -> _File:
+    keys = dict.fromkeys(key for node in nodes for _, key in _weight_keys(node, placed))
+    stored = {key: machine.tier(placed.homes[key].tier).kind == "disk" for key in keys}
+    inside = [placed.homes[key] for key in keys if not stored[key]]
+    entries, top = [], 0
+    for home in inside:
+        entries.append(_entry(home, placed, top))
+        top += aligned(home.nbytes)
     assert top % ALIGNMENT == 0
-    return tuple(entries.values())
+    top = resident = resident_bytes((home.nbytes for home in inside), len(inside) < len(keys))
+    for key in keys:
+        if stored[key]:
+            entries.append(_entry(placed.homes[key], placed, top))
+            top += padded(placed.homes[key].nbytes)
+    return _File(tuple(entries), resident, top, frozenset(key for key in keys if stored[key]))
+
+
+def _entry(home: Home, placed: Placed, offset: int) -> WeightEntry:
+    weight = placed.graph.weights[home.weight]
+    return WeightEntry(
+        home_key(home.weight, home.format), offset, home.nbytes, home.format, weight.label or home.weight
+    )
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Reads with their buffers in the ring; `places` finds the buffer of a weight for a call, `needs` counts reads."""
+
+    reads: tuple[Read, ...]
+    buffers: tuple[Buffer, ...]
+    places: Mapping[tuple[int, str], Arg]
+    needs: Mapping[int, int]
+
+
+def _stream(placed: Placed, nodes: Sequence[Node], machine: Machine, file: _File, first: int) -> _Stream:
+    """One read for each use of a weight that is streamed, in order of use; `first` is the number of the first ring buffer."""
+    entries = {entry.name: entry for entry in file.entries}
+    uses = [
+        (call, entries[key])
+        for call, node in enumerate(nodes)
+        for value, key in _weight_keys(node, placed)
+        if key in file.stored and value not in placed.choices[node.outputs[0]].chosen.candidate.direct
+    ]
+    users = [call for call, _ in uses]
+    sizes = [padded(entry.bytes) for _, entry in uses]
+    layout = lay_ring(users, sizes, len(nodes), placed.ring_bytes)
+    if layout is None:
+        raise StratacError(f"a ring of {placed.ring_bytes} bytes is too small for what one cluster streams", level="placed")
+    reads, buffers = [], []
+    places: dict[tuple[int, str], Arg] = {}
+    needs: dict[int, int] = {}
+    for number, ((call, entry), size) in enumerate(zip(uses, sizes, strict=True)):
+        offset, after = layout.offsets[number], layout.after[number]
+        name, kind = f"{entry.name} for {call}", TensorType(u8, (size,))
+        buffers.append(Buffer(name, RING, offset, size, call, call, kind, f"read after {after}"))
+        seconds = read_seconds(machine, placed.homes[entry.name].tier, size)
+        reads.append(Read(entry.offset, size, first + number, after, entry.label, seconds))
+        places[call, entry.name] = Arg("buffer", first + number)
+        needs[call] = number + 1
+    return _Stream(tuple(reads), tuple(buffers), places, needs)
 
 
 class _Arguments:
     """Where each value is found at run time."""
 
-    def __init__(self, graph: Graph, placed: Placed, buffers: Sequence[Buffer], weights: Sequence[WeightEntry]) -> None:
-        self.graph, self.placed = graph, placed
-        self.places: dict[str, Arg] = {b.name: Arg("buffer", i) for i, b in enumerate(buffers)}
+    def __init__(
+        self, graph: Graph, placed: Placed, buffers: Iterable[Buffer], weights: Iterable[WeightEntry], stream: _Stream
+    ) -> None:
+        self.graph, self.placed, self.stream = graph, placed, stream
+        self.places: dict[str, Arg] = {b.name: Arg("buffer", i) for i, b in enumerate(buffers) if b.arena == ACTIVATIONS}
         self.places |= {p.value: Arg("input", i) for i, p in enumerate(graph.inputs)}
         self.places |= {p.value: Arg("output", i) for i, p in enumerate(graph.outputs)}
-        self.weights = {w.name: Arg("weight", i) for i, w in enumerate(weights)}
+        self.weights = {w.name: i for i, w in enumerate(weights)}
 
-    def of(self, value: str, formats: Mapping[str, str]) -> Arg:
-        if value in self.graph.weights:
-            return self.weights[home_key(value, formats.get(value, DENSE))]
-        return self.places[value]
+    def of(self, value: str, call: int, formats: Mapping[str, str], direct: Sequence[str]) -> Arg:
+        if value not in self.graph.weights:
+            return self.places[value]
+        key = home_key(value, formats.get(value, DENSE))
+        streamed = self.stream.places.get((call, key))
+        return streamed or Arg("file" if value in direct else "weight", self.weights[key])
 
 
-def _call(node: Node, placed: Placed, kernel: int, arguments: _Arguments, threads: int) -> Call:
+def _call(number: int, node: Node, placed: Placed, kernel: int, arguments: _Arguments, threads: int) -> Call:
     choice = placed.choices[node.outputs[0]]
     candidate = choice.chosen.candidate
     formats = dict(candidate.formats)
-    args = (Arg("workspace", 0), *(arguments.of(v, formats) for v in (*node.used, *node.outputs)))
+    values = (arguments.of(v, number, formats, candidate.direct) for v in (*node.used, *node.outputs))
+    args = (Arg("workspace", 0), *values)
     alone = choice.chosen.seconds * threads < WORTH_SHARING_S
     ops = " ".join(dict.fromkeys(n.op for n in node.body if n.op not in ("reshape", "transpose", "fill", "expand")))
     label = f"{candidate.family}: {ops}" + (f" @ {node.source.node}" if node.source.node else "")
@@ -123,14 +232,16 @@ def _call(node: Node, placed: Placed, kernel: int, arguments: _Arguments, thread
 
 
 def _touches(call: Call, node: Node, buffers: Sequence[Buffer]) -> list[Touch]:
-    """The byte ranges of a call; weights and workspaces never conflict."""
+    """The byte ranges of a call; weights, wherever they are, and workspaces never conflict."""
     found = []
     for arg, value in zip(call.args[1:], (*node.used, *node.outputs), strict=True):
-        if arg.space == "weight":
+        if arg.space in ("weight", "file"):
             continue
         writes = value in node.outputs
         if arg.space == "buffer":
             buffer = buffers[arg.index]
+            if buffer.arena == RING:
+                continue
             found.append(Touch(f"arena {buffer.arena}", buffer.offset, buffer.offset + buffer.bytes, writes))
         else:
             found.append(Touch(f"{arg.space} {arg.index}", 0, 1, writes))

@@ -21,13 +21,14 @@ from stratac.codegen.toolchain import ToolchainOptions, compile_library
 from stratac.compiler import artifact
 from stratac.compiler.driver import Levels
 from stratac.compiler.profiles import cpu_features, load_machine
+from stratac.compiler.write_weights import write_weights
 from stratac.ir.candidate import Candidate
 from stratac.ir.graph import Graph, Port
 from stratac.ir.interp import run
 from stratac.ir.machine import ISA_LEVELS, Machine
 from stratac.ir.placed import Placed
 from stratac.ir.plan import Plan
-from stratac.ir.plan_binary import encode, plan_id
+from stratac.ir.plan_binary import WeightDigests, encode, plan_id
 from stratac.ir.rewrite import rename_values
 from stratac.passes.base import Pass, run_passes
 from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
@@ -106,8 +107,8 @@ def build(levels: Levels, folder: Path, *, flags: Sequence[str] = QUICK, link_fl
     units = [replace(u, flags=(*u.flags, *flags)) for u in artifact._units(levels, number)]
     options = ToolchainOptions(cache=scratch() / "objects", link_flags=tuple(link_flags))
     compile_library(units, folder / LIBRARY, options=options)
-    sha, digest = artifact._write_weights(levels.placed, levels.plan, folder / WEIGHTS)
-    (folder / PLAN).write_bytes(encode(levels.plan, weights_digest=digest, plan_id=number))
+    sha, digests = write_weights(levels.placed, levels.plan, folder / WEIGHTS)
+    (folder / PLAN).write_bytes(encode(levels.plan, digests=digests, plan_id=number))
     parts = [PLAN, WEIGHTS, LIBRARY]
     fields = plan_fields(levels.plan, stratac_version="0", process_floor=0)
     write_manifest(folder, fields, parts, known={WEIGHTS: sha})

@@ -56,14 +56,16 @@ plan @two {
   dim n = 1:4:8
   input 0 "x" : f32[n, 8]
   output 0 "z" : f32[n, 8]
-  arena 0 "activations" "scratch" in "ram" = 512
-  arena 1 "workspace" "workspace" in "ram" = 64
-  buffer 0 %u : f32[n, 8] = arena 0 @ 0 + 256 live 0:2 "at the arena's start"
-  buffer 1 %v : f32[n, 8] = arena 0 @ 256 + 256 live 1:2 "at a gap"
+  arena 0 "weights" "weights" in "ram" = 576
+  arena 1 "activations" "scratch" in "ram" = 512
+  arena 2 "workspace" "workspace" in "ram" = 64
+  buffer 0 %u : f32[n, 8] = arena 1 @ 0 + 256 live 0:2 "at the arena's start"
+  buffer 1 %v : f32[n, 8] = arena 1 @ 256 + 256 live 1:2 "at a gap"
   weight 0 "w as panel8(0;1,8,8;0,8,1)" = "panel8(0;1,8,8;0,8,1)" @ 0 + 256
   weight 1 "w" = "dense" @ 256 + 256
   weight 2 "b" = "dense" @ 512 + 32
-  weights_bytes 576
+  weights_bytes 576 resident 576
+  seconds 3e-06
   kernel 0 "k0"
   kernel 1 "k1"
   kernel 2 "k2"
@@ -123,12 +125,12 @@ BROKEN_PLACED: list[tuple[str, str, str]] = [
     ('home %w = "dense"', 'home %w = "odd"', "reads %w as 'dense', but no home holds it so"),
     ('home %w = "dense"', 'home %w = "odd" in "ram" + 1\n  home %w = "dense"', "nothing reads it as 'odd'"),
     ("home %b", 'home %x = "dense" in "ram" + 1\n  home %b', "expected the key of a weight and its format"),
-    ('"dense" in "ram"', '"dense" in "disk"', "is in the tier 'disk'"),
+    ('"dense" in "ram"', '"dense" in "attic"', "is in the tier 'attic'"),
     ('"dense" in "ram" + 32', '"dense" in "ram" + 33', "holds 33 bytes of f32[8], expected 32"),
     ('in "ram" + 256', 'in "ram" + -1', "'+'|holds -1 bytes"),
-    ("home %b", 'transfer %q : "ram" -> "disk"\n  home %b', "nothing defines the value"),
+    ("home %b", 'transfer %q : "ram" -> "attic"\n  home %b', "nothing defines the value"),
     ("home %b", 'transfer %x : "ram" -> "ram"\n  home %b', "starts and ends in 'ram'"),
-    ("home %b", 'transfer %x : "ram" -> "disk"\n  home %b', "names the tier 'disk'"),
+    ("home %b", 'transfer %x : "ram" -> "attic"\n  home %b', "names the tier 'attic'"),
 ]
 
 
@@ -172,14 +174,16 @@ BROKEN_PLANS: list[tuple[str, str, str]] = [
     ('"dense" @ 256 + 256', '"dense" @ 192 + 256', "weight 1 (w) at 192 + 256 overlaps the one before"),
     ('"dense" @ 256 + 256', '"dense" @ 256 + -1', "overlaps the one before"),
     ("weights_bytes 576", "weights_bytes 543", "weights end at 544, but weights_bytes is 543"),
+    ("resident 576", "resident 512", "arenas of [576] bytes hold the resident 512 bytes"),
+    ('"weights" "weights" in "ram" = 576', '"weights" "weights" in "ram" = 512', "arenas of [512] bytes"),
     ("workspace 0, input 0, weight 1", "workspace 0, input 0, weight 0", "weight 1 (w) is never used"),
     ("input 0, weight 0, buffer 0", "input 0, weight 1, buffer 0", "weight 0 (w as|weight 1 (w) is used before"),
     # buffers
     ("buffer 1 %v", "buffer 1 %u", "two buffers are called %u"),
-    ("arena 0 @ 0 +", "arena 7 @ 0 +", "buffer 0 (%u) lies in arena 7, which does not exist"),
-    ("arena 0 @ 0 +", "arena 1 @ 0 +", "lies in arena 'workspace' of kind workspace"),
-    ("arena 0 @ 0 +", "arena 0 @ 32 +", "buffer 0 (%u) starts at 32"),
-    ("arena 0 @ 0 +", "arena 0 @ -64 +", "buffer 0 (%u) at -64 + 256 leaves its arena"),
+    ("arena 1 @ 0 +", "arena 7 @ 0 +", "buffer 0 (%u) lies in arena 7, which does not exist"),
+    ("arena 1 @ 0 +", "arena 2 @ 0 +", "lies in arena 'workspace' of kind workspace"),
+    ("arena 1 @ 0 +", "arena 1 @ 32 +", "buffer 0 (%u) starts at 32"),
+    ("arena 1 @ 0 +", "arena 1 @ -64 +", "buffer 0 (%u) at -64 + 256 leaves its arena"),
     ("@ 256 + 256 live", "@ 320 + 256 live", "buffer 1 (%v) at 320 + 256 leaves its arena of 512 bytes"),
     ("@ 0 + 256 live", "@ 0 + 192 live", "buffer 0 (%u) has 192 bytes, but f32[n, 8] needs up to 256"),
     # calls
@@ -202,10 +206,10 @@ BROKEN_PLANS: list[tuple[str, str, str]] = [
     ("buffer 0, buffer 1, weight 2", "buffer 0, buffer 0, weight 2", "says live 1:2, but calls 1:1 use it"),
     (
         "buffer 1 %v",
-        "buffer 1 %t : f32[1] = arena 0 @ 0 + 64 live 0:0 buffer 2 %v",
+        "buffer 1 %t : f32[1] = arena 1 @ 0 + 64 live 0:0 buffer 2 %v",
         "buffer 1 (%t) is never used|says live",
     ),
-    ("arena 0 @ 256 + 256", "arena 0 @ 192 + 256", "%u and %v share bytes while both live"),
+    ("arena 1 @ 256 + 256", "arena 1 @ 192 + 256", "%u and %v share bytes while both live"),
     ("weight 2, output 0", "weight 2", "output 'z' is never written"),
     ("barrier ", "", "reads %u while call 0 may still use %u|reads %v while"),
 ]
@@ -225,7 +229,7 @@ def test_bytes_that_are_used_again_need_a_barrier() -> None:
     (queue,) = plan.queues
     last = queue.calls[2]
     more = replace(last, args=(*last.args[:1], *queue.calls[0].args[1:3], replace(last.args[1], index=2)), kernel=0)
-    over = Buffer("t", 0, 0, 256, 3, 3, plan.buffers[0].type)
+    over = Buffer("t", 1, 0, 256, 3, 3, plan.buffers[0].type)
     for barrier in (True, False):
         calls = (*queue.calls, replace(more, barrier=barrier))
         grown = replace(plan, buffers=(*plan.buffers, over), queues=(replace(queue, calls=calls),))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from stratac.ir.plan import Plan
+from stratac.tests.runtime.streamed import Streamed, library, small, write_streamed
 from stratac.tests.runtime.tiny import STRICT, write_plan
 
 
@@ -29,3 +30,17 @@ def copy(tiny: Path, tmp_path: Path) -> Path:
 def variant(tiny: Path) -> Callable[[Path, Plan], Path]:
     """Write another plan around the tiny plan's kernels."""
     return lambda folder, plan: write_plan(folder, plan, library=tiny / "libplan.so")
+
+
+@pytest.fixture(scope="session")
+def streaming(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """libplan.so of the plans of `streamed`."""
+    cache = tmp_path_factory.mktemp("streamed-cache")
+    return library(tmp_path_factory.mktemp("streamed"), dataclasses.replace(STRICT, cache=cache))
+
+
+@pytest.fixture
+def streamed(streaming: Path, tmp_path: Path) -> tuple[Path, Streamed]:
+    """A plan that streams; its folder may be damaged."""
+    made = small()
+    return write_streamed(tmp_path / "streamed", made, streaming), made

@@ -103,7 +103,7 @@ def test_plan_bin_of_a_newer_format_is_named_by_the_c_code(copy: Path) -> None:
 
 
 def test_malformed_manifests_are_errors(copy: Path) -> None:
-    for broken in (b"", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100000, b'{"format_version": 1}'):
+    for broken in (b"", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100000, b'{"format_version": %d}' % FORMAT_VERSION):
         (copy / "manifest.json").write_bytes(broken)
         with pytest.raises(PlanError, match="damaged"):
             load(copy)
@@ -176,7 +176,10 @@ def test_digest_of_many_blocks_in_parallel(tmp_path: Path, tiny: Path, threads: 
 
     from stratac.tests.runtime.tiny import tiny_plan, write_plan
 
-    plan = dataclasses.replace(tiny_plan(), weights_bytes=(1 << 20) + 4099)
+    size = (1 << 20) + 4099
+    held, *others = tiny_plan().arenas
+    arenas = (dataclasses.replace(held, bytes=size), *others)
+    plan = dataclasses.replace(tiny_plan(), arenas=arenas, weights_bytes=size, resident_bytes=size)
     folder = write_plan(tmp_path / "plan", plan, library=tiny / "libplan.so")
     load(folder, threads=threads).close()
     weights = np.memmap(folder / "weights.bin", np.uint8, "r+")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from stratac.codegen.toolchain import CSRC
 from stratac.ir import dims
 from stratac.ir.errors import PlanError
-from stratac.ir.plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, WeightEntry
-from stratac.ir.plan_binary import HEADER, c_header, decode, encode, plan_id, read_header
+from stratac.ir.plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, WeightEntry
+from stratac.ir.plan_binary import ARENA_KINDS, ARG_SPACES, HEADER, WeightDigests, c_header, decode, encode, plan_id, read_header
 from stratac.ir.plan_digest import BLOCK_WORDS, Digest64, digest64, digest64_file
 from stratac.ir.types import DTYPES, TensorType
 from stratac.tests.runtime.tiny import tiny_plan
@@ -63,7 +63,7 @@ text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 types = st.builds(TensorType, st.sampled_from(tuple(DTYPES.values())), st.lists(dim_strategy(), max_size=3).map(tuple))
 counts = st.integers(0, (1 << 62))
 seconds = st.floats(allow_nan=False)
-args = st.builds(Arg, st.sampled_from(("input", "output", "buffer", "weight", "workspace")), st.integers(0, 1 << 31))
+args = st.builds(Arg, st.sampled_from(ARG_SPACES), st.integers(0, 1 << 31))
 calls = st.builds(
     Call,
     kernel=st.integers(0, 1000),
@@ -74,7 +74,10 @@ calls = st.builds(
     seconds=seconds,
     flops=seconds,
     bytes=seconds,
+    needs=st.integers(0, 1 << 31),
 )
+signed = st.integers(-(1 << 62), 1 << 62)
+reads = st.builds(Read, counts, counts, st.integers(0, 1 << 31), signed, text, seconds)
 
 
 def bounds(low: int, middle: int, high: int) -> dims.Bounds:
@@ -90,16 +93,15 @@ plans = st.builds(
     symbols=st.fixed_dictionaries({n: st.builds(bounds, *[st.integers(0, 1 << 40)] * 3) for n in SYMBOLS}),
     inputs=st.lists(st.builds(PlanPort, text, types), max_size=3).map(tuple),
     outputs=st.lists(st.builds(PlanPort, text, types), max_size=3).map(tuple),
-    arenas=st.lists(st.builds(Arena, text, st.sampled_from(("scratch", "workspace")), text, counts), max_size=2).map(
-        tuple
-    ),
+    arenas=st.lists(st.builds(Arena, text, st.sampled_from(ARENA_KINDS), text, counts), max_size=4).map(tuple),
     buffers=st.lists(
         st.builds(Buffer, text, st.integers(0, 9), counts, counts, counts, counts, types, text), max_size=3
     ).map(tuple),
     weights=st.lists(st.builds(WeightEntry, text, counts, counts, text, text), max_size=3).map(tuple),
     weights_bytes=counts,
+    resident_bytes=counts,
     kernels=st.lists(text, max_size=3).map(tuple),
-    queues=st.lists(st.builds(Queue, text, st.lists(calls, max_size=3).map(tuple)), max_size=2).map(tuple),
+    queues=st.lists(st.builds(Queue, text, st.lists(calls, max_size=3).map(tuple), st.lists(reads, max_size=3).map(tuple)), max_size=2).map(tuple),
     notes=st.dictionaries(text, text, max_size=3),
 )
 
@@ -107,11 +109,12 @@ plans = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(plans)
 def test_any_plan_round_trips(plan: Plan) -> None:
-    data = encode(plan, weights_digest=7)
+    digests = WeightDigests(7, tuple(range(len(plan.reads))), {number: number for number in range(len(plan.weights))})
+    data = encode(plan, digests=digests)
     found = decode(data)
     assert found == plan
     assert list(found.symbols) == list(plan.symbols) and list(found.notes) == list(plan.notes)
-    assert encode(found, weights_digest=7) == data
+    assert encode(found, digests=digests) == data
     assert read_header(data)["plan_id"] == plan_id(plan)
 
 
@@ -122,7 +125,7 @@ def test_what_does_not_fit_is_an_error() -> None:
     with pytest.raises(PlanError, match="does not fit"):
         encode(dataclasses.replace(plan, threads=1 << 40))
     with pytest.raises(PlanError, match="arena kind"):
-        encode(dataclasses.replace(plan, arenas=(Arena("a", "ring", "ram", 0),)))
+        encode(dataclasses.replace(plan, arenas=(Arena("a", "heap", "ram", 0),)))
     with pytest.raises(PlanError, match="undeclared symbol"):
         encode(dataclasses.replace(plan, symbols={}))
 

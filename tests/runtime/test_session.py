@@ -50,7 +50,7 @@ def test_memory_is_what_the_plan_says(session: Session) -> None:
     memory, plan = session.memory(), tiny_plan()
     assert memory.weights == plan.weights_bytes
     assert memory.total - memory.session == plan.peak_bytes(2)
-    assert memory.arenas == (("scratch", "ram", N_MAX * 16 + 64), ("work", "ram", 64))
+    assert memory.arenas == (("weights", "ram", 80), ("scratch", "ram", N_MAX * 16 + 64), ("work", "ram", 64))
 
 
 def test_profile_counts_and_predicts(tiny: Path) -> None:
@@ -280,22 +280,25 @@ def test_a_symbol_no_input_determines(tmp_path: Path, variant: Callable[[Path, P
 
 def test_plans_the_runtime_refuses(tmp_path: Path, variant: Callable[[Path, Plan], Path]) -> None:
     plan = tiny_plan()
-    arena, work = plan.arenas
+    held, arena, work = plan.arenas
     buffer = plan.buffers[0]
     (queue,) = plan.queues
     big = dataclasses.replace(arena, bytes=1 << 50)
     cases: list[tuple[str, Plan]] = [
         ("buffer 0: it lies outside", dataclasses.replace(plan, buffers=(dataclasses.replace(buffer, offset=128),))),
         ("offset is not aligned", dataclasses.replace(plan, buffers=(dataclasses.replace(buffer, offset=8),))),
-        ("in no scratch arena", dataclasses.replace(plan, buffers=(dataclasses.replace(buffer, arena=1),))),
-        ("multiple of the alignment", dataclasses.replace(plan, arenas=(arena, dataclasses.replace(work, bytes=65)))),
-        ("queues; this runtime", dataclasses.replace(plan, queues=(queue, queue))),
-        ("is not `cpu`", dataclasses.replace(plan, queues=(dataclasses.replace(queue, name="gpu"),))),
+        ("in no scratch arena", dataclasses.replace(plan, buffers=(dataclasses.replace(buffer, arena=2),))),
+        (
+            "multiple of the alignment",
+            dataclasses.replace(plan, arenas=(held, arena, dataclasses.replace(work, bytes=65))),
+        ),
+        ("queue 1: a queue of its name", dataclasses.replace(plan, queues=(queue, queue))),
+        ("only `cpu` and `io`", dataclasses.replace(plan, queues=(dataclasses.replace(queue, name="gpu"),))),
         ("has 3 kernels, plan.bin names 4", dataclasses.replace(plan, kernels=(*plan.kernels, "more"))),
         ("call 0: an unknown kernel", dataclasses.replace(plan, kernels=())),
         ("kernel 0 is tiny_add", dataclasses.replace(plan, kernels=("other", *plan.kernels[1:]))),
         ("arg 0: it refers", dataclasses.replace(plan, inputs=())),
-        ("this machine has", dataclasses.replace(plan, arenas=(big, work))),
+        ("this machine has", dataclasses.replace(plan, arenas=(held, big, work))),
         ("plans 5000 threads", dataclasses.replace(plan, threads=5000)),
     ]
     for number, (message, broken) in enumerate(cases):

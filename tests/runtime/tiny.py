@@ -9,7 +9,7 @@ import numpy as np
 from stratac.codegen.toolchain import ToolchainOptions, Unit, compile_library, runtime_units
 from stratac.ir.dims import Bounds, dim_max, floordiv, symbol
 from stratac.ir.plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, WeightEntry
-from stratac.ir.plan_binary import encode, plan_id
+from stratac.ir.plan_binary import WeightDigests, encode, plan_id
 from stratac.ir.plan_digest import digest64_file
 from stratac.ir.types import TensorType, f32, i64
 from stratac.runtime.manifest import plan_fields, write_manifest
@@ -88,10 +88,15 @@ def tiny_plan() -> Plan:
         symbols={"n": Bounds(1, 16, N_MAX)},
         inputs=(PlanPort("x", rows), PlanPort("y", rows)),
         outputs=(PlanPort("z", rows), PlanPort("rows", count)),
-        arenas=(Arena("scratch", "scratch", "ram", N_MAX * 16 + 64), Arena("work", "workspace", "ram", 64)),
-        buffers=(Buffer("sum", 0, 64, N_MAX * 16, 0, 1, rows, "first fit"),),
+        arenas=(
+            Arena("weights", "weights", "ram", 80),
+            Arena("scratch", "scratch", "ram", N_MAX * 16 + 64),
+            Arena("work", "workspace", "ram", 64),
+        ),
+        buffers=(Buffer("sum", 1, 64, N_MAX * 16, 0, 1, rows, "first fit"),),
         weights=(WeightEntry("scale", 64, 16, "f32 dense", "scale of z"),),
         weights_bytes=80,
+        resident_bytes=80,
         kernels=("tiny_add", "tiny_scale", "tiny_count"),
         queues=(Queue("cpu", calls),),
         notes={"lower bound": "1 µs", "packing": "first fit"},
@@ -117,7 +122,7 @@ def write_plan(
     weights.tofile(folder / "weights.bin")
     identity = plan_id(plan if library is None else tiny_plan())
     digest = digest64_file(folder / "weights.bin")
-    (folder / "plan.bin").write_bytes(encode(plan, weights_digest=digest, plan_id=identity))
+    (folder / "plan.bin").write_bytes(encode(plan, digests=WeightDigests(resident=digest), plan_id=identity))
     if library is not None:
         shutil.copy(library, folder / "libplan.so")
     else:

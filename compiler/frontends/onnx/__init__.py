@@ -4,6 +4,7 @@ from . import (
     attention,
     contraction,
     elementwise,
+    experts,
     generate,
     indexing,
     normalization,
@@ -19,7 +20,7 @@ from .importer import import_onnx
 
 #: The files that register rules, by subject.
 SUBJECTS = (
-    *(attention, contraction, elementwise, generate, indexing, normalization),
+    *(attention, contraction, elementwise, experts, generate, indexing, normalization),
     *(quantization, reduction, resize, shape, transposed, window),
 )
 

@@ -9,15 +9,16 @@ import numpy as np
 
 from ....ir.dims import Expr
 from ....ir.graph import Node
+from ....ir.interp.elementwise import bf16_to_f32, f32_to_bf16
 from ....ir.rules import broadcast_shapes
-from ....ir.types import DType, bool_
+from ....ir.types import DType, bf16, bool_
 from . import scalars
 from .contents import elementwise, expand
 from .known import Known
 from .registry import Result, rule
 from .scalars import Facts, Scalar, Undecided
 from .site import Site
-from .tensors import Unsupported, dtype_of
+from .tensors import Unsupported
 
 # -- one input
 
@@ -48,6 +49,8 @@ def _rounded(dtype: DType, function: Callable[..., Scalar]) -> Callable[..., Sca
         value = function(*args)
         if dtype.is_float and not isinstance(value, Expr):
             with np.errstate(over="ignore"):
+                if dtype == bf16:
+                    return float(bf16_to_f32(f32_to_bf16(np.float32([value])))[0])
                 return float(dtype.np.type(value))
         if dtype.is_integer and isinstance(value, int):
             limits = np.iinfo(dtype.np)
@@ -217,7 +220,7 @@ def _cast(site: Site, to: DType) -> Result:
 
 @rule("Cast")
 def cast(site: Site) -> Result:
-    return _cast(site, dtype_of(site.get_int("to")))
+    return _cast(site, site.dtype_of(site.get_int("to")))
 
 
 @rule("CastLike")

@@ -7,7 +7,9 @@ import numpy as np
 from ....ir.builder import GraphBuilder
 from ....ir.dims import Atom, Dim, Expr, Shape
 from ....ir.errors import Source
-from ....ir.types import DType, bool_, i64
+from ....ir.graph import Inline, Weight
+from ....ir.interp.elementwise import f32_to_bf16
+from ....ir.types import DType, TensorType, bf16, bool_, from_numpy, i64
 from .known import Known
 from .scalars import AXIS, Scalar, used_axes
 
@@ -21,26 +23,32 @@ class Emitter:
         self.builder = builder
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
 
-    def constant(self, array: np.ndarray) -> str:
+    def constant(self, array: np.ndarray, dtype: DType | None = None) -> str:
+        """`array` in its own element type, or in `dtype`."""
         array = np.asarray(array)
-        key = (array.dtype.str, tuple(array.shape), array.tobytes())
+        if dtype is not None:
+            array = f32_to_bf16(array.astype(np.float32)) if dtype == bf16 else array.astype(dtype.np)
+        dtype = dtype or from_numpy(array.dtype)
+        key = (dtype.name, tuple(array.shape), array.tobytes())
         if key not in self._constants:
-            self._constants[key] = self.builder.constant(array)
+            content = Inline(np.ascontiguousarray(array).tobytes())
+            weight = Weight(self.builder.fresh("c"), TensorType(dtype, tuple(array.shape)), content)
+            self._constants[key] = self.builder.weight(weight)
         return self._constants[key]
 
     def scalar(self, dtype: DType, value: Scalar) -> str:
-        return self.constant(np.array(value, dtype.np))
+        return self.constant(np.array(value), dtype)
 
     def known(self, known: Known, source: Source) -> str:
         """The value that holds `known`."""
-        numbers = known.cells.astype(known.dtype.np) if _concrete(known) else None
+        numbers = known.cells if _concrete(known) else None
         if numbers is not None and not known.any_spread:
-            return self.constant(numbers)
+            return self.constant(numbers, known.dtype)
         if known.cells.size == 1:
             return self._one_cell(known, source)
         axis = next(a for a in range(known.rank) if known.cells.shape[a] != 1)
         if numbers is not None:
-            value = self.constant(numbers)
+            value = self.constant(numbers, known.dtype)
         else:
             value = self._joined(known, axis, source)
         return self._shaped(value, known.shape, source)

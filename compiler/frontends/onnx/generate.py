@@ -14,7 +14,7 @@ from .known import Known
 from .registry import Result, rule
 from .scalars import Scalar, Undecided
 from .site import Site
-from .tensors import Unsupported, dtype_of
+from .tensors import Unsupported
 
 
 @rule("Constant")
@@ -54,7 +54,7 @@ def _fill(site: Site) -> tuple[DType, Scalar]:
     array = site.importer.tensors.array(tensor)
     if array.size != 1:
         raise Unsupported("value must have one element")
-    dtype = dtype_of(tensor.data_type)
+    dtype = site.dtype_of(tensor.data_type)
     value = array.reshape(-1)[0].item()
     return dtype, int(value) if dtype == bool_ else value
 
@@ -120,7 +120,7 @@ def eye_like(site: Site) -> Result:
     type = site.type()
     if type.rank != 2:
         raise Unsupported(f"needs a matrix, got {type}")
-    dtype = dtype_of(site.get_int("dtype")) if site.has_attribute("dtype") else type.dtype
+    dtype = site.dtype_of(site.get_int("dtype")) if site.has_attribute("dtype") else type.dtype
     down, across = _grid(site, type.shape[0], type.shape[1], site.get_int("k"))
     return site.cast(site.emit("eq", site.data(across), site.data(down)), dtype)
 

@@ -28,7 +28,7 @@ from .registry import RULES, Result
 from .scalars import Facts
 from .signature import Signature, read_signature
 from .site import Site
-from .tensors import Tensors, Unsupported, UnsupportedType, dtype_of, type_hint
+from .tensors import Tensors, Unsupported, UnsupportedType, type_hint
 
 #: The oldest opset whose operators the rules know.
 OLDEST = 7
@@ -40,30 +40,35 @@ _HARMLESS = frozenset(
 )
 
 
-def import_onnx(path: str | Path, dims: Mapping[str, Bounds] | None = None) -> Graph:
+def import_onnx(path: str | Path, dims: Mapping[str, Bounds] | None = None, *, estimate: bool = False) -> Graph:
     """The graph of an ONNX file.
 
     `dims` bounds the dynamic dims of the inputs by name; an unnamed one is called `<input>_<axis>`. Where min == max
     the dim is that number everywhere. Weights stay in their files. Raises ModelError with every problem of the model.
+
+    With `estimate` the graph is one to reckon with, not to run: files of weights may be missing (`Graph.absent`) and tensors
+    may be f16 or bf16.
     """
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise ModelError(f"cannot read the model {path}: {'it is a folder' if path.is_dir() else 'no such file'}")
     model = read_model(path)
-    return Importer(inlined(model, path.name), path, dims or {}).run()
+    return Importer(inlined(model, path.name), path, dims or {}, estimate).run()
 
 
 class Importer:
     """The state of one walk. Rules see it through `Site`."""
 
-    def __init__(self, model: onnx.ModelProto, path: Path, bounds: Mapping[str, Bounds]) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, path: Path, bounds: Mapping[str, Bounds], estimate: bool = False
+    ) -> None:
         self.model, self.file = model, _text(path.name)
-        self.signature: Signature = read_signature(model.graph, bounds, self.file)
+        self.signature: Signature = read_signature(model.graph, bounds, self.file, estimate)
         self.builder = GraphBuilder(name=_text(path.stem), symbols=self.signature.symbols)
         self.builder.folder = str(path.parent)
         self.emitter = Emitter(self.builder)
         self.facts = Facts(self.signature.symbols)
-        self.tensors = Tensors(path.parent, path.name)
+        self.tensors = Tensors(path.parent, path.name, estimate)
         self.opsets = {domain_of(o.domain): int(o.version) for o in model.opset_import}
         self.problems: list[Problem] = []
         self.values: dict[str, str] = {}  # ONNX name -> value of the graph
@@ -87,6 +92,7 @@ class Importer:
         self.graph(self.model.graph)
         outputs = [port for port in map(self._output, self.model.graph.output) if port]
         self._finish()
+        self.builder.absent = frozenset(self.tensors.absent)
         return self.builder.finish(outputs)
 
     def graph(self, graph: onnx.GraphProto) -> None:
@@ -129,7 +135,7 @@ class Importer:
             count = 1
             for extent in tensor.dims:
                 count *= extent
-            if count <= (16 if type.dtype.is_float else _SMALL):
+            if count <= (16 if type.dtype.is_float else _SMALL) and self.tensors.present(tensor):
                 found = contents.from_array(type.dtype, self.tensors.array(tensor))
                 if found is not None:
                     self.contents[name] = found
@@ -284,7 +290,7 @@ class Importer:
             else:
                 return None
         try:
-            return TensorType(dtype_of(found.tensor_type.elem_type), tuple(shape))
+            return TensorType(self.tensors.dtype_of(found.tensor_type.elem_type), tuple(shape))
         except Unsupported:
             return None
 

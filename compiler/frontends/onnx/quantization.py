@@ -7,7 +7,7 @@ import numpy as np
 from ....ir.types import DType, f32, i32, u8
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported, dtype_of
+from .tensors import Unsupported
 
 
 def _along(site: Site, index: int) -> str:
@@ -42,7 +42,7 @@ def dequantize(site: Site) -> Result:
 def quantize(site: Site) -> Result:
     """saturate(round(x / scale) + zero point)."""
     wanted = site.get_int("output_dtype")
-    to: DType = site.type(2).dtype if site.has(2) else dtype_of(wanted) if wanted else u8
+    to: DType = site.type(2).dtype if site.has(2) else site.dtype_of(wanted) if wanted else u8
     if (
         not to.is_integer
         or to.bits > 16

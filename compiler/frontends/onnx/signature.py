@@ -63,13 +63,13 @@ def _extents(value: onnx.ValueInfoProto, spelled: dict[str, str]) -> tuple[int |
     return tuple(dims)
 
 
-def _read(value: onnx.ValueInfoProto, spelled: dict[str, str]) -> Input:
+def _read(value: onnx.ValueInfoProto, spelled: dict[str, str], estimate: bool) -> Input:
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
         what = f"input {value.name!r} is a {kind or 'value without a type'}; only tensors are supported"
         return Input(value.name, None, (), Unsupported(what))
     try:
-        dtype, problem = dtype_of(value.type.tensor_type.elem_type), None
+        dtype, problem = dtype_of(value.type.tensor_type.elem_type, estimate), None
     except Unsupported as error:
         dtype, problem = None, error
     if not value.type.tensor_type.HasField("shape"):
@@ -79,17 +79,21 @@ def _read(value: onnx.ValueInfoProto, spelled: dict[str, str]) -> Input:
     return Input(value.name, dtype, _extents(value, spelled), problem)
 
 
-def read_inputs(graph: onnx.GraphProto, spelled: dict[str, str] | None = None) -> tuple[Input, ...]:
+def read_inputs(
+    graph: onnx.GraphProto, spelled: dict[str, str] | None = None, estimate: bool = False
+) -> tuple[Input, ...]:
     """The inputs that are not constants; `spelled` collects what each name of a dim became."""
     constants = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     names = {} if spelled is None else spelled
-    return tuple(_read(v, names) for v in graph.input if v.name not in constants)
+    return tuple(_read(v, names, estimate) for v in graph.input if v.name not in constants)
 
 
-def read_signature(graph: onnx.GraphProto, bounds: Mapping[str, Bounds], file: str) -> Signature:
+def read_signature(
+    graph: onnx.GraphProto, bounds: Mapping[str, Bounds], file: str, estimate: bool = False
+) -> Signature:
     """Raises ModelError listing every dim without bounds and every bound without a dim."""
     spelled: dict[str, str] = {}
-    inputs = read_inputs(graph, spelled)
+    inputs = read_inputs(graph, spelled, estimate)
     given = {spelled.get(name, name): bound for name, bound in bounds.items()}
     found = {d for i in inputs for d in i.dims if isinstance(d, str)}
     problems = []

@@ -138,6 +138,10 @@ class Site:
 
     # -- results
 
+    def dtype_of(self, code: int) -> DType:
+        """The element type of a TensorProto.DataType. Raises Unsupported where this import does not take it."""
+        return self.importer.tensors.dtype_of(code)
+
     def emit(self, op: str, *inputs: str, **attrs: Attr | None) -> str:
         return self.importer.builder.op(op, *inputs, source=self.source, outputs=1, **attrs)
 

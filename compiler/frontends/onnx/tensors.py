@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ import onnx
 from onnx import numpy_helper
 
 from ....ir.graph import FileBytes, Inline
-from ....ir.types import BY_ONNX, COMPUTABLE, DType, TensorType
+from ....ir.interp.elementwise import bf16_to_f32, f32_to_bf16
+from ....ir.types import BY_ONNX, COMPUTABLE, DType, TensorType, bf16, f16
 
 
 class Unsupported(Exception):
@@ -34,27 +35,39 @@ def type_hint(dtype: str) -> str:
     return "convert the model to float32" if dtype in ("f16", "bf16") else ""
 
 
-def dtype_of(code: int) -> DType:
-    """The element type of a TensorProto.DataType. Raises Unsupported where it cannot be computed in."""
+#: Types that a graph which is only estimated may have beside COMPUTABLE.
+ESTIMABLE = frozenset({f16, bf16})
+
+
+def dtype_of(code: int, estimate: bool = False) -> DType:
+    """The element type of a TensorProto.DataType. Raises Unsupported where it cannot be computed in, nor estimated if asked."""
     dtype = BY_ONNX.get(code)
     if dtype is None:
         raise UnsupportedType(str(code))
-    if dtype not in COMPUTABLE:
+    if dtype not in COMPUTABLE and not (estimate and dtype in ESTIMABLE):
         raise UnsupportedType(dtype.name)
     return dtype
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """Reads the tensors of one model; external data only from inside `folder`, `file` being the model itself."""
+    """Reads the tensors of one model; external data only from inside `folder`, `file` being the model itself.
+
+    With `estimate`, files of external data may be missing: `absent` collects their names.
+    """
 
     folder: Path
     file: str
+    estimate: bool = False
+    absent: set[str] = field(default_factory=set)
+
+    def dtype_of(self, code: int) -> DType:
+        return dtype_of(code, self.estimate)
 
     def type_of(self, proto: onnx.TensorProto) -> TensorType:
         if any(d < 0 for d in proto.dims):
             raise Unsupported(f"tensor {proto.name!r} has a negative extent: {list(proto.dims)}")
-        return TensorType(dtype_of(proto.data_type), tuple(int(d) for d in proto.dims))
+        return TensorType(self.dtype_of(proto.data_type), tuple(int(d) for d in proto.dims))
 
     def content(self, proto: onnx.TensorProto) -> FileBytes | Inline:
         """Where the bytes are, checked to be there."""
@@ -72,18 +85,29 @@ class Tensors:
             array = numpy_helper.to_array(proto)
         except (ValueError, TypeError) as error:
             raise Unsupported(f"tensor {proto.name!r} of type {type} cannot be read: {error}") from None
-        return Inline(np.ascontiguousarray(array).astype(type.dtype.np).tobytes())
+        array = np.ascontiguousarray(array)
+        if type.dtype == bf16:
+            return Inline(f32_to_bf16(array.astype(np.float32)).tobytes())
+        return Inline(array.astype(type.dtype.np).tobytes())
 
     def array(self, proto: onnx.TensorProto) -> np.ndarray:
-        """The values; meant for small tensors."""
+        """The values; meant for small tensors. bf16 comes as float32."""
         type, content = self.type_of(proto), self.content(proto)
+        if isinstance(content, FileBytes) and content.file in self.absent:
+            raise Unsupported(f"the values of tensor {proto.name!r} are needed, but {content.file!r} is missing")
         if isinstance(content, Inline):
             data = content.data
         else:
             with open(self.folder / content.file, "rb") as file:
                 file.seek(content.offset)
                 data = file.read(content.nbytes)
-        return np.frombuffer(data, type.dtype.np).reshape(tuple(proto.dims))
+        found = np.frombuffer(data, type.dtype.np).reshape(tuple(proto.dims))
+        return bf16_to_f32(found) if type.dtype == bf16 else found
+
+    def present(self, proto: onnx.TensorProto) -> bool:
+        """Whether the values can be read."""
+        content = self.content(proto)
+        return isinstance(content, Inline) or content.file not in self.absent
 
     def _external(self, proto: onnx.TensorProto, size: int) -> FileBytes:
         entries = {entry.key: entry.value for entry in proto.external_data}
@@ -96,7 +120,8 @@ class Tensors:
         full = self.folder / path
         if location != self.file and not full.resolve().is_relative_to(self.folder.resolve()):
             raise Unsupported(f"{name}: external data {location!r} is a link that leaves the model's folder")
-        if not full.is_file():
+        missing = not full.is_file()
+        if missing and not self.estimate:
             raise Unsupported(f"{name}: external data file {location!r} is missing", f"put it into {self.folder}")
         try:
             offset, length = int(entries.get("offset") or 0), int(entries.get("length") or size)
@@ -104,6 +129,9 @@ class Tensors:
             raise Unsupported(f"{name}: external data offset and length must be numbers") from None
         if length != size or offset < 0:
             raise Unsupported(f"{name}: external data holds {length} bytes at {offset}, its type needs {size}")
+        if missing:
+            self.absent.add(path.as_posix())
+            return FileBytes(path.as_posix(), offset, length)
         held = full.stat().st_size
         if offset + length > held:
             raise Unsupported(

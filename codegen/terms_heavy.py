@@ -1,0 +1,190 @@
+"""Counting the heavy families: what csrc/kernels does for one contraction, at the typical sizes."""
+
+from __future__ import annotations
+
+from ..ir.dims import Dim, typical
+from ..ir.dims import product as dim_product
+from ..ir.kernel import Attention, Contraction, Conv, Matmul
+from .facts import TILES, gemm_load_rows
+from .families.contraction import is_accumulator, new_printer
+from .family import Symbols
+from .terms import Terms, ceil_div, column_blocks, product
+from .terms_loops import stores_terms, value_terms
+
+_QUERIES, _KEYS = 4, 2048  # attention.c: row tiles of a block of queries; keys packed at a time
+_PIXELS = 8  # depthwise.c
+
+
+def matmul_terms(kernel: Contraction, packed: bool, symbols: Symbols, isa: str) -> Terms:
+    """gemm.c: the product, its prologue or copies of A, its epilogue."""
+    root, tile, terms = kernel.root, TILES[isa], Terms()
+    assert isinstance(root, Matmul)
+    size = _sizes(symbols)
+    times = size(dim_product(a.extent for a in root.loops)) * size(root.batch.extent)
+    m, n, k = size(dim_product(a.extent for a in root.rows)), size(root.column.extent), size(root.depth.extent)
+    printer = new_printer(kernel, symbols)
+    step = gemm_load_rows(isa, k) if root.prologue is not None else m
+    for rows, count in _pieces(m, step):
+        product(terms, tile, rows, n, k, packed=packed, times=times * count)
+    if root.prologue is not None:
+        value_terms(terms, printer, symbols, tile.lanes, root.prologue, root.depth.name, k, times * m)
+        terms.add("b_again", times * (ceil_div(m, max(step, 1)) - 1) * k * n * 4)
+    else:
+        row, column = (size(stride) for stride in root.a.strides[-2:])
+        passes = column_blocks(tile, m, n, packed)
+        if column != 1 and k > 1:
+            terms.add("turn" if row == 1 else "fill", times * passes * m * ceil_div(k, tile.lanes))
+        elif m > 6 and row % 1024 == 0:
+            terms.add("copy", times * passes * m * ceil_div(k, tile.lanes))
+    stretches = column_blocks(tile, m, n, packed)
+    _epilogue(kernel, terms, symbols, tile.lanes, times * m, n, stretches)
+    terms.units = times * max(m, ceil_div(n, tile.panel))
+    return terms
+
+
+def conv_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
+    """conv.c: an implicit product whose rows are gathered unless they can be read in place."""
+    root, tile, terms = kernel.root, TILES[isa], Terms()
+    assert isinstance(root, Conv)
+    size = _sizes(symbols)
+    n, h, w, cg = (size(d) for d in root.size)
+    oh, ow = (size(d) for d in root.out_size)
+    kh, kw, stride_h, stride_w, _, dilation_w, top, left = root.window
+    groups, og = root.groups, size(root.column.extent) // root.groups
+    m, k = n * oh * ow, kh * kw * cg
+    dense = dilation_w == 1 and size(root.x.strides[2]) == cg
+    passes = column_blocks(tile, m, og, True)
+    at_once = (kh, kw, stride_h, stride_w, top, left) == (1, 1, 1, 1, 0, 0) and (oh, ow) == (h, w)
+    whole = ceil_div(k, tile.k_block) == 1
+    near = ceil_div(ow, tile.rows) * tile.rows * 8 <= ow * 9 and (kw == 1 or dense)
+    in_place = whole and near and stride_w * size(root.x.strides[2]) % 1024 != 0
+    product(terms, tile, m, og, k, packed=True, period=ow if near and not at_once else 0, times=groups)
+    if not at_once:
+        gathered = 1.0
+        if in_place:
+            inside_y = _inside(oh, stride_h, top, kh, h)
+            columns = ceil_div(ow, tile.rows)
+            edges = (left > 0) + ((ow - 1) * stride_w - left + kw > w)
+            gathered = 1 - inside_y * max(columns - edges, 0) / max(columns, 1)
+        runs = kh if dense else kh * kw
+        pixels = groups * passes * m * gathered
+        terms.add("gather_run", pixels * runs)
+        terms.add("gather", pixels * runs * ceil_div(k // runs, tile.lanes))
+    _epilogue(kernel, terms, symbols, tile.lanes, m, og * groups, passes * groups)
+    terms.units = groups * max(m, ceil_div(og, tile.panel))
+    return terms
+
+
+def depthwise_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
+    """depthwise.c: stretches of one output row, a vector of channels at a time."""
+    root, tile, terms = kernel.root, TILES[isa], Terms()
+    assert isinstance(root, Conv)
+    size = _sizes(symbols)
+    n, h, w, _ = (size(d) for d in root.size)
+    oh, ow = (size(d) for d in root.out_size)
+    kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left = root.window
+    vectors = ceil_div(root.groups, tile.lanes)
+    known = kw in (3, 5) and stride_w <= 2 and dilation_w == 1
+    pixels = 7 if known and ceil_div(ow, 7) == ceil_div(ow, 8) else _PIXELS
+    # rows of taps that lie inside the image
+    taps = sum(0 <= y * stride_h - top + i * dilation_h < h for y in range(oh) for i in range(kh)) * n
+    width = min(256, vectors * tile.lanes)
+    span = max(4096 // width // pixels, 1) * pixels
+    inside = edge = 0
+    reach = (pixels - 1) * stride_w + (kw - 1) * dilation_w
+    for x0 in range(0, ow, span):
+        end = min(x0 + span, ow)
+        for x in range(x0, end, pixels):
+            first = x * stride_w - left
+            fits = first >= 0 and first + reach < w and x + pixels <= end
+            inside, edge = inside + fits, edge + (not fits)
+    for count, name in ((inside, ""), (edge, "_edge")):
+        each = float(count * vectors)
+        terms.add("stretch", each * n * oh)
+        if known:
+            terms.add("tap" + name, each * taps * kw * pixels)
+            terms.add("column" + name, each * taps * ((pixels - 1) * stride_w + kw))
+        else:
+            terms.add("any_tap" + name, each * taps * kw * pixels)
+    blocks = ceil_div(root.groups, width)
+    stretches = n * oh * ceil_div(ow, span) * blocks
+    terms.add("block", stretches)
+    _epilogue(kernel, terms, symbols, tile.lanes, n * oh * ow, root.groups, blocks)
+    terms.units = n * oh
+    return terms
+
+
+def attention_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
+    """attention.c: two products around a softmax, for each head and block of queries."""
+    root, tile, terms = kernel.root, TILES[isa], Terms()
+    assert isinstance(root, Attention)
+    size = _sizes(symbols)
+    batch, heads, queries = (size(a.extent) for a in (root.batch, root.heads, root.row))
+    keys, dim, v_dim = size(root.keys), size(root.width), size(root.column.extent)
+    blocks = max(ceil_div(queries, _QUERIES * tile.rows), 1)
+    pairs, offset = batch * heads, keys - queries
+    whole = keys <= _KEYS
+    printer = new_printer(kernel, symbols)
+    most = 0
+    for i in range(blocks):
+        start, end = queries * i // blocks, queries * (i + 1) // blocks
+        rows = end - start
+        seen = max(min(keys, end + offset), 0) if root.causal else keys
+        most = seen if whole else most + seen
+        padded = ceil_div(seen, tile.panel) * tile.panel
+        product(terms, tile, rows, padded, dim, packed=True, times=pairs)
+        direct = queries <= tile.rows and v_dim % tile.panel == 0
+        product(terms, tile, rows, v_dim, seen, packed=True, times=pairs)
+        if root.score is not None:
+            value_terms(terms, printer, symbols, tile.lanes, root.score, "j", seen, pairs * rows)
+        shown = seen - (rows - 1) / 2 if root.causal else seen
+        terms.add("soft", pairs * rows * max(shown, 0) / tile.lanes)
+        terms.add("row", pairs * rows * 3)
+        terms.add("ld", pairs * rows * (ceil_div(dim, tile.lanes) + ceil_div(v_dim, tile.lanes)))
+        terms.add("st", pairs * rows * (ceil_div(dim, tile.lanes) + ceil_div(v_dim, tile.lanes)))
+    owners = batch * root.kv_heads if whole else pairs
+    terms.add("turn", owners * ceil_div(most, tile.lanes) * dim)
+    if not direct:
+        terms.add("pack", owners * most * ceil_div(v_dim, tile.lanes))
+    (first, *others) = kernel.epilogue
+    if not is_accumulator(first) or others:
+        stores_terms(terms, printer, symbols, tile.lanes, kernel.epilogue, (), root.column.name, pairs * queries, v_dim, 1)
+    terms.units = pairs * blocks
+    return terms
+
+
+class _sizes:
+    """Typical values of dims, at least 0."""
+
+    def __init__(self, symbols: Symbols) -> None:
+        self.symbols = symbols
+
+    def __call__(self, dim: Dim) -> int:
+        return max(typical(dim, self.symbols), 0)
+
+
+def _pieces(count: int, step: int) -> list[tuple[int, int]]:
+    """(size, how many): whole steps and the rest."""
+    whole, rest = divmod(count, max(step, 1))
+    return [(size, times) for size, times in ((step, whole), (rest, 1)) if size and times]
+
+
+def _inside(out: int, stride: int, before: int, window: int, extent: int) -> float:
+    """Share of the output positions whose whole window lies inside the image."""
+    fits = sum(0 <= y * stride - before and y * stride - before + window <= extent for y in range(out))
+    return fits / max(out, 1)
+
+
+def _epilogue(
+    kernel: Contraction, terms: Terms, symbols: Symbols, lanes: int, count: float, columns: int, stretches: int
+) -> None:
+    """What happens to `count` rows of finished elements."""
+    root = kernel.root
+    assert not isinstance(root, Attention)
+    (first, *others) = kernel.epilogue
+    plain = is_accumulator(first) and not others and len(root.rows) == 1
+    if plain and first.index.coefficient(root.column.name) == 1:
+        return  # the product itself writes the rows
+    printer = new_printer(kernel, symbols)
+    rows, column = root.rows, root.column.name
+    stores_terms(terms, printer, symbols, lanes, kernel.epilogue, rows, column, count, columns, stretches)

@@ -1,0 +1,96 @@
+"""Where a cluster's bytes come from: which of them are touched, and which cache still holds them.
+
+Walking the clusters in order, a value is found in the smallest cache that holds everything touched since its last use (its
+reuse distance); a run's inputs and weights were last touched one whole run ago. Values nobody reads again do not count:
+their memory is given to the next ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..ir.dims import Bounds, typical
+from ..ir.dims import product as dim_product
+from ..ir.graph import Graph, Node
+from ..ir.kernel import Kernel, Loops, Read, walk
+from ..ir.machine import Device
+
+Symbols = Mapping[str, Bounds]
+Lower = Callable[[Node], Kernel | None]
+
+
+def touched(cluster: Node, kernel: Kernel | None, graph: Graph) -> dict[str, float]:
+    """Bytes of each used value and output that are read or written: an embedding looks up few rows of its table."""
+    symbols = graph.symbols
+    values = (*cluster.used, *cluster.outputs)
+    sizes = {v: float(max(typical(graph.types[v].nbytes, symbols), 0)) for v in values}
+    if isinstance(kernel, Loops):
+        for position, value in enumerate(cluster.used):
+            elements = _looked_up(kernel, position, symbols)
+            if elements is not None:
+                sizes[value] = min(sizes[value], elements * graph.types[value].dtype.bytes)
+    return sizes
+
+
+def _looked_up(kernel: Loops, operand: int, symbols: Symbols) -> float | None:
+    """Elements that a kernel reads of an operand whose every read depends on computed positions or few axes; None: all."""
+    count = 0.0
+    for nest in kernel.nests:
+        for stage in nest.stages:
+            for read in walk(stage.value):
+                if isinstance(read, Read) and read.operand == operand:
+                    used = {name for name, _ in read.index.terms}
+                    used |= {n for e, _ in read.index.gathers for p in walk(e) if isinstance(p, Read) for n, _ in p.index.terms}
+                    axes = [a for a in (*nest.outer, *stage.axes) if a.name in used]
+                    count += max(typical(dim_product(a.extent for a in axes), symbols), 0)
+    return count or None
+
+
+class Distances:
+    """Reuse distances of a graph's values, in bytes, by cluster and value."""
+
+    def __init__(self, graph: Graph, lower: Lower) -> None:
+        self.touched = {node.outputs[0]: touched(node, lower(node), graph) for node in graph.nodes}
+        last = {value: i for i, node in enumerate(graph.nodes) for value in node.used}
+        kept = {*graph.output_values}
+        recent: dict[str, float] = {}  # in order of last use, the latest at the end
+        self.found: dict[str, dict[str, float]] = {}
+        for i, node in enumerate(graph.nodes):
+            sizes = self.touched[node.outputs[0]]
+            own = sum(sizes.values())
+            distances: dict[str, float] = {}
+            for value in node.used:
+                distances[value] = _since(recent, value) + own if value in recent else float("inf")
+            distances |= dict.fromkeys(node.outputs, own)  # new bytes mostly lie where dead ones just were
+            for value in (*node.used, *node.outputs):
+                recent.pop(value, None)
+                recent[value] = sizes[value]
+            for value in node.used:
+                if last[value] == i and value not in graph.weights and value not in kept:
+                    recent.pop(value, None)
+            self.found[node.outputs[0]] = distances
+        self.whole = sum(recent.values())  # a run's weights, inputs and outputs
+
+    def of(self, cluster: Node) -> dict[str, tuple[float, float]]:
+        """(bytes, reuse distance) of each value of a cluster."""
+        distances = self.found[cluster.outputs[0]]
+        sizes = self.touched[cluster.outputs[0]]
+        return {v: (sizes[v], min(d, self.whole)) for v, d in distances.items()}
+
+
+def _since(recent: Mapping[str, float], value: str) -> float:
+    """Bytes touched after the last use of `value`."""
+    total = 0.0
+    for name in reversed(recent):
+        if name == value:
+            break
+        total += recent[name]
+    return total
+
+
+def level(distance: float, device: Device) -> str:
+    """The memory in which bytes are found again after so many others: l1, l2, .. or ram."""
+    for cache in sorted(device.caches, key=lambda c: c.bytes):
+        if distance <= cache.bytes:
+            return f"l{cache.level}"
+    return "ram"

@@ -1,0 +1,1 @@
+"""`probe`: measure this machine and write its profile."""

@@ -1,0 +1,177 @@
+"""Cold reads of a disk: bandwidth over request size and depth, and the time of one small read.
+
+A temporary file is written, dropped from the page cache and read with direct I/O, so many requests in flight as threads.
+Where direct I/O is refused, reads are buffered and the file dropped from the cache before each take; the note says so.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...ir.errors import EnvironmentProblem
+from ...ir.machine import KIB, MIB, Reading
+from ...ir.plan import READ_ALIGNMENT
+from .hardware import Figure
+
+REQUESTS = (64 * KIB, 256 * KIB, MIB, 2 * MIB, 8 * MIB)
+DEPTHS = (1, 2, 4, 8, 16)
+SMALL_READS = 64
+
+
+@dataclass(frozen=True)
+class DiskFigures:
+    """The curve, one small read's latency in seconds, what else to know (empty: direct reads), and bytes free on the disk."""
+
+    curve: tuple[Reading, ...]
+    latency: Figure
+    note: str
+    free_bytes: int
+    figures: tuple[Figure, ...]
+
+
+class _File:
+    """A file to be read cold: direct where the file system allows it."""
+
+    def __init__(self, path: Path, direct: bool) -> None:
+        self.handle = os.open(path, os.O_RDONLY | (os.O_DIRECT if direct else 0))
+        self.bytes = os.fstat(self.handle).st_size
+
+    def forget(self) -> None:
+        """Drop the file's pages from the cache."""
+        os.posix_fadvise(self.handle, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def read(self, buffer: mmap.mmap, offset: int) -> int:
+        return os.preadv(self.handle, [buffer], offset)
+
+    def close(self) -> None:
+        os.close(self.handle)
+
+
+def _write(folder: Path, size: int) -> Path:
+    """A file of random bytes, on the disk and not only in the cache. Raises EnvironmentProblem."""
+    piece = random.Random(0).randbytes(MIB)
+    path = ""
+    try:
+        handle, path = tempfile.mkstemp(prefix=".stratac-probe-", dir=folder)
+        with os.fdopen(handle, "wb") as file:
+            for number in range(size // MIB):
+                file.write(number.to_bytes(8, "little") + piece[8:])  # no two pieces alike: nothing to deduplicate
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(path)
+        if isinstance(error, OSError):
+            hint = "name another folder with --disk"
+            raise EnvironmentProblem(f"cannot measure the disk of {folder}: {error.strerror}", hint=hint) from error
+        raise
+    return Path(path)
+
+
+def _can_be_direct(path: Path) -> bool:
+    try:
+        file = _File(path, direct=True)
+    except OSError:
+        return False
+    try:
+        with mmap.mmap(-1, READ_ALIGNMENT) as buffer:
+            return file.read(buffer, 0) == READ_ALIGNMENT
+    except OSError:
+        return False
+    finally:
+        file.close()
+
+
+def _stream(file: _File, request: int, depth: int, start: int, total: int) -> float:
+    """Bytes per second of sequential requests, `depth` threads taking the next one each."""
+    count = max(total // request, 1)
+    lock, taken, failed = threading.Lock(), iter(range(count)), list[OSError]()
+
+    def work() -> None:
+        with mmap.mmap(-1, request) as buffer:
+            while not failed:
+                with lock:
+                    number = next(taken, None)
+                if number is None:
+                    return
+                try:
+                    file.read(buffer, (start + number * request) % (file.bytes - request + 1) // READ_ALIGNMENT * READ_ALIGNMENT)
+                except OSError as error:
+                    failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(depth)]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return count * request / (time.perf_counter() - begin)
+
+
+def _latency(file: _File) -> Figure:
+    """Seconds of one aligned read of READ_ALIGNMENT bytes at scattered places."""
+    places = random.Random(1).sample(range(file.bytes // READ_ALIGNMENT), SMALL_READS)
+    taken = []
+    with mmap.mmap(-1, READ_ALIGNMENT) as buffer:
+        for place in places:
+            begin = time.perf_counter()
+            file.read(buffer, place * READ_ALIGNMENT)
+            taken.append(time.perf_counter() - begin)
+    return Figure("reading 4 KiB", "s", statistics.median(taken), min(taken), max(taken))
+
+
+def measure_disk(folder: Path, *, quick: bool = False, size: int = 256 * MIB, seconds: float = 0.25) -> DiskFigures:
+    """The disk under `folder`: a file of `size` bytes is written there and removed. Raises EnvironmentProblem."""
+    facts = os.statvfs(folder)
+    free = facts.f_bavail * facts.f_frsize
+    size = min(size, max(free // 4 // MIB, 16) * MIB)
+    path = _write(folder, size)
+    try:
+        direct = _can_be_direct(path)
+        file = _File(path, direct)
+        note = "" if direct else "buffered reads, dropped from the page cache before each: the file system refuses direct I/O"
+        try:
+            file.forget()
+            latency = _latency(file)
+            curve, figures = [], []
+            for request in (REQUESTS[::2] if quick else REQUESTS):
+                for depth in DEPTHS:
+                    figure = _point(file, request, depth, 2 if quick else 3, seconds / (2 if quick else 1), direct)
+                    curve.append(Reading(request, depth, figure.median))
+                    figures.append(figure)
+        finally:
+            file.close()
+    finally:
+        os.unlink(path)
+    return DiskFigures(tuple(curve), latency, note, free, tuple(figures))
+
+
+def _point(file: _File, request: int, depth: int, takes: int, seconds: float, direct: bool) -> Figure:
+    found: list[float] = []
+    total, start = max(4 * request * depth, 4 * MIB), 0
+    for _ in range(takes):
+        total = min(total, file.bytes)
+        if not direct:
+            file.forget()
+        rate = _stream(file, request, depth, start, total)
+        start = (start + total) % file.bytes
+        found.append(rate)
+        total = int(max(rate * seconds / takes, 2 * request * depth))
+    return Figure.of(f"reading by {request // KIB} KiB, {depth} in flight", "B/s", found)
+
+
+def at(curve: Sequence[Reading], request: int, depth: int) -> float:
+    """The measured bandwidth of one point."""
+    return next(point.bandwidth for point in curve if (point.request_bytes, point.depth) == (request, depth))

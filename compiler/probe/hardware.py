@@ -1,0 +1,124 @@
+"""Arithmetic, caches and memory of this machine: small C loops, compiled for each ISA level this CPU has."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...codegen.toolchain import CSRC, ToolchainOptions, Unit, compile_library
+from ...ir.machine import ISA_LEVELS, KIB, MIB, Cache
+from ..profiles import cpu_features
+
+CHAINS = 8  # of st_probe_fma
+REPEATS = 7
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured quantity: the median of several takes, the least and the greatest."""
+
+    name: str
+    unit: str
+    median: float
+    least: float
+    most: float
+
+    @staticmethod
+    def of(name: str, unit: str, takes: Sequence[float]) -> Figure:
+        return Figure(name, unit, statistics.median(takes), min(takes), max(takes))
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.median:.4g} {self.unit} ({self.least:.4g} .. {self.most:.4g})"
+
+
+class Loops:
+    """The compiled loops of one ISA level."""
+
+    def __init__(self, isa: str, folder: Path, options: ToolchainOptions) -> None:
+        flags = next(row[3] for row in ISA_LEVELS if row[0] == isa)
+        unit = Unit("csrc/probe/probe.c", path=CSRC / "probe" / "probe.c", flags=(*flags, "-O3"), includes=(CSRC,))
+        output = folder / f"probe-{isa}.so"
+        compile_library([unit], output, options=options)
+        self.library = ctypes.CDLL(str(output))
+        for name in ("st_probe_fma", "st_probe_read", "st_probe_read_threads"):
+            getattr(self.library, name).restype = ctypes.c_double
+        self.isa, self.lanes = isa, int(self.library.st_probe_lanes())
+
+    def flops(self, seconds: float = 0.02) -> Figure:
+        """f32 operations per second of one core."""
+        steps = 1 << 16
+        while (taken := self._fma(steps)) < seconds and steps < 1 << 34:
+            steps = int(steps * min(max(1.3 * seconds / max(taken, 1e-9), 2), 64))
+        each = 2.0 * CHAINS * self.lanes * steps
+        return Figure.of(f"f32 {self.isa}, one core", "flop/s", [each / self._fma(steps) for _ in range(REPEATS)])
+
+    def _fma(self, steps: int) -> float:
+        return float(self.library.st_probe_fma(ctypes.c_int64(steps)))
+
+    def bandwidth(self, nbytes: int, threads: int = 1, seconds: float = 0.02) -> Figure:
+        """Bytes per second of reading `nbytes` on each of so many threads, together."""
+        floats = nbytes // 4
+        data = np.zeros(floats * threads + 16, np.float32)
+        data += 1.0  # every page there
+        start = data.ctypes.data + (-data.ctypes.data) % 64
+        rounds = 1
+        while (taken := self._read(start, floats, rounds, threads)) < seconds and rounds < 1 << 24:
+            rounds = int(rounds * min(max(1.3 * seconds / max(taken, 1e-9), 2), 64))
+        each = 4.0 * floats * rounds * threads
+        takes = [each / self._read(start, floats, rounds, threads) for _ in range(REPEATS)]
+        name = f"reading {nbytes // KIB} KiB on {threads} thread{'s' if threads > 1 else ''}"
+        return Figure.of(name, "B/s", takes)
+
+    def _read(self, address: int, floats: int, rounds: int, threads: int) -> float:
+        call = self.library.st_probe_read_threads
+        return float(call(ctypes.c_void_p(address), ctypes.c_int64(floats), ctypes.c_int64(rounds), threads))
+
+
+def isa_levels() -> list[str]:
+    """The levels this CPU has, best first."""
+    features = cpu_features()
+    return [name for name, needed, _, _ in ISA_LEVELS if needed <= features]
+
+
+def cache_sizes() -> dict[int, int]:
+    """Bytes of each data cache level as the operating system tells; usual sizes where it does not."""
+    found: dict[int, int] = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        if kind != "Instruction" and size.endswith("K"):
+            found[int(level)] = int(size[:-1]) * KIB
+    return found or {1: 32 * KIB, 2: MIB, 3: 16 * MIB}
+
+
+def memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure_caches(loops: Loops, tell: Callable[[Figure], None]) -> tuple[Cache, ...]:
+    """Each level read at half its size: well inside it, well outside the one before."""
+    found = []
+    for level, size in sorted(cache_sizes().items()):
+        figure = loops.bandwidth(size // 2)
+        tell(figure)
+        found.append(Cache(level, size, figure.median))
+    return tuple(found)
+
+
+def measure_memory(loops: Loops, threads: Sequence[int], tell: Callable[[Figure], None]) -> dict[int, Figure]:
+    """Bandwidth of memory by thread count, on arrays several times the last cache."""
+    last = max(cache_sizes().values())
+    found = {}
+    for count in threads:
+        each = max(min(4 * last, memory_bytes() // 8 // count), 8 * MIB)
+        found[count] = loops.bandwidth(each, count, 0.05)
+        tell(found[count])
+    return found

@@ -1,0 +1,174 @@
+"""Kernel tables: sample graphs compiled, run and timed call by call, and the price of each term fitted to the times."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...codegen.emit_kernels import emit_kernels
+from ...codegen.library import Library
+from ...ir.candidate import UNITS
+from ...ir.graph import Graph
+from ...ir.machine import Machine
+from ...passes.base import run_passes
+from ...passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
+from ...passes.place.cost import COMMON, WORTH_SHARING_S, memory_bandwidth
+from ...passes.place.place import place
+from ...passes.schedule.order import order
+from ...passes.schedule.schedule import schedule
+from ...runtime.session import load
+from ..artifact import write_artifact
+from ..driver import Levels
+from ..options import CompileOptions
+from . import samples
+from .fit import fit_prices
+
+Say = Callable[[str], None]
+
+#: terms that every family shares: callbacks of heavy kernels are made of what loops are made of
+SHARED = frozenset(
+    ("ld", "st", "op", "row", "reduce", "strided", "unit", "chain", "div", "sqrt", "exp", "log", "tanh", "sigmoid", "erf")
+    + ("sin", "cos", "pow", "mod", "fmod", "s_ld", "s_st", "s_op", "s_div", "s_call", "s_fold")
+)
+LAUNCH = "launch"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One call of a sample plan: its family, its terms and the seconds of its runs by thread count."""
+
+    label: str
+    family: str
+    terms: Mapping[str, float]
+    seconds: Mapping[int, tuple[float, ...]]
+
+    def typical(self, threads: int) -> float:
+        """Seconds of a usual run: the median, or what most runs take where others disturb the machine."""
+        return float(np.quantile(self.seconds[threads], 0.4))
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What was fitted. `errors` are the shares by which the tables miss the samples, by family."""
+
+    kernels: Mapping[str, Mapping[str, float]]
+    launch_s: float
+    barrier_s: float
+    errors: Mapping[str, tuple[float, float]]  # family -> (median, 95th percentile)
+    calls: int
+
+
+def sample_graphs(quick: bool) -> list[Graph]:
+    sizes = (1 << 16,) if quick else (1 << 12, 1 << 16, 1 << 20)
+    return [samples.transformer(), samples.convolutional(), *(samples.loops(n, quick) for n in sizes)]
+
+
+def lower_samples(graph: Graph, machine: Machine, threads: int) -> Levels:
+    """The driver's steps from a graph on."""
+    library = Library()
+    simple = run_passes(graph, GRAPH_PASSES)
+    clusters = run_passes(simple, CLUSTER_PASSES)
+    placed = place(clusters, library, machine, threads)
+    kernels = emit_kernels(placed, library, machine)
+    return Levels(machine, simple, clusters, placed, kernels, schedule(placed, machine, kernels.functions, threads))
+
+
+def time_graph(
+    graph: Graph, machine: Machine, counts: Sequence[int], options: CompileOptions, seconds: float
+) -> list[Timed]:
+    """Compile a graph and time each of its calls, about so many seconds for each thread count."""
+    levels = lower_samples(graph, machine, max(counts))
+    inputs = {port.name: _values(levels.graph, port.value) for port in levels.graph.inputs}
+    rows: dict[int, np.ndarray] = {}
+    with tempfile.TemporaryDirectory(prefix="stratac-probe-") as name:
+        folder = write_artifact(levels, {}, Path(name) / "samples.plan", options, None).folder
+        for threads in counts:
+            with load(folder, threads=threads, verify=False) as session:
+                session.run(None, inputs)
+                taken, until = [], time.perf_counter() + seconds
+                while len(taken) < 9 or (time.perf_counter() < until and len(taken) < 400):
+                    session.reset_profile()
+                    session.run(None, inputs)
+                    taken.append([row.seconds for row in session.profile()])
+                labels = [row.label for row in session.profile()]
+            rows[threads] = np.array(taken)
+    nodes, _ = order(levels.placed.graph)
+    found = []
+    for i, node in enumerate(nodes):
+        candidate = levels.placed.choices[node.outputs[0]].chosen.candidate
+        times = {threads: tuple(float(t) for t in rows[threads][:, i]) for threads in counts}
+        found.append(Timed(labels[i], candidate.family, dict(candidate.work.terms), times))
+    return found
+
+
+def _values(graph: Graph, value: str) -> np.ndarray:
+    """Floats of usual size; small whole numbers, valid as positions."""
+    kind = graph.types[value]
+    shape = tuple(int(str(d)) for d in kind.shape)
+    rng = np.random.default_rng(1)
+    return (rng.standard_normal(shape) if kind.dtype.is_float else rng.integers(0, 4, shape)).astype(kind.dtype.np)
+
+
+def fit_tables(timed: Sequence[Timed], machine: Machine, threads: int) -> Tables:
+    """Prices of all families at once, from the times on one thread; launch and barrier beside them."""
+    tier = machine.tier("ram")
+    kept = [t for t in timed if t.typical(1) > 0 and not _bound_by_memory(t, machine)]
+    columns = [{LAUNCH: 1.0, **{_column(t.family, n): c for n, c in t.terms.items() if n != UNITS}} for t in kept]
+    prices, residual = fit_prices(columns, [t.typical(1) for t in kept])
+    launch = prices.pop(LAUNCH)
+    kernels: dict[str, dict[str, float]] = {}
+    for column, price in sorted(prices.items()):
+        family, _, term = column.partition(".")
+        kernels.setdefault(family, {})[term] = price
+    errors = {}
+    for family in sorted({t.family for t in kept}):
+        own = np.abs([r for t, r in zip(kept, residual, strict=True) if t.family == family])
+        errors[family] = (float(np.median(own)), float(np.quantile(own, 0.95)))
+    barrier = 0.0
+    if threads > 1:
+        lost = []
+        for t in timed:
+            alone = t.typical(1) < WORTH_SHARING_S
+            units = t.terms.get(UNITS, 1.0)
+            share = 1.0 if alone else math.ceil(units / threads) / units
+            if 2e-6 < t.typical(1) < 100e-6:
+                least = (t.terms.get("ram", 0.0) + t.terms.get("to_ram", 0.0)) / memory_bandwidth(tier, threads)
+                lost.append(t.typical(threads) - max((t.typical(1) - launch) * share, least) - launch)
+        barrier = max(statistics.median(lost), 0.0) if lost else 0.0
+    return Tables(kernels, launch, barrier, errors, len(kept))
+
+
+def _bound_by_memory(timed: Timed, machine: Machine) -> bool:
+    """Whether a call waited for memory most of its time: then it tells nothing about its terms."""
+    moved = timed.terms.get("ram", 0.0) + timed.terms.get("to_ram", 0.0)
+    return moved / memory_bandwidth(machine.tier("ram"), 1) > 0.7 * timed.typical(1)
+
+
+def _column(family: str, term: str) -> str:
+    return f"{COMMON if term in SHARED else family}.{term}"
+
+
+def measure_kernels(machine: Machine, options: CompileOptions, quick: bool, say: Say) -> tuple[Tables, list[Timed]]:
+    """Compile and time all samples on 1 and all cores, and fit."""
+    cores = machine.device("cpu").cores
+    counts = sorted({1, cores})
+    timed: list[Timed] = []
+    for graph in sample_graphs(quick):
+        say(f"kernels: {graph.name}")
+        timed += time_graph(graph, machine, counts, options, 1.0 if quick else 3.0)
+    return fit_tables(timed, machine, cores), timed
+
+
+def with_tables(machine: Machine, tables: Tables) -> Machine:
+    """The machine with fitted tables, launch and barrier costs in it."""
+    devices = tuple(
+        replace(d, launch_s=tables.launch_s, barrier_s=tables.barrier_s) if d.kind == "cpu" else d for d in machine.devices
+    )
+    return replace(machine, devices=devices, kernels={**machine.kernels, **tables.kernels})

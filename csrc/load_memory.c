@@ -1,0 +1,72 @@
+/* plan.bin: where bytes lie. */
+#include "check.h"
+
+/* At most one arena of each of these kinds: the runtime keeps them apart from the others. */
+static int check_arenas(st_plan *plan, st_error *error)
+{
+    const stp_header *header = plan->header;
+    uint64_t total = header->weights_bytes, resident = 0, ring = 0;
+    int weights = 0, rings = 0;
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_ARENA]; i++) {
+        const stp_arena *a = &plan->arenas[i];
+        CHECK_AT(a->kind < STP_ARENA_COUNT, STP_SECTION_ARENA, i, "an unknown kind");
+        /* each thread's share of a workspace must start aligned */
+        CHECK_AT(a->kind != STP_ARENA_WORKSPACE || a->bytes % STP_ALIGNMENT == 0, STP_SECTION_ARENA, i,
+                 "its bytes for each thread are not a multiple of the alignment");
+        CHECK_AT(a->bytes <= INT64_MAX / ST_MAX_THREADS && total <= INT64_MAX / 2, STP_SECTION_ARENA, i,
+                 "it is larger than any machine");
+        total += a->bytes * (a->kind == STP_ARENA_WORKSPACE ? ST_MAX_THREADS : 1);
+        if (a->kind == STP_ARENA_WORKSPACE) {
+            plan->workspaces++;
+        } else if (a->kind == STP_ARENA_WEIGHTS) {
+            CHECK_AT(!weights++, STP_SECTION_ARENA, i, "there is an arena of weights before it");
+            resident = a->bytes;
+        } else if (a->kind == STP_ARENA_RING) {
+            CHECK_AT(!rings++, STP_SECTION_ARENA, i, "there is a ring before it");
+            CHECK_AT(a->bytes % STP_READ_ALIGNMENT == 0, STP_SECTION_ARENA, i,
+                     "its bytes are not a multiple of what reads need");
+            ring = a->bytes;
+        }
+    }
+    CHECK(total <= INT64_MAX / 2, "plan.bin is malformed: its memory is larger than any machine; " AGAIN);
+    CHECK(header->resident_bytes <= header->weights_bytes,
+          "plan.bin is malformed: the resident part is larger than weights.bin; " AGAIN);
+    CHECK(resident == header->resident_bytes,
+          "plan.bin is malformed: its arena of weights has not the size of the resident part; " AGAIN);
+    CHECK(header->resident_bytes == header->weights_bytes ||
+              (header->resident_bytes % STP_READ_ALIGNMENT == 0 && header->weights_bytes % STP_READ_ALIGNMENT == 0),
+          "plan.bin is malformed: the streamed part of weights.bin is not aligned; " AGAIN);
+    plan->ring_bytes = ring;
+    return ST_OK;
+}
+
+int st_check_memory(st_plan *plan, st_error *error)
+{
+    const uint64_t *counts = plan->counts;
+    const stp_header *header = plan->header;
+    const int status = check_arenas(plan, error);
+    if (status)
+        return status;
+    for (uint64_t i = 0; i < counts[STP_SECTION_BUFFER]; i++) {
+        const stp_buffer *b = &plan->buffers[i];
+        CHECK_AT(b->arena < counts[STP_SECTION_ARENA] && (plan->arenas[b->arena].kind == STP_ARENA_SCRATCH ||
+                                                          plan->arenas[b->arena].kind == STP_ARENA_RING),
+                 STP_SECTION_BUFFER, i, "it is in no scratch arena and no ring");
+        const stp_arena *arena = &plan->arenas[b->arena];
+        CHECK_AT(b->offset % (arena->kind == STP_ARENA_RING ? STP_READ_ALIGNMENT : STP_ALIGNMENT) == 0,
+                 STP_SECTION_BUFFER, i, "its offset is not aligned");
+        CHECK_AT(st_inside(b->offset, b->bytes, arena->bytes), STP_SECTION_BUFFER, i, "it lies outside its arena");
+        CHECK_AT(b->type < counts[STP_SECTION_TYPE], STP_SECTION_BUFFER, i, "an unknown type");
+        CHECK_AT(b->first <= b->last, STP_SECTION_BUFFER, i, "it ends before it begins");
+    }
+    for (uint64_t i = 0; i < counts[STP_SECTION_WEIGHT]; i++) {
+        const stp_weight *w = &plan->weights[i];
+        const int resident = st_inside(w->offset, w->bytes, header->resident_bytes);
+        CHECK_AT(w->offset % STP_ALIGNMENT == 0, STP_SECTION_WEIGHT, i, "its offset is not aligned");
+        CHECK_AT(st_inside(w->offset, w->bytes, header->weights_bytes), STP_SECTION_WEIGHT, i,
+                 "it lies outside weights.bin");
+        CHECK_AT(resident || (w->offset >= header->resident_bytes && w->offset % STP_READ_ALIGNMENT == 0),
+                 STP_SECTION_WEIGHT, i, "it lies between the resident and the streamed part, or is not aligned for reads");
+    }
+    return ST_OK;
+}

@@ -1,0 +1,115 @@
+/* Small measured loops for `stratac probe`: arithmetic and memory, on any number of threads at once.
+ *
+ * Compiled once per ISA level, loaded by compiler/probe/hardware.py.  Every function returns seconds, or a negative number
+ * where it cannot measure.
+ */
+#include "../simd/simd.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <time.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define THREADS 256
+
+EXPORT double st_probe_fma(int64_t steps);
+EXPORT double st_probe_read(const float *data, int64_t floats, int64_t rounds);
+EXPORT double st_probe_read_threads(float *data, int64_t floats_each, int64_t rounds, int threads);
+EXPORT int st_probe_lanes(void);
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int st_probe_lanes(void) { return VL; }
+
+static volatile float sink;
+
+#define EACH(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
+
+/* Seconds for `steps` rounds of 8 independent chains of vector multiply-adds, spelled out so that they stay in registers. */
+double st_probe_fma(int64_t steps)
+{
+    vf a = vf_set1(0.999f), b = vf_set1(0.001f);
+#define BEGIN(I) vf acc##I = vf_set1((float)I);
+    EACH(BEGIN)
+    double start = now();
+    for (int64_t n = 0; n < steps; n++) {
+#define STEP(I) acc##I = vf_fma(acc##I, a, b);
+        EACH(STEP)
+    }
+#define JOIN(I) total = vf_add(total, acc##I);
+    vf total = vf_zero();
+    EACH(JOIN)
+    sink = vf_reduce_add(total);
+    return now() - start;
+}
+
+/* Seconds to read an array over and over: eight independent sums. */
+double st_probe_read(const float *data, int64_t floats, int64_t rounds)
+{
+#define CLEAR(I) vf acc##I = vf_zero();
+    EACH(CLEAR)
+    double start = now();
+    for (int64_t r = 0; r < rounds; r++) {
+        for (const float *at = data, *end = data + floats - 8 * VL; at <= end; at += 8 * VL) {
+#define TAKE(I) acc##I = vf_add(acc##I, vf_load(at + I * VL));
+            EACH(TAKE)
+        }
+        __asm__ volatile("" : "+r"(data)); /* the next round is no repetition as far as the compiler knows */
+    }
+    vf total = vf_zero();
+    EACH(JOIN)
+    sink = vf_reduce_add(total);
+    return now() - start;
+}
+
+typedef struct job {
+    const float *data;
+    int64_t floats, rounds;
+    atomic_int *waiting;
+    double start, end;
+} job;
+
+static void *read_job(void *argument)
+{
+    job *j = argument;
+    atomic_fetch_sub(j->waiting, 1);
+    while (atomic_load(j->waiting) > 0) {
+    }
+    j->start = now();
+    st_probe_read(j->data, j->floats, j->rounds);
+    j->end = now();
+    return 0;
+}
+
+/* The same on several threads, each on an array of its own that lies in `data` after the other: from the first start to the
+ * last end. */
+double st_probe_read_threads(float *data, int64_t floats_each, int64_t rounds, int threads)
+{
+    pthread_t handles[THREADS];
+    job jobs[THREADS];
+    atomic_int waiting;
+    if (threads < 1 || threads > THREADS)
+        return -1.0;
+    atomic_init(&waiting, threads);
+    int made = 0;
+    for (; made < threads; made++) {
+        jobs[made] = (job){.data = data + made * floats_each, .floats = floats_each, .rounds = rounds, .waiting = &waiting};
+        if (pthread_create(&handles[made], 0, read_job, &jobs[made]))
+            break;
+    }
+    if (made < threads)
+        atomic_fetch_sub(&waiting, threads - made);
+    double start = 1e300, end = 0;
+    for (int i = 0; i < made; i++) {
+        pthread_join(handles[i], 0);
+        start = jobs[i].start < start ? jobs[i].start : start;
+        end = jobs[i].end > end ? jobs[i].end : end;
+    }
+    return made < threads ? -1.0 : end - start;
+}

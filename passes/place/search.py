@@ -1,0 +1,209 @@
+"""Which weights stay in memory, how large the ring is and which candidates run, so that the simulated latency is least.
+
+Few decisions are enumerated, those with the best bound first. Many are searched: from the integer program's answer and the
+naive twins', by exchanging what stays and what is streamed, and by trading memory between weights and ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ...ir.plan import READ_ALIGNMENT
+from .evaluate import Evaluator, Outcome
+from .milp import solve
+from .problem import Decision, Problem
+from .smallest import FEW, decisions, every_decision, smallest
+
+#: simulated instructions one local search may spend: a second or two
+EFFORT = 1_500_000
+#: a step must gain this share to be one
+GAIN = 1e-9
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best outcome found, how, and what no decision can beat."""
+
+    outcome: Outcome
+    method: str
+    lower_bound: float
+
+
+def search(problem: Problem, small: bool, twins: Iterable[Decision]) -> Answer:
+    """The best decision. `small`: small weights stay; there is at least one feasible decision; `twins` are further starts."""
+    everything = everything_resident(problem)
+    if everything is not None:
+        return Answer(everything, "cheapest candidates, everything resident", everything.seconds)
+    if decisions(problem, small) <= FEW:
+        best = enumerate_decisions(problem, small)
+        return Answer(best, "enumeration", best.seconds)
+    return approximate(problem, small, twins)
+
+
+def approximate(problem: Problem, small: bool, twins: Iterable[Decision]) -> Answer:
+    """What `search` does where there are many decisions."""
+    program = solve(problem, small)
+    starts = list(twins)
+    least = smallest(problem, small)
+    assert least is not None, "checked before"
+    starts.append(least[1])
+    if program is not None:
+        starts.append(program.decision)
+    evaluators: dict[tuple[int, ...], Evaluator] = {}
+    found = []
+    for start in starts:
+        evaluator = evaluators.setdefault(start.options, Evaluator(problem, start.options))
+        resident = evaluator.keep(start.resident)
+        outcomes = [evaluator.outcome(resident), evaluator.outcome(resident, min(start.ring, evaluator.room(resident)))]
+        found += [outcome for outcome in outcomes if outcome is not None]
+    bound = max(simple_bound(problem), program.bound if program else 0.0)
+    found.sort(key=lambda outcome: outcome.rank)
+    best = found[0]
+    tried = set()
+    for start_from in found[:3]:
+        key = (start_from.decision.options, start_from.decision.resident)
+        if key not in tried:
+            tried.add(key)
+            evaluator = evaluators[start_from.decision.options]
+            improved = _Improver(evaluator, small).run(start_from, bound)
+            best = min(best, improved, key=lambda outcome: outcome.rank)
+    method = "integer program and exchanges" if program is not None else "exchanges"
+    return Answer(best, method, min(bound, best.seconds))
+
+
+def everything_resident(problem: Problem) -> Outcome | None:
+    """The cheapest candidates with every weight in memory, which nothing beats; None where that is over a budget."""
+    evaluator = Evaluator(problem, (0,) * len(problem.options))
+    if evaluator.direct and any(len(options) > 1 for options in problem.options):
+        pass  # rows read from storage are part of the candidates' seconds
+    resident = evaluator.keep(evaluator.used)
+    if len(resident) < len(evaluator.used) or not evaluator.fits(resident):
+        return None
+    return evaluator.outcome(resident, 0)
+
+
+def enumerate_decisions(problem: Problem, small: bool) -> Outcome:
+    """The best of all decisions and rings: most are never simulated, since reads or calls alone take longer than the best."""
+    rows = []
+    for number, (evaluator, resident) in enumerate(every_decision(problem, small)):
+        if evaluator.fits(resident):
+            rows.append((max(evaluator.compute, evaluator.io(resident)), number, evaluator, resident))
+    rows.sort(key=lambda row: row[:2])
+    best: Outcome | None = None
+    for bound, _, evaluator, resident in rows:
+        if best is not None and bound > best.seconds * (1 + GAIN):
+            break
+        outcome = evaluator.best_ring(resident, most=1 << 20)
+        if outcome is not None and (best is None or outcome.rank < best.rank):
+            best = outcome
+    assert best is not None, "feasibility is checked before"
+    return best
+
+
+def simple_bound(problem: Problem) -> float:
+    """Seconds that no plan beats: all calls, each by its cheapest candidate, one after the other; or reading once what cannot be
+    resident at the best rate of any store."""
+    compute = sum(min(option.seconds for option in options) for options in problem.options)
+    rate = max((s.padded / s.seconds for s in problem.stores if s.seconds), default=0.0)
+    if not rate:
+        return compute
+    room = problem.budget - problem.fixed
+    needed = 0
+    seen: set[int] = set()
+    for options in problem.options:
+        if all(len(o.stores) and not o.direct for o in options):
+            fewest = min(options, key=lambda o: sum(problem.stores[s].nbytes for s in o.stores))
+            weights = {problem.stores[s].weight for s in fewest.stores}
+            if not weights & {problem.stores[s].weight for s in seen}:
+                needed += sum(problem.stores[s].nbytes for s in fewest.stores)
+                seen |= set(fewest.stores)
+    return max(compute, (needed - room) / rate)
+
+
+class _Improver:
+    """Local search over the stores that stay, under one choice of options."""
+
+    def __init__(self, evaluator: Evaluator, small: bool) -> None:
+        self.evaluator, self.problem = evaluator, evaluator.problem
+        rows = self.problem.stores
+        can_stay = evaluator.keep(evaluator.used)
+        self.free = [
+            s for s in sorted(can_stay) if rows[s].may_stream and not (small and rows[s].small and rows[s].may_stay)
+        ]
+        self.first = {s: k for k, s in reversed(evaluator.uses)}
+        self.left = EFFORT // max(len(evaluator.uses), 1)
+
+    def run(self, start: Outcome, bound: float) -> Outcome:
+        best = start
+        for step in (self.fill, self.trade_ring, self.exchange, self.fill, self.trade_ring, self.exchange):
+            if best.seconds <= bound * (1 + GAIN) or self.left <= 0:
+                break
+            best = step(best)
+        final = self.evaluator.best_ring(best.decision.resident)
+        return best if final is None else min(best, final, key=lambda outcome: outcome.rank)
+
+    def better(self, resident: frozenset[int], than: Outcome) -> Outcome | None:
+        """The outcome of other resident stores where it is feasible and faster, with the full ring or a part of it."""
+        self.left -= 1
+        found = self.evaluator.outcome(resident)
+        return found if found is not None and found.seconds < than.seconds * (1 - GAIN) else None
+
+    def fill(self, best: Outcome) -> Outcome:
+        """Keep whatever still fits, the longest to read first."""
+        streamed = [s for s in self.free if s not in best.decision.resident]
+        for store in sorted(streamed, key=lambda s: (-self.problem.stores[s].seconds, s)):
+            if self.left <= 0:
+                break
+            best = self.better(best.decision.resident | {store}, best) or best
+        return best
+
+    def trade_ring(self, best: Outcome) -> Outcome:
+        """Give memory of resident weights to the ring, spread over the run, or take it back."""
+        improved = True
+        while improved and self.left > 0:
+            improved = False
+            resident = best.decision.resident
+            kept = sorted((s for s in self.free if s in resident), key=lambda s: self.first[s])
+            for parts in (1, 2, 4, 8):
+                some = kept[len(kept) // (2 * parts) :: max(len(kept) // parts, 1)][:parts]
+                if some and (found := self.better(resident - set(some), best)) is not None:
+                    best, improved = found, True
+                    break
+        return best
+
+    def exchange(self, best: Outcome) -> Outcome:
+        """Keep what calls wait for longest, and stream instead what is nearest in size, wherever in the run."""
+        improved = True
+        while improved and self.left > 0:
+            improved = False
+            stalls = sorted(self.evaluator.stalls(best), key=lambda pair: (-pair[0], pair[1]))
+            wanted = [s for s in dict.fromkeys(s for _, s in stalls) if s in self.free][:12]
+            for store in wanted:
+                if (found := self.swap_in(store, best)) is not None:
+                    best, improved = found, True
+                    break
+        return best
+
+    def swap_in(self, store: int, best: Outcome) -> Outcome | None:
+        rows, resident = self.problem.stores, best.decision.resident
+        kept = [s for s in self.free if s in resident]
+        lacking = rows[store].resident - (self.evaluator.room(resident) - best.decision.ring)
+        ways: list[frozenset[int]] = [frozenset()]
+        enough = [s for s in kept if rows[s].resident >= lacking]
+        near = sorted(enough, key=lambda s: (rows[s].resident, abs(self.first[s] - self.first[store]), s))
+        far = sorted(enough, key=lambda s: (rows[s].resident, -abs(self.first[s] - self.first[store]), s))
+        ways += [frozenset({s}) for s in dict.fromkeys((*near[:3], *far[:6], *_spread(near, 6)))]
+        for out in ways:
+            if self.left <= 0:
+                return None
+            if (found := self.better((resident - out) | {store}, best)) is not None:
+                return found
+        return None
+
+
+def _spread(items: list[int], count: int) -> list[int]:
+    """So many of the items, evenly."""
+    return items[:: max(len(items) // count, 1)][:count]
+
+
