@@ -53,6 +53,13 @@ class Counter:
     def index(self, index: Index, times: float) -> None:
         for expression, _ in index.gathers:
             self.scalar(expression, times)
+        if index.gathers:
+            self.terms.add("lookup", times)  # wherever that is, it is not what the caches expect
+
+    def load(self, step: Dim) -> str:
+        """How far apart the lanes of a vector lie: side by side, within a line, lines apart, or pages."""
+        apart = self.size(step)
+        return "ld" if apart == 1 else "strided_near" if apart < 16 else "strided" if apart < 1024 else "strided_far"
 
     def scalar(self, expression: Scalar, times: float) -> None:
         if (expression, False) in self.seen:
@@ -96,7 +103,7 @@ class Counter:
             case Read(_, index):
                 step = index.coefficient(self.printer.vector_axis or "")
                 self.index(index, entries)
-                self.terms.add("ld" if step == 1 else "strided", times)
+                self.terms.add(self.load(step), times)
             case Guarded(condition, value, otherwise):
                 self.scalar(condition, entries)
                 self.vector(value, times, entries)
@@ -147,7 +154,7 @@ class Counter:
 
     def decode(self, axes: Sequence[Axis], times: float) -> None:
         """Positions of several axes from one number: a division and a remainder for each but the first."""
-        self.terms.add("s_div", max(len(axes) - 1, 0) * times)
+        self.terms.add("decode", max(len(axes) - 1, 0) * times)
 
     def nest(self, nest: Nest) -> tuple[float, float]:
         """(units of work, elements) of one nest."""

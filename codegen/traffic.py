@@ -61,7 +61,8 @@ class Distances:
             distances: dict[str, float] = {}
             for value in node.used:
                 distances[value] = _since(recent, value) + own if value in recent else float("inf")
-            distances |= dict.fromkeys(node.outputs, own)  # new bytes mostly lie where dead ones just were
+            for value in node.outputs:  # new bytes mostly lie where dead ones just were; a run's outputs have a place of their own
+                distances[value] = float("inf") if value in kept else own
             for value in (*node.used, *node.outputs):
                 recent.pop(value, None)
                 recent[value] = sizes[value]

@@ -12,7 +12,6 @@ from pathlib import Path
 from ..codegen.emit_kernels import EmittedKernels, emit_kernels
 from ..codegen.library import Library
 from ..ir.dims import Bounds
-from ..ir.errors import StratacError
 from ..ir.graph import Graph
 from ..ir.machine import Machine
 from ..ir.placed import Placed
@@ -20,11 +19,13 @@ from ..ir.plan import Plan
 from ..ir.verify_placed import verify_placed
 from ..ir.verify_plan import verify_plan
 from ..passes.base import run_passes
-from ..passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
-from ..passes.place.place import place
+from ..passes.pipelines import GRAPH_PASSES
+from ..passes.place.request import PlaceRequest
 from ..passes.schedule.schedule import schedule
-from .artifact import BuildReport, check_output, write_artifact
+from .artifact import PROCESS_FLOOR, BuildReport, check_output, write_artifact
+from .forms import choose_form
 from .frontends.onnx import batch_dims, import_onnx
+from .limits import memory_limit
 from .options import CompileOptions, size_text
 from .profiles import load_machine
 from .report.summary import build_report
@@ -56,34 +57,31 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
         graph = import_onnx(model, {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))})
     with clock("simplify"):
         graph = run_passes(graph, GRAPH_PASSES)
-    with clock("fuse"):
-        clusters = run_passes(graph, CLUSTER_PASSES)
     with clock("place"):
-        placed = place(clusters, library, machine, threads)
-        verify_placed(placed, machine)
+        form = choose_form(graph, library, machine, place_request(machine, threads, options))
+        verify_placed(form.placed, machine)
     with clock("emit"):
-        kernels = emit_kernels(placed, library, machine)
+        kernels = emit_kernels(form.placed, library, machine)
     with clock("schedule"):
-        plan = schedule(placed, machine, kernels.functions, threads)
-        verify_plan(plan, placed)
+        plan = schedule(form.placed, machine, kernels.functions, threads)
+        verify_plan(plan, form.placed)
     if assumed:
         fixed = ", ".join(f"{name}=1" for name in assumed)
         hint = ", ".join(f"--dim {name}=MIN:TYPICAL:MAX" for name in assumed)
         plan = replace(plan, notes={**plan.notes, "dims": f"{fixed} assumed, since no bounds were given: {hint}"})
-    check_budgets(plan, machine, options)
-    return Levels(machine, graph, clusters, placed, kernels, plan, clock.seconds)
+    if form.split:
+        text = f"products whose weight is larger than {size_text(form.split)} are taken apart by columns"
+        plan = replace(plan, notes={**plan.notes, "split": text})
+    return Levels(machine, form.graph, form.clusters, form.placed, kernels, plan, clock.seconds)
 
 
-def check_budgets(plan: Plan, machine: Machine, options: CompileOptions) -> None:
-    """Raise StratacError, before anything is built, where the plan needs more than a budget allows."""
-    budget = options.budgets.get("ram", machine.tier("ram").bytes)
-    peak = plan.peak_bytes()
-    if peak > budget:
-        whose = "the budget of" if "ram" in options.budgets else f"{machine.name} has:"
-        raise StratacError(
-            f"{plan.name} needs {size_text(peak)} of ram, {size_text(peak - budget)} more than {whose} {size_text(budget)}",
-            hint=f"weights take {size_text(plan.weights_bytes)}; lower the greatest dims or threads, or allow ram={peak}",
-        )
+def place_request(machine: Machine, threads: int, options: CompileOptions, executable: bool = True) -> PlaceRequest:
+    """What placement is asked for. This machine's memory ends where its control group's limit is."""
+    budgets = dict(options.budgets)
+    limit = memory_limit() if options.target == "native" else None
+    if limit is not None and limit < machine.tier("ram").bytes:
+        budgets.setdefault("ram", limit)
+    return PlaceRequest(threads, budgets, options.objective, options.pins, PROCESS_FLOOR, executable)
 
 
 def compile_model(model: Path, output: Path, options: CompileOptions, progress: Progress | None = None) -> BuildReport:

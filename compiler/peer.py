@@ -90,7 +90,7 @@ class Peer:
         return Held(**self._call("held"))
 
     def facts(self) -> dict[str, Any]:
-        """What the open session says about itself: threads, predicted_seconds, bytes (stratac only)."""
+        """What the open session says about itself: threads, predicted_seconds, io, bytes (stratac only)."""
         return self._call("facts")
 
     def cpu_seconds(self) -> float:
@@ -165,11 +165,15 @@ class _Stratac:
         return self.session.run(None, inputs)
 
     def facts(self) -> dict[str, Any]:
-        memory = self.session.memory()
+        memory, info = self.session.memory(), self.session.info()
         return {
             "threads": self.session.threads,
             "predicted_seconds": self.session.predicted_seconds,
-            "planned_bytes": memory.weights + memory.scratch + memory.threads * memory.workspace_per_thread,
+            "io": info.io,
+            "planned_bytes": memory.weights
+            + memory.scratch
+            + memory.threads * memory.workspace_per_thread
+            + memory.ring,
             "session_bytes": memory.session,
             "outputs": [port.name for port in self.session.get_outputs()],
         }

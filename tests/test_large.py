@@ -32,13 +32,20 @@ def parameters(path: Path) -> dict[str, np.ndarray]:
 
 def test_it_computes_what_torch_computes(toy: Path) -> None:
     config = transformers.GPT2Config(
-        use_cache=False, n_layer=TOY.layers, n_embd=TOY.hidden, n_head=TOY.heads, vocab_size=TOY.vocabulary, n_positions=TOY.positions
+        use_cache=False,
+        n_layer=TOY.layers,
+        n_embd=TOY.hidden,
+        n_head=TOY.heads,
+        vocab_size=TOY.vocabulary,
+        n_positions=TOY.positions,
     )
     module = transformers.GPT2LMHeadModel(config).eval()
     state = {name: torch.from_numpy(array.copy()) for name, array in parameters(toy).items()}
     missing, unexpected = module.load_state_dict(state, strict=False)
     assert not unexpected
-    assert {name.split(".")[-2] for name in missing} <= {"lm_head", "wte", "attn"}, "all but the tied embedding and masks"
+    assert {name.split(".")[-2] for name in missing} <= {"lm_head", "wte", "attn"}, (
+        "all but the tied embedding and masks"
+    )
     assert sum(tensor.numel() for tensor in state.values()) == TOY.weights
     session = onnxruntime.InferenceSession(str(toy), providers=["CPUExecutionProvider"])
     for batch, seq in ((1, 1), (2, 37), (3, 96)):

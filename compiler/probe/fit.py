@@ -43,18 +43,22 @@ def nnls(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def fit_prices(
-    samples: Sequence[Mapping[str, float]], seconds: Sequence[float], rounds: int = 6
+    samples: Sequence[Mapping[str, float]], seconds: Sequence[float], least: Mapping[str, float], rounds: int = 6
 ) -> tuple[dict[str, float], np.ndarray]:
-    """(price of each term, relative residual of each sample): relative errors count, and outliers for less with every round."""
+    """(price of each term, relative residual of each sample): relative errors count, and outliers for less with every round.
+
+    No price is below `least`: what is known otherwise is not left to chance.
+    """
     names = sorted({name for sample in samples for name in sample})
     counts = np.array([[sample.get(name, 0.0) for name in names] for sample in samples], dtype=float)
     wanted = np.asarray(seconds, dtype=float)
     relative = counts.reshape(len(samples), len(names)) / wanted[:, None]
+    known = np.array([least.get(name, 0.0) for name in names])
+    rest = 1.0 - relative @ known
     weight = np.ones(len(wanted))
     prices = np.zeros(len(names))
     for _ in range(rounds):
-        prices = nnls(relative * weight[:, None], weight)
-        residual = relative @ prices - 1.0
+        prices = nnls(relative * weight[:, None], rest * weight)
         # Huber's weights: beyond a tenth, a sample pulls as if it were only that far off
-        weight = np.sqrt(np.minimum(1.0, 0.1 / np.maximum(np.abs(residual), 1e-9)))
-    return dict(zip(names, (float(p) for p in prices), strict=True)), relative @ prices - 1.0
+        weight = np.sqrt(np.minimum(1.0, 0.1 / np.maximum(np.abs(relative @ prices - rest), 1e-9)))
+    return dict(zip(names, (float(p) for p in prices + known), strict=True)), relative @ prices - rest

@@ -34,17 +34,25 @@ Say = Callable[[str], None]
 
 #: terms that every family shares: callbacks of heavy kernels are made of what loops are made of
 SHARED = frozenset(
-    ("ld", "st", "op", "row", "reduce", "strided", "unit", "chain", "div", "sqrt", "exp", "log", "tanh", "sigmoid", "erf")
+    ("ld", "st", "op", "row", "reduce", "strided", "strided_near", "strided_far", "unit", "decode", "lookup", "div", "sqrt", "exp", "log", "tanh", "sigmoid", "erf")
     + ("sin", "cos", "pow", "mod", "fmod", "s_ld", "s_st", "s_op", "s_div", "s_call", "s_fold")
 )
+#: the register tile's terms, and the families that are made of it
+PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked"))
+PRODUCTS = ("matmul", "conv", "attention")
+_PRODUCT = "product"
 LAUNCH = "launch"
 
 
 @dataclass(frozen=True)
 class Timed:
-    """One call of a sample plan: its family, its terms and the seconds of its runs by thread count."""
+    """One call of a sample plan: its family, its terms and the seconds of its runs by thread count.
+
+    `waited`: whether the threads met right after it.
+    """
 
     label: str
+    waited: bool
     family: str
     terms: Mapping[str, float]
     seconds: Mapping[int, tuple[float, ...]]
@@ -86,25 +94,27 @@ def time_graph(
     """Compile a graph and time each of its calls, about so many seconds for each thread count."""
     levels = lower_samples(graph, machine, max(counts))
     inputs = {port.name: _values(levels.graph, port.value) for port in levels.graph.inputs}
+    outputs = {port.name: _values(levels.graph, port.value) for port in levels.graph.outputs}
     rows: dict[int, np.ndarray] = {}
     with tempfile.TemporaryDirectory(prefix="stratac-probe-") as name:
         folder = write_artifact(levels, {}, Path(name) / "samples.plan", options, None).folder
         for threads in counts:
             with load(folder, threads=threads, verify=False) as session:
-                session.run(None, inputs)
+                session.run_into(outputs=outputs, inputs=inputs)
                 taken, until = [], time.perf_counter() + seconds
                 while len(taken) < 9 or (time.perf_counter() < until and len(taken) < 400):
                     session.reset_profile()
-                    session.run(None, inputs)
+                    session.run_into(outputs=outputs, inputs=inputs)
                     taken.append([row.seconds for row in session.profile()])
                 labels = [row.label for row in session.profile()]
             rows[threads] = np.array(taken)
     nodes, _ = order(levels.placed.graph)
+    waits = [*(call.barrier for call in levels.plan.calls[1:]), True]
     found = []
     for i, node in enumerate(nodes):
         candidate = levels.placed.choices[node.outputs[0]].chosen.candidate
         times = {threads: tuple(float(t) for t in rows[threads][:, i]) for threads in counts}
-        found.append(Timed(labels[i], candidate.family, dict(candidate.work.terms), times))
+        found.append(Timed(labels[i], waits[i], candidate.family, dict(candidate.work.terms), times))
     return found
 
 
@@ -117,32 +127,42 @@ def _values(graph: Graph, value: str) -> np.ndarray:
 
 
 def fit_tables(timed: Sequence[Timed], machine: Machine, threads: int) -> Tables:
-    """Prices of all families at once, from the times on one thread; launch and barrier beside them."""
-    tier = machine.tier("ram")
+    """Prices of all families at once, from the times on one thread; launch and barrier beside them.
+
+    A multiply-add never costs less than the measured peak says.
+    """
+    device = machine.device("cpu")
     kept = [t for t in timed if t.typical(1) > 0 and not _bound_by_memory(t, machine)]
     columns = [{LAUNCH: 1.0, **{_column(t.family, n): c for n, c in t.terms.items() if n != UNITS}} for t in kept]
-    prices, residual = fit_prices(columns, [t.typical(1) for t in kept])
+    least = {f"{_PRODUCT}.fma": 2 * device.lanes / device.peak_flops}
+    prices, residual = fit_prices(columns, [t.typical(1) for t in kept], least)
     launch = prices.pop(LAUNCH)
     kernels: dict[str, dict[str, float]] = {}
     for column, price in sorted(prices.items()):
-        family, _, term = column.partition(".")
-        kernels.setdefault(family, {})[term] = price
+        owner, _, term = column.partition(".")
+        for family in PRODUCTS if owner == _PRODUCT else (owner,):
+            kernels.setdefault(family, {})[term] = price
     errors = {}
     for family in sorted({t.family for t in kept}):
         own = np.abs([r for t, r in zip(kept, residual, strict=True) if t.family == family])
         errors[family] = (float(np.median(own)), float(np.quantile(own, 0.95)))
-    barrier = 0.0
-    if threads > 1:
-        lost = []
-        for t in timed:
-            alone = t.typical(1) < WORTH_SHARING_S
+    kernels = {family: dict(sorted(row.items())) for family, row in sorted(kernels.items())}
+    lost = _lost_at_barriers(timed, machine, launch, threads)
+    return Tables(kernels, launch, max(statistics.median(lost), 0.0) if lost else 0.0, errors, len(kept))
+
+
+def _lost_at_barriers(timed: Sequence[Timed], machine: Machine, launch: float, threads: int) -> list[float]:
+    """For calls with a barrier after them: by how much the threads together took longer than their share of one's time."""
+    found = []
+    for t in timed:
+        alone = t.typical(1)
+        if threads > 1 and t.waited and alone < 200e-6:
             units = t.terms.get(UNITS, 1.0)
-            share = 1.0 if alone else math.ceil(units / threads) / units
-            if 2e-6 < t.typical(1) < 100e-6:
-                least = (t.terms.get("ram", 0.0) + t.terms.get("to_ram", 0.0)) / memory_bandwidth(tier, threads)
-                lost.append(t.typical(threads) - max((t.typical(1) - launch) * share, least) - launch)
-        barrier = max(statistics.median(lost), 0.0) if lost else 0.0
-    return Tables(kernels, launch, barrier, errors, len(kept))
+            share = 1.0 if alone < WORTH_SHARING_S else math.ceil(units / threads) / units
+            moved = t.terms.get("ram", 0.0) + t.terms.get("to_ram", 0.0)
+            least = moved / memory_bandwidth(machine.tier("ram"), threads)
+            found.append(t.typical(threads) - max((alone - launch) * share, least) - launch)
+    return found
 
 
 def _bound_by_memory(timed: Timed, machine: Machine) -> bool:
@@ -152,7 +172,8 @@ def _bound_by_memory(timed: Timed, machine: Machine) -> bool:
 
 
 def _column(family: str, term: str) -> str:
-    return f"{COMMON if term in SHARED else family}.{term}"
+    owner = COMMON if term in SHARED else _PRODUCT if term in PRODUCT_TERMS else family
+    return f"{owner}.{term}"
 
 
 def measure_kernels(machine: Machine, options: CompileOptions, quick: bool, say: Say) -> tuple[Tables, list[Timed]]:

@@ -100,6 +100,11 @@ def _clip(b: GraphBuilder, x: str) -> str:
     return b.op("clip", x, min=0.0, max=6.0)
 
 
+def _pooled(b: GraphBuilder, x: str) -> str:
+    """The end of a branch: one number for each channel."""
+    return b.op("reduce_mean", b.op("relu", x), axes=(2, 3), keepdims=True)
+
+
 def _bottleneck(b: GraphBuilder, x: str, width: int, inner: int, groups: int = 1) -> str:
     y = b.op("relu", _conv(b, x, width, inner))
     y = b.op("relu", _conv(b, y, inner, inner, 3, groups=groups))
@@ -127,12 +132,12 @@ def convolutional() -> Graph:
 
     x = b.op("relu", _conv(b, image(3, 192), 3, 48, 7, 2, pad=3))
     x = b.op("max_pool", x, kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1), dilations=(1, 1), channels_last=False)
-    outputs.append(_bottleneck(b, _conv(b, x, 48, 192), 192, 48))
+    outputs.append(_pooled(b, _bottleneck(b, _conv(b, x, 48, 192), 192, 48)))
     outputs.append(_clip(b, _conv(b, image(3, 160), 3, 32, 3, 2)))
     outputs.append(b.op("relu", _conv(b, image(3, 96), 3, 24, 3, 1)))
     for side, width, inner, groups in ((30, 320, 80, 1), (15, 640, 160, 1), (8, 1280, 320, 1), (52, 96, 96, 1), (20, 128, 128, 4)):
-        outputs.append(_bottleneck(b, image(width, side), width, inner, groups))
-    outputs.append(_bottleneck(b, image(256, 14, 2), 256, 96))
+        outputs.append(_pooled(b, _bottleneck(b, image(width, side), width, inner, groups)))
+    outputs.append(_pooled(b, _bottleneck(b, image(256, 14, 2), 256, 96)))
     for side, inside, inner, outside, kernel, stride, squeeze in (
         (96, 16, 64, 24, 3, 2, False),
         (60, 24, 144, 24, 3, 1, False),
@@ -143,9 +148,10 @@ def convolutional() -> Graph:
         (7, 144, 864, 176, 3, 1, False),
         (80, 24, 96, 32, 5, 2, False),
     ):
-        outputs.append(_inverted(b, image(inside, side), inside, inner, outside, kernel, stride, squeeze))
+        outputs.append(_pooled(b, _inverted(b, image(inside, side), inside, inner, outside, kernel, stride, squeeze)))
     for side, width in ((48, 80), (28, 208), (12, 352), (7, 640)):
-        outputs.append(_conv(b, image(width, side), width, width, 7, 1, width))
+        y = _conv(b, b.op("relu", _conv(b, image(width, side), width, width)), width, width, 7, 1, width)
+        outputs.append(_pooled(b, _conv(b, y, width, 64)))
     for side, inside, outside, kernel, stride in ((56, 80, 160, 2, 2), (26, 160, 96, 3, 2), (64, 36, 36, 3, 1), (192, 3, 112, 16, 16)):
         outputs.append(_conv(b, image(inside, side), inside, outside, kernel, stride, pad=kernel // 2 if kernel == 3 else 0))
     y = b.op("avg_pool", image(96, 28), kernel=(2, 2), strides=(2, 2), pads=(0,) * 4, dilations=(1, 1), channels_last=False)

@@ -167,8 +167,9 @@ class _Builder:
         for number, row in enumerate(problem.options):
             picks = self.pick(number, options[number])
             seconds, fixed = self.seconds(row, picks)
-            rows.at_least({workspace: 1.0, **{c: -self.share(row[o]) for o, c in picks.items()}}, 0.0) if picks else None
-            if not picks:
+            if picks:
+                rows.at_least({workspace: 1.0, **{c: -self.share(row[o]) for o, c in picks.items()}}, 0.0)
+            else:
                 rows.lower[workspace] = max(rows.lower[workspace], self.share(row[0]))
             io, held, io_fixed, held_fixed = self.reads(row, picks)
             if not io and not io_fixed and not picks:
@@ -204,7 +205,7 @@ class _Builder:
         )
         resident = frozenset(self.always | {s for s, c in self.kept.items() if values[c] > 0.5})
         size = int(values[ring] / self.byte)
-        return Program(Decision(picked, resident, size), max(0.0, bound * (1 - 1e-6) - 2e-6) / self.second)
+        return Program(Decision(picked, resident, size), max(0.0, bound * (1 - 1e-5)) / self.second)
 
     def share(self, option: Option) -> float:
         return workspace_bytes([option.workspace]) * self.problem.threads * self.byte

@@ -1,68 +1,103 @@
-"""Placement: for every cluster the candidate with the least predicted time, for every weight a home tier and a format.
+"""Placement: for every cluster a candidate, for every weight a home and a format, so that the predicted time is least under the
+budgets.
 
-One CPU and one tier make every choice independent, so the cheapest candidate of each cluster is the optimum. `place_first` is
-the naive twin: the first candidate a library offers, without looking at prices.
+Where everything fits, the cheapest candidate of each cluster with every weight in memory is the optimum. Under a budget it is
+decided which weights stay and which are streamed from storage, how large the ring is, and which candidates run (`search`).
+Several devices: see `devices`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from ...ir.candidate import Candidate, KernelLibrary, Priced
-from ...ir.errors import VerifyError
-from ...ir.graph import Graph, Node
+from ...ir.candidate import KernelLibrary
+from ...ir.errors import StratacError
+from ...ir.graph import Graph
 from ...ir.machine import Machine
-from ...ir.placed import DENSE, Choice, Home, Placed, home_key
-from .cost import price
+from ...ir.placed import Placed
+from .build import build_placed, infeasible
+from .devices import has_several, place_devices
+from .naive import twin_decisions
+from .problem import Problem, make_problem
+from .request import PlaceRequest
+from .search import Answer, search
+from .smallest import smallest
+
+OBJECTIVES = ("latency", "throughput", "memory")
+#: the objective `memory` stops where budgets differ by this share
+MEMORY_STEP = 0.01
 
 
-def place(graph: Graph, library: KernelLibrary, machine: Machine, threads: int) -> Placed:
-    """The cheapest candidate for each cluster. Raises VerifyError for a cluster without candidates."""
-    return _place(graph, library, machine, threads, lambda priced: sorted(priced, key=lambda p: p.seconds))
+def place(graph: Graph, library: KernelLibrary, machine: Machine, request: PlaceRequest) -> Placed:
+    """The best placement found, with its distance to a lower bound in `Placed.solution`.
+
+    Equal inputs give equal results. Raises Infeasible where no placement keeps the budgets, VerifyError for a cluster without
+    candidates, StratacError for a request that names what does not exist.
+    """
+    check_request(request, machine)
+    if not request.executable and has_several(machine):
+        return place_devices(graph, library, machine, request)
+    problem = make_problem(graph, library, machine, request)
+    answer = _solve(problem)
+    if request.objective == "memory":
+        problem, answer = _least_memory(problem, answer)
+    return build_placed(problem, answer.outcome, answer.method, answer.lower_bound)
 
 
-def place_first(graph: Graph, library: KernelLibrary, machine: Machine, threads: int) -> Placed:
-    """The naive twin of `place`: no decision is made at all."""
-    return _place(graph, library, machine, threads, list)
+def marginal(
+    graph: Graph, library: KernelLibrary, machine: Machine, request: PlaceRequest, tier: str, delta: int
+) -> float:
+    """Seconds that `delta` more bytes (less, where negative) of a tier save, by placing again.
+
+    A larger budget never costs time: what fits the smaller one fits it too. Raises Infeasible where the changed budget is too
+    small.
+    """
+    budget = request.budgets.get(tier, machine.tier(tier).bytes)
+    changed = replace(request, budgets={**request.budgets, tier: budget + delta})
+    before, after = (place(graph, library, machine, r).solution for r in (request, changed))
+    assert before is not None and after is not None
+    saved = before.seconds - after.seconds
+    return max(saved, 0.0) if delta >= 0 else min(saved, 0.0)
 
 
-def _place(
-    graph: Graph,
-    library: KernelLibrary,
-    machine: Machine,
-    threads: int,
-    rank: Callable[[Sequence[Priced]], Sequence[Priced]],
-) -> Placed:
-    choices: dict[str, Choice] = {}
-    homes: dict[str, Home] = {}
-    for cluster in graph.nodes:
-        ranked = rank([price(c, machine, threads) for c in library.candidates(cluster, graph, machine)])
-        if not ranked:
-            raise VerifyError(
-                "no kernel of this machine can run it", op="cluster", level="placed", source=cluster.source
-            )
-        runner_up = ranked[1] if len(ranked) > 1 else None
-        choices[cluster.outputs[0]] = Choice(cluster.outputs[0], ranked[0], runner_up, _why(ranked[0], runner_up))
-        for home in weight_homes(cluster, ranked[0].candidate, graph, library, machine):
-            homes.setdefault(home_key(home.weight, home.format), home)
-    return Placed(graph, machine.name, choices, homes)
+def check_request(request: PlaceRequest, machine: Machine) -> None:
+    """Raise StratacError for an unknown objective, budgets of unknown tiers or no threads."""
+    if request.objective not in OBJECTIVES:
+        raise StratacError(f"unknown objective {request.objective!r}", hint=f"one of {', '.join(OBJECTIVES)}")
+    if request.threads < 1:
+        raise StratacError(f"a plan for {request.threads} threads", hint="at least one")
+    tiers = [tier.name for tier in machine.tiers]
+    for tier, count in request.budgets.items():
+        if tier not in tiers:
+            raise StratacError(f"a budget of {tier!r}: {machine.name} has no such tier", hint=f"it has {', '.join(tiers)}")
+        if count < 0:
+            raise StratacError(f"a budget of {count} bytes of {tier}")
 
 
-def weight_homes(
-    cluster: Node, candidate: Candidate, graph: Graph, library: KernelLibrary, machine: Machine
-) -> list[Home]:
-    """One home for each weight the cluster reads, in the format the candidate wants."""
-    formats = dict(candidate.formats)
-    found = []
-    for value in cluster.used:
-        if value in graph.weights:
-            format = formats.get(value, DENSE)
-            found.append(Home(value, "ram", format, library.packed_bytes(graph, value, format, machine)))
+def _solve(problem: Problem) -> Answer:
+    """Small weights stay wherever that is possible."""
+    for small in (True, False):
+        least = smallest(problem, small)
+        if least is not None and least[0] <= problem.budget:
+            return search(problem, small, twin_decisions(problem).values())
+    raise infeasible(problem)
+
+
+def _least_memory(problem: Problem, best: Answer) -> tuple[Problem, Answer]:
+    """The least budget of ram whose latency is at most `slowdown` times the best, by bisection."""
+    limit = best.outcome.seconds * problem.request.slowdown
+    bound = smallest(problem, small=False)
+    assert bound is not None
+    low, high = bound[0], problem.budget
+    found = (problem, best)
+    at_least = _solve(problem.with_budget(low))
+    if at_least.outcome.seconds <= limit:
+        found, high = (problem.with_budget(low), at_least), low
+    while high - low > MEMORY_STEP * high:
+        middle = (low + high) // 2
+        answer = _solve(problem.with_budget(middle))
+        if answer.outcome.seconds <= limit:
+            found, high = (problem.with_budget(middle), answer), middle
+        else:
+            low = middle
     return found
-
-
-def _why(chosen: Priced, runner_up: Priced | None) -> str:
-    if runner_up is None:
-        return f"{chosen.candidate.name}: the only candidate; {chosen.bound} bound"
-    gain = runner_up.seconds / chosen.seconds if chosen.seconds else 1.0
-    return f"{chosen.candidate.name}: {gain:.2f}x faster than {runner_up.candidate.name}; {chosen.bound} bound"

@@ -180,7 +180,7 @@ class _Maker:
         candidates = self.library.candidates(node, self.graph, self.machine)
         if not candidates:
             raise VerifyError("no kernel of this machine can run it", op="cluster", level="placed", source=node.source)
-        usable = [c for c in candidates if c.executable]
+        usable = [c for c in candidates if c.executable or not self.request.executable]
         allowed = [c for c in usable if self.rules.allows_device(node.outputs[0], c.device)]
         if not allowed:
             raise StratacError(

@@ -6,10 +6,9 @@ naive twins', by exchanging what stays and what is streamed, and by trading memo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...ir.plan import READ_ALIGNMENT
 from .evaluate import Evaluator, Outcome
 from .milp import solve
 from .problem import Decision, Problem
@@ -75,8 +74,6 @@ def approximate(problem: Problem, small: bool, twins: Iterable[Decision]) -> Ans
 def everything_resident(problem: Problem) -> Outcome | None:
     """The cheapest candidates with every weight in memory, which nothing beats; None where that is over a budget."""
     evaluator = Evaluator(problem, (0,) * len(problem.options))
-    if evaluator.direct and any(len(options) > 1 for options in problem.options):
-        pass  # rows read from storage are part of the candidates' seconds
     resident = evaluator.keep(evaluator.used)
     if len(resident) < len(evaluator.used) or not evaluator.fits(resident):
         return None
@@ -102,23 +99,19 @@ def enumerate_decisions(problem: Problem, small: bool) -> Outcome:
 
 
 def simple_bound(problem: Problem) -> float:
-    """Seconds that no plan beats: all calls, each by its cheapest candidate, one after the other; or reading once what cannot be
-    resident at the best rate of any store."""
+    """Seconds that no plan beats: all calls, each by its cheapest candidate, one after the other, which is also the critical path
+    of one device; or reading once, at the best rate of any store, what cannot be resident."""
     compute = sum(min(option.seconds for option in options) for options in problem.options)
     rate = max((s.padded / s.seconds for s in problem.stores if s.seconds), default=0.0)
     if not rate:
         return compute
-    room = problem.budget - problem.fixed
-    needed = 0
-    seen: set[int] = set()
+    needed: dict[str, int] = {}
     for options in problem.options:
-        if all(len(o.stores) and not o.direct for o in options):
-            fewest = min(options, key=lambda o: sum(problem.stores[s].nbytes for s in o.stores))
-            weights = {problem.stores[s].weight for s in fewest.stores}
-            if not weights & {problem.stores[s].weight for s in seen}:
-                needed += sum(problem.stores[s].nbytes for s in fewest.stores)
-                seen |= set(fewest.stores)
-    return max(compute, (needed - room) / rate)
+        for weight in set.intersection(*({problem.stores[s].weight for s in o.stores} for o in options)):
+            sizes = [problem.stores[s].nbytes for o in options for s in o.stores if problem.stores[s].weight == weight]
+            needed[weight] = min(needed.get(weight, sizes[0]), *sizes)
+    room = problem.budget - problem.fixed
+    return max(compute, (sum(needed.values()) - room) / rate)
 
 
 class _Improver:

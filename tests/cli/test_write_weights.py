@@ -53,7 +53,9 @@ def padded(size: int, to: int) -> int:
     return size + -size % to
 
 
-def streamed_plan(graph: Graph, resident: list[tuple[str, str]], streamed: list[tuple[str, str]]) -> tuple[Placed, Plan]:
+def streamed_plan(
+    graph: Graph, resident: list[tuple[str, str]], streamed: list[tuple[str, str]]
+) -> tuple[Placed, Plan]:
     """Entries in two parts; every streamed weight is read twice, but the last, which a kernel reads by itself."""
     homes, entries, reads = {}, [], []
     top = 0

@@ -33,6 +33,7 @@ from stratac.ir.rewrite import rename_values
 from stratac.passes.base import Pass, run_passes
 from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
 from stratac.passes.place.place import place
+from stratac.passes.place.request import PlaceRequest
 from stratac.passes.schedule.schedule import schedule
 from stratac.runtime.manifest import LIBRARY, PLAN, WEIGHTS, plan_fields, write_manifest
 from stratac.runtime.session import Session
@@ -88,7 +89,7 @@ def compile_levels(
     machine, library = machine_for(isa), library or Library()
     simple = run_passes(graph, passes) if passes else graph
     clusters = run_passes(simple, CLUSTER_PASSES)
-    placed = choose(clusters, library, machine, threads)
+    placed = choose(clusters, library, machine, PlaceRequest(threads))
     kernels = emit_kernels(placed, library, machine)
     return Levels(machine, simple, clusters, placed, kernels, schedule(placed, machine, kernels.functions, threads))
 

@@ -103,7 +103,13 @@ def execute(graph: Graph, ids: np.ndarray, folder: Path, parts: int) -> np.ndarr
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize(
     "shape, kind, ids",
-    [((100, 16), f32, i64), ((500, 1600), f32, i32), ((9, 5000), f64, i64), ((40, 3, 7), f32, i64), ((300, 5), i8, i64)],
+    [
+        ((100, 16), f32, i64),
+        ((500, 1600), f32, i32),
+        ((9, 5000), f64, i64),
+        ((40, 3, 7), f32, i64),
+        ((300, 5), i8, i64),
+    ],
 )
 def test_rows_are_those_of_the_interpreter(
     tmp_path: Path, shape: tuple[int, ...], kind: DType, ids: DType, parts: int

@@ -19,6 +19,7 @@ from stratac.ir.types import TensorType, f32
 from stratac.passes.base import run_passes
 from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
 from stratac.passes.place.place import place
+from stratac.passes.place.request import PlaceRequest
 from stratac.passes.schedule.schedule import schedule
 
 THREADS = 4
@@ -41,7 +42,7 @@ def lower_graph(graph: Graph) -> Lowered:
     machine, library = load_machine("generic-x86_64-avx512"), Library()
     graph = run_passes(graph, GRAPH_PASSES)
     clusters = run_passes(graph, CLUSTER_PASSES)
-    placed = place(clusters, library, machine, THREADS)
+    placed = place(clusters, library, machine, PlaceRequest(THREADS))
     kernels: list[tuple[Kernel, tuple[Dim, ...]]] = []
     names: dict[str, str] = {}
     numbers: dict[Kernel, int] = {}

@@ -86,10 +86,14 @@ def test_bits_are_those_of_the_whole_product(make: object, limit: int) -> None:
 def test_every_part_is_within_the_limit_and_keeps_its_epilogue() -> None:
     limit = 20_000
     graph = run_passes(feed_forward(), splitting(limit))
-    assert set(oversized(graph, limit).values()) == {4 * 64 * 320, 4 * 64 * 136, 4 * 43 * 136}, "64 columns are the least"
+    assert set(oversized(graph, limit).values()) == {4 * 64 * 320, 4 * 64 * 136, 4 * 43 * 136}, (
+        "64 columns are the least"
+    )
     found = ops(graph)
     assert found.count(["matmul", "add", "gelu"]) == 5, "320 columns of 48 floats, 64 to a part"
-    assert all("matmul" in body or body in (["concat"], ["layer_norm"]) for body in found), "nothing is left beside products"
+    assert all("matmul" in body or body in (["concat"], ["layer_norm"]) for body in found), (
+        "nothing is left beside products"
+    )
     heads = [w for w in graph.weights.values() if isinstance(w.content, Derived) and w.content.op == "slice"]
     assert sum(w.type.shape[1] for w in heads if w.type.shape[0] == 136) == 1003
 

@@ -15,7 +15,9 @@ from stratac.ir.plan import Call, Plan
 from stratac.ir.rewrite import is_topological
 from stratac.passes.base import run_passes
 from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
-from stratac.passes.place.place import place, place_first
+from stratac.passes.place.naive import place_first
+from stratac.passes.place.place import place
+from stratac.passes.place.request import PlaceRequest
 from stratac.passes.schedule.liveness import Lifetime, liveness, peak, value_bytes
 from stratac.passes.schedule.order import order, order_as_given, order_greedily
 from stratac.passes.schedule.plan_memory import (
@@ -175,7 +177,7 @@ def test_order_keeps_what_it_needs_and_no_more(theme: str, round_: int) -> None:
 def test_placement_is_never_slower_than_its_twin(theme: str, round_: int) -> None:
     machine = machine_for(ISAS[0])
     for graph in fused(theme, round_):
-        best, first = (choose(graph, Library(), machine, 2) for choose in (place, place_first))
+        best, first = (choose(graph, Library(), machine, PlaceRequest(2)) for choose in (place, place_first))
         assert best.choices.keys() == first.choices.keys()
         for cluster, choice in best.choices.items():
             assert choice.chosen.seconds <= first.choices[cluster].chosen.seconds

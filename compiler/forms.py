@@ -1,0 +1,73 @@
+"""Which form of a model is placed: as it is where its weights fit, with large weights taken apart where storage has to help.
+
+A split makes the ring small and lets embeddings be looked up in storage, at the price of a copy for each split product. The forms
+tried do not depend on the budget, so that a budget named as the smallest that works does work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ir.candidate import KernelLibrary
+from ..ir.graph import Graph, Node
+from ..ir.machine import Machine
+from ..ir.placed import Placed
+from ..passes.base import run_passes
+from ..passes.pipelines import CLUSTER_PASSES, storage_passes
+from ..passes.place.infeasible import Infeasible
+from ..passes.place.place import place
+from ..passes.place.request import PlaceRequest
+
+#: bytes of the largest weight of each split form, in the order they are tried
+SPLIT_BYTES = (64 << 20, 16 << 20, 4 << 20)
+#: a placement this close to its lower bound is not worth another form
+CLOSE = 0.02
+
+
+@dataclass(frozen=True)
+class Form:
+    """A graph, its clusters and their placement; `split` is the limit its weights were split by, 0: none."""
+
+    graph: Graph
+    clusters: Graph
+    placed: Placed
+    split: int = 0
+
+    def cost(self, objective: str) -> float:
+        """What the objective makes least."""
+        solution = self.placed.solution
+        if solution is None:
+            return 0.0
+        return float(solution.used.get("ram", 0)) if objective == "memory" else solution.seconds
+
+
+def choose_form(graph: Graph, library: KernelLibrary, machine: Machine, request: PlaceRequest) -> Form:
+    """The form that is predicted fastest under the budgets. Raises Infeasible, with the least any form needs."""
+    best: Form | None = None
+    short: Infeasible | None = None
+    seen: list[tuple[Node, ...]] = []
+    for split in (0, *SPLIT_BYTES):
+        if split and not any(tier.kind == "disk" for tier in machine.tiers):
+            break
+        before, cluster_passes = storage_passes(split) if split else ((), CLUSTER_PASSES)
+        form_graph = run_passes(graph, before) if before else graph
+        clusters = run_passes(form_graph, cluster_passes)
+        if clusters.nodes in seen:
+            continue
+        seen.append(clusters.nodes)
+        try:
+            placed = place(clusters, library, machine, request)
+        except Infeasible as error:
+            if short is None or error.needed < short.needed:
+                short = error
+            continue
+        form = Form(form_graph, clusters, placed, split)
+        if best is None or form.cost(request.objective) < best.cost(request.objective):
+            best = form
+        streams = any(machine.tier(home.tier).kind == "disk" for home in placed.homes.values())
+        if not streams or (split and placed.solution is not None and placed.solution.gap <= CLOSE):
+            break
+    if best is not None:
+        return best
+    assert short is not None
+    raise short
