@@ -61,13 +61,9 @@ def family(name: str) -> Family:
 
 
 class Library:
-    """Implements `ir.candidate.KernelLibrary` over FAMILIES. Kernels of clusters are lowered once and kept by identity.
+    """Implements `ir.candidate.KernelLibrary` over FAMILIES. Kernels of clusters are lowered once and kept by identity."""
 
-    With `storage`, kernels that read weights from storage by themselves are offered too.
-    """
-
-    def __init__(self, storage: bool = False) -> None:
-        self.storage = storage
+    def __init__(self) -> None:
         self._lowered: dict[int, tuple[Node, tuple[Kernel, ...]]] = {}
         self._distances: tuple[Graph, Distances] | None = None
         self._counted: dict[tuple[str, Kernel, frozenset[int], str], Terms] = {}

@@ -24,6 +24,7 @@ from ..ir.kernel import (
     Scalar,
     Stage,
     Store,
+    indices_of,
 )
 from .c_printer import Printer
 from .families.contraction import vector_stores
@@ -33,6 +34,9 @@ from .terms import Terms, ceil_div
 
 #: functions that cost more than one instruction, each a term of its own; the rest is `op`
 DEAR = ("div", "sqrt", "exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "pow", "mod", "fmod")
+
+
+_LONG, _FAR = 16, 256  # steps of a fold, and elements between two of them, from which it walks down a column
 
 
 class Counter:
@@ -183,16 +187,23 @@ class Counter:
             if chosen is None:
                 self.scalar_stages(group, total * inner)
             else:
-                self._outer_group(axis.name, group, others * ceil_div(length, self.lanes) * inner, units)
+                steps = others * ceil_div(length, self.lanes) * inner
+                self._outer_group(axis.name, group, axes, steps, steps if axes else units)
         return units, total * self.extent(folds)
 
-    def _outer_group(self, axis: str, group: Sequence[Stage], steps: float, entries: float) -> None:
-        """Vectors over an outer axis, perhaps with loops inside each."""
+    def _outer_group(
+        self, axis: str, group: Sequence[Stage], axes: Sequence[Axis], steps: float, entries: float
+    ) -> None:
+        """Vectors over an outer axis, perhaps with loops over `axes` inside each."""
         self.printer.vector_axis, self.printer.outer_vector = axis, True
-        self.terms.add("row", entries)
+        self.terms.add("row", entries if not axes else steps / max(self.size(axes[-1].extent), 1))
         for stage in group:
             self.vector(stage.value, steps, entries)
             self.terms.add("st" if isinstance(stage, Store) else "op", steps)
+            if axes and self.size(axes[-1].extent) >= _LONG:
+                # down a column: every load opens another line, often another page
+                far = [i for i in indices_of(stage.value) if self.size(i.coefficient(axes[-1].name)) >= _FAR]
+                self.terms.add("down", len(far) * steps)
         self.printer.vector_axis, self.printer.outer_vector = None, False
 
     def _row_group(self, axes: Sequence[Axis], group: list[Stage], total: int, vector: bool) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..codegen.emit_kernels import EmittedKernels, emit_kernels
-from ..codegen.library import Library
 from ..ir.dims import Bounds
 from ..ir.graph import Graph
 from ..ir.machine import Machine
@@ -51,17 +50,16 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
     clock = _Clock(progress)
     machine = load_machine(options.target)
     threads = options.threads or machine.device("cpu").cores
-    library = Library()
     with clock("import"):
         assumed = [name for name in batch_dims(model) if name not in options.dims]
         graph = import_onnx(model, {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))})
     with clock("simplify"):
         graph = run_passes(graph, GRAPH_PASSES)
     with clock("place"):
-        form = choose_form(graph, library, machine, place_request(machine, threads, options))
+        form = choose_form(graph, machine, place_request(machine, threads, options))
         verify_placed(form.placed, machine)
     with clock("emit"):
-        kernels = emit_kernels(form.placed, library, machine)
+        kernels = emit_kernels(form.placed, form.library, machine)
     with clock("schedule"):
         plan = schedule(form.placed, machine, kernels.functions, threads)
         verify_plan(plan, form.placed)

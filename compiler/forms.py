@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ir.candidate import KernelLibrary
+from ..codegen.library import Library
 from ..ir.graph import Graph, Node
 from ..ir.machine import Machine
 from ..ir.placed import Placed
@@ -30,6 +30,7 @@ class Form:
 
     graph: Graph
     clusters: Graph
+    library: Library
     placed: Placed
     split: int = 0
 
@@ -41,8 +42,9 @@ class Form:
         return float(solution.used.get("ram", 0)) if objective == "memory" else solution.seconds
 
 
-def choose_form(graph: Graph, library: KernelLibrary, machine: Machine, request: PlaceRequest) -> Form:
+def choose_form(graph: Graph, machine: Machine, request: PlaceRequest) -> Form:
     """The form that is predicted fastest under the budgets. Raises Infeasible, with the least any form needs."""
+    resident, storage = Library(), Library(storage=True)
     best: Form | None = None
     short: Infeasible | None = None
     seen: list[tuple[Node, ...]] = []
@@ -55,13 +57,14 @@ def choose_form(graph: Graph, library: KernelLibrary, machine: Machine, request:
         if clusters.nodes in seen:
             continue
         seen.append(clusters.nodes)
+        library = storage if split else resident
         try:
             placed = place(clusters, library, machine, request)
         except Infeasible as error:
             if short is None or error.needed < short.needed:
                 short = error
             continue
-        form = Form(form_graph, clusters, placed, split)
+        form = Form(form_graph, clusters, library, placed, split)
         if best is None or form.cost(request.objective) < best.cost(request.objective):
             best = form
         streams = any(machine.tier(home.tier).kind == "disk" for home in placed.homes.values())

@@ -47,7 +47,7 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
         for number, call in enumerate(queue.calls):
             yield f"    {number}: {_call_text(call)}"
         for number, read in enumerate(queue.reads):
-            yield f"    {number}: {_read_text(read)}"
+            yield f"    {number}: {_read_line(read)}"
         yield "  }"
     for key, value in plan.notes.items():
         yield f"  note {string_text(key)} = {string_text(value)}"
@@ -62,7 +62,7 @@ def _call_text(call: Call) -> str:
     return f"kernel {call.kernel} ({args}){flags} {cost} {string_text(call.label)}"
 
 
-def _read_text(read: Read) -> str:
+def _read_line(read: Read) -> str:
     span = f"{read.offset} + {read.bytes} to buffer {read.buffer} after {read.after}"
     return f"read {span} seconds {float_text(read.seconds)} {string_text(read.label)}"
 

@@ -21,6 +21,7 @@ from ...passes.base import run_passes
 from ...passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
 from ...passes.place.cost import COMMON, WORTH_SHARING_S, memory_bandwidth
 from ...passes.place.place import place
+from ...passes.place.request import PlaceRequest
 from ...passes.schedule.order import order
 from ...passes.schedule.schedule import schedule
 from ...runtime.session import load
@@ -34,11 +35,11 @@ Say = Callable[[str], None]
 
 #: terms that every family shares: callbacks of heavy kernels are made of what loops are made of
 SHARED = frozenset(
-    ("ld", "st", "op", "row", "reduce", "strided", "strided_near", "strided_far", "unit", "decode", "lookup", "div", "sqrt", "exp", "log", "tanh", "sigmoid", "erf")
-    + ("sin", "cos", "pow", "mod", "fmod", "s_ld", "s_st", "s_op", "s_div", "s_call", "s_fold")
+    ("ld", "st", "op", "row", "reduce", "strided", "strided_near", "strided_far", "unit", "decode", "lookup", "down", "div", "sqrt", "exp", "log", "tanh", "sigmoid", "erf")
+    + ("sin", "cos", "pow", "mod", "fmod", "s_ld", "s_st", "s_op", "s_div", "s_call", "s_fold", "to_l1", "to_l2", "to_l3", "to_l4", "to_ram")
 )
 #: the register tile's terms, and the families that are made of it
-PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked"))
+PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked", "a_again", "b_again", "pack", "turn", "copy", "fill"))
 PRODUCTS = ("matmul", "conv", "attention")
 _PRODUCT = "product"
 LAUNCH = "launch"
@@ -83,7 +84,7 @@ def lower_samples(graph: Graph, machine: Machine, threads: int) -> Levels:
     library = Library()
     simple = run_passes(graph, GRAPH_PASSES)
     clusters = run_passes(simple, CLUSTER_PASSES)
-    placed = place(clusters, library, machine, threads)
+    placed = place(clusters, library, machine, PlaceRequest(threads))
     kernels = emit_kernels(placed, library, machine)
     return Levels(machine, simple, clusters, placed, kernels, schedule(placed, machine, kernels.functions, threads))
 

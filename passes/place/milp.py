@@ -29,6 +29,8 @@ GAP = 2e-3
 NODES = 60
 #: an option is worth a variable up to this many times the cheapest one's seconds
 WORTH = 10.0
+#: in programs with at most this many clusters every option that may be better is worth it
+SHORT = 64
 #: and if it takes this share less memory
 THRIFT = 0.95
 
@@ -71,23 +73,27 @@ class _Rows:
 
 
 def solve(problem: Problem, small: bool) -> Program | None:
-    """None where the program, which wants a little more memory than need be, has no answer."""
+    """None where no decision was found within the limits."""
     return _Builder(problem, small).solve()
 
 
-def worthwhile(problem: Problem, options: tuple[Option, ...]) -> list[int]:
-    """The options that may be better than the cheapest: they save memory and do not cost too much."""
+def worthwhile(problem: Problem, cluster: int) -> list[int]:
+    """The options that may be better than the cheapest: none makes them pointless, they save memory and do not cost too much."""
+    options = problem.options[cluster]
 
     def weight(option: Option) -> float:
         return sum(problem.stores[s].resident for s in option.stores) + problem.threads * option.workspace
 
     best = weight(options[0])
-    found = [0]
-    for number, option in enumerate(options[1:], 1):
-        shares = {s for s in option.stores} - {s for s in options[0].stores}
-        if option.seconds <= WORTH * options[0].seconds and (weight(option) < THRIFT * best or (option.direct and shares)):
-            found.append(number)
-    return found
+    return [
+        number
+        for number in problem.live[cluster]
+        if number == 0
+        or (
+            options[number].seconds <= WORTH * options[0].seconds
+            and (options[number].direct or weight(options[number]) < THRIFT * best or len(problem.options) <= SHORT)
+        )
+    ]
 
 
 def run_highs(rows: _Rows, gap: float, nodes: int) -> tuple[list[float], float] | None:
@@ -152,7 +158,8 @@ class _Builder:
         ring = rows.column()
         workspace = rows.column()
         memory: dict[int, float] = {ring: -1.0, workspace: -1.0}
-        options = [worthwhile(problem, row) for row in problem.options]
+        options = [worthwhile(problem, number) for number in range(len(problem.options))]
+        whole = all(len(some) == len(live) for some, live in zip(options, problem.live, strict=True))
         spent = 0.0
         for number, row in enumerate(problem.options):
             self.add_stores([row[o] for o in options[number]], len(options[number]) > 1)
@@ -194,8 +201,7 @@ class _Builder:
             rows.at_least({start_best: 1.0, best: -1.0, period: 1.0, total: -1.0}, 0.0)
             rows.cost[total] = 1e-6  # of equal periods the one that reads least
         rows.lower[start_best] = 0.0
-        slack = 4096 if any(self.streams(s) for s in self.kept) else 0
-        rows.at_least(memory, spent - 1.0 + slack * self.byte)
+        rows.at_least(memory, spent - 1.0)  # without what rounding to whole blocks takes: the bound holds, the search repairs
         found = run_highs(rows, GAP, NODES)
         if found is None:
             return None
@@ -205,7 +211,7 @@ class _Builder:
         )
         resident = frozenset(self.always | {s for s, c in self.kept.items() if values[c] > 0.5})
         size = int(values[ring] / self.byte)
-        return Program(Decision(picked, resident, size), max(0.0, bound * (1 - 1e-5)) / self.second)
+        return Program(Decision(picked, resident, size), max(0.0, bound * (1 - 1e-5)) / self.second if whole else 0.0)
 
     def share(self, option: Option) -> float:
         return workspace_bytes([option.workspace]) * self.problem.threads * self.byte

@@ -5,6 +5,8 @@ For plans that run: one device whose memory is `ram`, and storage from which wei
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -87,6 +89,33 @@ class Problem:
     budget: int
     storage: str  # the tier weights are streamed from; empty where there is none
     storage_budget: int
+
+    @cached_property
+    def live(self) -> tuple[tuple[int, ...], ...]:
+        """The options of each cluster that no cheaper one makes pointless."""
+        users = Counter(s for options in self.options for s in {s for o in options for s in (*o.stores, *o.direct)})
+        return tuple(
+            tuple(
+                n
+                for n, option in enumerate(options)
+                if not any(self._pointless(option, other, users) for other in options[:n])
+            )
+            for options in self.options
+        )
+
+    def _pointless(self, option: Option, other: Option, users: Mapping[int, int]) -> bool:
+        """Whether `other`, which is as cheap, takes no more memory or reading in any case."""
+        if option.direct != other.direct or option.workspace < other.workspace:
+            return False
+        mine = {self.stores[s].weight: s for s in option.stores}
+        for store in other.stores:
+            row = self.stores[store]
+            twin = mine.get(row.weight)
+            if twin == store:
+                continue
+            if twin is None or users[twin] > 1 or self.stores[twin].nbytes < row.nbytes:
+                return False
+        return len(mine) == len(other.stores)
 
     @property
     def threads(self) -> int:

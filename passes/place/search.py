@@ -10,12 +10,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .evaluate import Evaluator, Outcome
-from .milp import solve
+from .milp import solve, worthwhile
 from .problem import Decision, Problem
 from .smallest import FEW, decisions, every_decision, smallest
 
 #: simulated instructions one local search may spend: a second or two
 EFFORT = 1_500_000
+#: starts that are improved, the best first
+STARTS = 3
+#: single options tried beside the integer program's
+OPTION_TRIES = 60
 #: a step must gain this share to be one
 GAIN = 1e-9
 
@@ -50,25 +54,66 @@ def approximate(problem: Problem, small: bool, twins: Iterable[Decision]) -> Ans
     if program is not None:
         starts.append(program.decision)
     evaluators: dict[tuple[int, ...], Evaluator] = {}
-    found = []
+    found: list[Outcome] = []
     for start in starts:
         evaluator = evaluators.setdefault(start.options, Evaluator(problem, start.options))
-        resident = evaluator.keep(start.resident)
-        outcomes = [evaluator.outcome(resident), evaluator.outcome(resident, min(start.ring, evaluator.room(resident)))]
-        found += [outcome for outcome in outcomes if outcome is not None]
+        resident = _repaired(evaluator, start.resident, small)
+        if resident is not None:
+            outcomes = (evaluator.outcome(resident), evaluator.outcome(resident, min(start.ring, evaluator.room(resident))))
+            found += [outcome for outcome in outcomes if outcome is not None]
     bound = max(simple_bound(problem), program.bound if program else 0.0)
     found.sort(key=lambda outcome: outcome.rank)
     best = found[0]
-    tried = set()
-    for start_from in found[:3]:
-        key = (start_from.decision.options, start_from.decision.resident)
-        if key not in tried:
-            tried.add(key)
-            evaluator = evaluators[start_from.decision.options]
-            improved = _Improver(evaluator, small).run(start_from, bound)
+    tried: list[tuple[tuple[int, ...], frozenset[int]]] = []
+    for outcome in found:
+        key = (outcome.decision.options, outcome.decision.resident)
+        if key not in tried and len(tried) < STARTS:
+            tried.append(key)
+            improved = _Improver(evaluators[key[0]], small).run(outcome, bound)
             best = min(best, improved, key=lambda outcome: outcome.rank)
+    best = _other_options(problem, best, bound, small)
     method = "integer program and exchanges" if program is not None else "exchanges"
     return Answer(best, method, min(bound, best.seconds))
+
+
+def _repaired(evaluator: Evaluator, wanted: frozenset[int], small: bool) -> frozenset[int] | None:
+    """The stores of a set that fit: the shortest to read are given up until they do; None where that is not enough."""
+    rows = evaluator.problem.stores
+    resident = evaluator.keep({*wanted, *(s for s in evaluator.used if not rows[s].may_stream)})
+    give_up = sorted(
+        (s for s in resident if rows[s].may_stream and not (small and rows[s].small)), key=lambda s: (rows[s].seconds, s)
+    )
+    for store in (*give_up, None):
+        if evaluator.fits(resident):
+            return resident
+        if store is not None and len(resident) > 0:
+            resident -= {store}
+    return None
+
+
+def _other_options(problem: Problem, best: Outcome, bound: float, small: bool) -> Outcome:
+    """Try further options of single clusters, keeping what stays where it is."""
+    tries = OPTION_TRIES
+    improved = True
+    while improved and tries > 0 and best.seconds > bound * (1 + GAIN):
+        improved = False
+        for cluster, options in enumerate(problem.options):
+            for option in worthwhile(problem, cluster) if len(options) > 1 else ():
+                if option == best.decision.options[cluster] or tries <= 0:
+                    continue
+                tries -= 1
+                numbers = list(best.decision.options)
+                numbers[cluster] = option
+                evaluator = Evaluator(problem, tuple(numbers))
+                weights = {problem.stores[s].weight for s in best.decision.resident}
+                wanted = frozenset(s for s in evaluator.used if problem.stores[s].weight in weights)
+                resident = _repaired(evaluator, wanted, small)
+                outcome = None if resident is None else evaluator.outcome(resident)
+                if outcome is not None and outcome.seconds < best.seconds * 1.1:
+                    outcome = _Improver(evaluator, small, EFFORT // 10).run(outcome, bound)
+                    if outcome.seconds < best.seconds * (1 - GAIN):
+                        best, improved = outcome, True
+    return best
 
 
 def everything_resident(problem: Problem) -> Outcome | None:
@@ -117,7 +162,7 @@ def simple_bound(problem: Problem) -> float:
 class _Improver:
     """Local search over the stores that stay, under one choice of options."""
 
-    def __init__(self, evaluator: Evaluator, small: bool) -> None:
+    def __init__(self, evaluator: Evaluator, small: bool, effort: int = EFFORT) -> None:
         self.evaluator, self.problem = evaluator, evaluator.problem
         rows = self.problem.stores
         can_stay = evaluator.keep(evaluator.used)
@@ -125,7 +170,7 @@ class _Improver:
             s for s in sorted(can_stay) if rows[s].may_stream and not (small and rows[s].small and rows[s].may_stay)
         ]
         self.first = {s: k for k, s in reversed(evaluator.uses)}
-        self.left = EFFORT // max(len(evaluator.uses), 1)
+        self.left = effort // max(len(evaluator.uses), 1)
 
     def run(self, start: Outcome, bound: float) -> Outcome:
         best = start

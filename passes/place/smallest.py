@@ -11,7 +11,7 @@ from .evaluate import Evaluator
 from .problem import Decision, Option, Problem, ram_bytes, storage_bytes
 
 #: problems with at most this many decisions are enumerated
-FEW = 2048
+FEW = 8192
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,17 @@ class _Way:
 def decisions(problem: Problem, small: bool) -> int:
     """How many different sets of options and resident stores there are; at most a little above FEW is counted."""
     count = 1
-    for options in problem.options:
-        count *= len(options)
+    for row in problem.live:
+        count *= len(row)
         if count > FEW:
             return count
-    free = {s for options in problem.options for o in options for s in o.stores if _is_free(problem, s, small)}
+    free = {s for option in _live(problem) for s in option.stores if _is_free(problem, s, small)}
     return count << min(len(free), 32)
+
+
+def _live(problem: Problem) -> Iterator[Option]:
+    for options, row in zip(problem.options, problem.live, strict=True):
+        yield from (options[number] for number in row)
 
 
 def _is_free(problem: Problem, store: int, small: bool) -> bool:
@@ -42,7 +47,7 @@ def _is_free(problem: Problem, store: int, small: bool) -> bool:
 
 def every_decision(problem: Problem, small: bool) -> Iterator[tuple[Evaluator, frozenset[int]]]:
     """Every choice of options with every set of resident stores. With `small`, small ones stay where they may."""
-    for options in itertools.product(*(range(len(row)) for row in problem.options)):
+    for options in itertools.product(*problem.live):
         evaluator = Evaluator(problem, options)
         fixed = evaluator.keep(s for s in evaluator.used if not _is_free(problem, s, small))
         free = sorted(evaluator.keep(s for s in evaluator.used if _is_free(problem, s, small)))
@@ -74,10 +79,10 @@ def _decision(evaluator: Evaluator, resident: frozenset[int]) -> Decision | None
 
 def _by_thresholds(problem: Problem, small: bool) -> tuple[int, Decision] | None:
     """For each workspace and each size of ring, every cluster takes the way that keeps least; the best total wins."""
-    caps = sorted({workspace_bytes([o.workspace]) for options in problem.options for o in options})
+    caps = sorted({workspace_bytes([option.workspace]) for option in _live(problem)})
     best: tuple[int, Decision] | None = None
     for cap in caps:
-        ways = [_ways(problem, options, cap, small) for options in problem.options]
+        ways = [_ways(problem, number, cap, small) for number in range(len(problem.options))]
         if not all(ways):
             continue
         for ring in sorted({way.ring for row in ways for way in row}):
@@ -92,9 +97,10 @@ def _by_thresholds(problem: Problem, small: bool) -> tuple[int, Decision] | None
     return best
 
 
-def _ways(problem: Problem, options: tuple[Option, ...], cap: int, small: bool) -> list[_Way]:
+def _ways(problem: Problem, cluster: int, cap: int, small: bool) -> list[_Way]:
     found = []
-    for number, option in enumerate(options):
+    for number in problem.live[cluster]:
+        option = problem.options[cluster][number]
         if workspace_bytes([option.workspace]) > cap:
             continue
         rows = problem.stores

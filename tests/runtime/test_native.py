@@ -12,6 +12,8 @@ import pytest
 from stratac.codegen.toolchain import CSRC, find_compiler
 from stratac.ir.plan_binary import plan_id
 from stratac.runtime.lib import ABI_VERSION, CDEF, STATUS
+from stratac.tests.runtime import streamed as streaming_plans
+from stratac.tests.runtime.streamed import Streamed, Use, make_plan, write_streamed
 from stratac.tests.runtime.tiny import KERNELS, tiny_plan
 
 HERE = Path(__file__).parent / "c"
@@ -31,9 +33,9 @@ def build(output: Path, sources: list[Path], *flags: str) -> Path:
     return output
 
 
-def with_kernels(folder: Path, program: str) -> list[Path]:
+def with_kernels(folder: Path, program: str, text: str = "") -> list[Path]:
     kernels = folder / "kernels.c"
-    kernels.write_text(KERNELS.replace("PLAN_ID", str(plan_id(tiny_plan()))))
+    kernels.write_text(text or KERNELS.replace("PLAN_ID", str(plan_id(tiny_plan()))))
     return [HERE / program, kernels, *sorted(CSRC.glob("*.c"))]
 
 
@@ -63,6 +65,33 @@ def test_nothing_is_allocated_after_open(tiny: Path, tmp_path: Path, threads: in
     counter = build(tmp_path / "count.so", [HERE / "count.c"], "-shared", "-fPIC")
     program = build(tmp_path / "stress", with_kernels(tmp_path, "stress.c"))
     assert run(program, tiny, 300, threads, env={"LD_PRELOAD": str(counter)}).strip() == "0"
+
+
+@pytest.mark.parametrize("kind", SANITIZERS)
+def test_streaming_under_sanitizers(streamed: tuple[Path, Streamed], tmp_path: Path, kind: str) -> None:
+    program = build(
+        tmp_path / "stream", with_kernels(tmp_path, "stream.c", streaming_plans.KERNELS), *SANITIZERS[kind]
+    )
+    prefix = ("setarch", platform.machine(), "-R") if kind == "thread" and shutil.which("setarch") else ()
+    assert run(*prefix, program, streamed[0], 40).strip() == "ok"
+
+
+def test_loader_survives_any_damage_of_a_streamed_plan(streaming: Path, tmp_path: Path) -> None:
+    made = make_plan([Use(4096), Use(64, streamed=False), Use(8000), Use(0), Use(4096), Use(4096)], 16384, seed=1)
+    assert made is not None and len(made.plan.reads) == 4
+    folder = write_streamed(tmp_path / "plan", made, streaming)
+    program = build(
+        tmp_path / "fuzz", with_kernels(tmp_path, "fuzz.c", streaming_plans.KERNELS), *SANITIZERS["address"]
+    )
+    loaded, opened = map(int, re.findall(r"\d+", run(program, folder, 100_000, 3)))
+    assert loaded > 1000 and opened > 10
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_nothing_is_allocated_while_streaming(streamed: tuple[Path, Streamed], tmp_path: Path, threads: int) -> None:
+    counter = build(tmp_path / "count.so", [HERE / "count.c"], "-shared", "-fPIC")
+    program = build(tmp_path / "stream", with_kernels(tmp_path, "stream.c", streaming_plans.KERNELS))
+    assert run(program, streamed[0], 30, threads, env={"LD_PRELOAD": str(counter)}).strip() == "0"
 
 
 def test_the_counter_counts(tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ static int open_and_bind(const char *folder, const st_plan *plan, const uint8_t 
     int64_t shape[ST_MAX_RANK], symbols[64] = {0};
     st_session *s;
     st_port port;
-    const st_options options = {.size = sizeof options, .threads = 1 + (int)(draw() % 2), .skip_weights = 1};
+    const st_options options = {.size = sizeof options, .threads = 1 + (int)(draw() % 2), .skip_weights = 1,
+                                .io = (int)(draw() % 4)};
     write_file(folder, "plan.bin", bytes, size);
     write_file(folder, "weights.bin", memory, plan->header->weights_bytes);
     if (st_open(folder, &options, &s, text, sizeof text))
