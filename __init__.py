@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .compiler.api import compile
+    from .compiler.estimate.api import estimate
     from .ir.errors import StratacError
     from .runtime.session import Session, load
 
-__all__ = ["Session", "StratacError", "compile", "load"]
+__all__ = ["Session", "StratacError", "compile", "estimate", "load"]
 
 _HOME = {
     "compile": ".compiler.api",
+    "estimate": ".compiler.estimate.api",
     "load": ".runtime.session",
     "Session": ".runtime.session",
     "StratacError": ".ir.errors",

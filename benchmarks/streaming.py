@@ -34,7 +34,7 @@ from . import large
 from .cold import drop_cache, read_sequentially
 from .machine_facts import isa, machine_facts, versions
 from .memory_group import MemoryGroup, NoMemoryGroup
-from .models import RESULTS, distance, same_bits, say
+from .models import RESULTS, distance, say
 
 MIB = 1 << 20
 RATIOS = (4.0, 10.0, 25.0)
@@ -158,27 +158,34 @@ def group_reason() -> str:
         return str(error)
 
 
-def resident_run(plan: Path, inputs: Path, outputs: Path, settings: Settings) -> dict[str, Any]:
-    """Compute time of the plan without a budget; its outputs are what every other plan must give."""
-    with Peer("stratac", settings.threads) as peer:
-        peer.set_inputs(inputs)
-        peer.begin()
-        opened = peer.open(plan)
-        peer.run(outputs)
-        seconds = peer.turn(0.0, max(settings.rounds, 3))
-        facts = peer.facts()
-    return {
-        "seconds": statistics.median(seconds),
-        "open_seconds": opened,
-        "predicted_seconds": facts["predicted_seconds"],
-    }
+def resident_run(model: Path, plan: Path, inputs: Path, settings: Settings) -> dict[str, Any]:
+    """Compute time of the plan without a budget, and the fingerprint of its outputs, which every other plan must give. Beside it
+    onnxruntime without a limit: its time, and how far apart the two are.
+    """
+    files = {system: settings.work / f"{system}.npz" for system in ("stratac", "onnxruntime")}
+    found: dict[str, Any] = {}
+    for system, path in files.items():
+        with Peer(system, settings.threads) as peer:
+            peer.set_inputs(inputs)
+            opened = peer.open(plan if system == "stratac" else model)
+            peer.run(path)
+            fingerprint = peer.fingerprint()
+            seconds = statistics.median(peer.turn(0.0, max(settings.rounds, 3)))
+            found[system] = {"seconds": seconds, "open_seconds": opened, "fingerprint": fingerprint}
+            if system == "stratac":
+                found[system]["predicted_seconds"] = peer.facts()["predicted_seconds"]
+    with np.load(files["stratac"]) as outputs:
+        output_bytes = int(sum(outputs[name].nbytes for name in outputs.files))
+    error = distance(files["stratac"], files["onnxruntime"])[0]
+    for path in files.values():
+        path.unlink()
+    return {**found["stratac"], "output_bytes": output_bytes, "rel_l2": error, "onnxruntime": found["onnxruntime"]}
 
 
 def measure_budget(
     model: Path,
     budget: int,
     resident: dict[str, Any],
-    wanted: Path,
     inputs: Path,
     dims: dict[str, int],
     settings: Settings,
@@ -191,7 +198,7 @@ def measure_budget(
     except RuntimeError as error:
         return {**row, "error": str(error)}
     read = read_plan(plan)
-    output_bytes = int(sum(a.nbytes for a in _arrays(wanted)))
+    output_bytes = resident["output_bytes"]
     weights = plan / "weights.bin"
     row |= {"streamed_bytes": sum(r.bytes for r in read.reads), "resident_bytes": read.resident_bytes}
     row |= {"reads": len(read.reads), "predicted_seconds": read.seconds, "no_limit": group_reason()}
@@ -205,10 +212,11 @@ def measure_budget(
         for name, one in rows.items():
             say(f"    opening {name}")
             one.open(plan if SYSTEMS[name][0] == "stratac" else model, inputs, budget, output_bytes)
-            first = settings.work / f"{name.replace(', ', '-')}.npz"
-            one.attempt(lambda one=one, first=first: one.peer.run(first))  # type: ignore[misc]
-            systems[name] = _agreement(first, wanted, SYSTEMS[name][0]) if not one.outcome else {}
-            first.unlink(missing_ok=True)
+            one.attempt(one.peer.run)
+            fingerprint = one.attempt(one.peer.fingerprint)
+            systems[name] = (
+                {"same_bits": fingerprint == resident["fingerprint"]} if SYSTEMS[name][0] == "stratac" else {}
+            )
         order = [*SYSTEMS, "disk"]
         for number in range(settings.rounds):
             say(f"    round {number + 1} of {settings.rounds}")
@@ -230,17 +238,6 @@ def measure_budget(
                 systems[name] |= {"limit": one.allowed}
     shutil.rmtree(plan)
     return {**row, "systems": systems, "disk": _disk(row, bandwidths, taken["streamed"], resident["seconds"])}
-
-
-def _arrays(archive: Path) -> Iterator[np.ndarray]:
-    with np.load(archive) as found:
-        for name in found.files:
-            yield found[name]
-
-
-def _agreement(got: Path, wanted: Path, system: str) -> dict[str, Any]:
-    error = distance(got, wanted)[0]
-    return {"rel_l2": error, **({"same_bits": same_bits(got, wanted)} if system == "stratac" else {})}
 
 
 def _memory(one: Confined, output_bytes: int, plan: Path) -> dict[str, Any]:
@@ -321,19 +318,28 @@ def run_model(
         raise OSError(f"{settings.work} needs room for two plans: {size_text(need)}, it has {size_text(free)}")
     inputs = _save_inputs(model, dims, settings)
     say(f"{name}: compiling with all weights in memory")
-    plan, wanted = settings.work / "resident.plan", settings.work / "wanted.npz"
+    plan = settings.work / "resident.plan"
     compiled = compile_plan(path, plan, dims, settings.threads, None)
     weights = (plan / "weights.bin").stat().st_size
-    resident = {"compile": compiled, "weights_bytes": weights, **resident_run(plan, inputs, wanted, settings)}
+    resident = {"compile": compiled, "weights_bytes": weights, **resident_run(path, plan, inputs, settings)}
     shutil.rmtree(plan)
+    say(resident_text(resident))
     rows = []
     for budget in budgets or [int(file_bytes / ratio) for ratio in ratios]:
         say(f"{name}: budget {size_text(budget)}, 1/{file_bytes / budget:.1f} of the model")
-        found = measure_budget(path, budget, resident, wanted, inputs, dims, settings)
+        found = measure_budget(path, budget, resident, inputs, dims, settings)
         rows.append({**found, "ratio": file_bytes / budget})
         say(row_text(rows[-1], resident))
     result = {"model": name, "dims": dims, "model_bytes": file_bytes, "gflops": model.gflops(1, seq)}
     return {**result, "resident": resident, "budgets": rows}
+
+
+def resident_text(resident: dict[str, Any]) -> str:
+    theirs = resident["onnxruntime"]["seconds"]
+    return (
+        f"all weights in memory ({size_text(resident['weights_bytes'])}): {resident['seconds']:.3f} s "
+        f"(predicted {resident['predicted_seconds']:.3f}), onnxruntime {theirs:.3f} s, rel L2 {resident['rel_l2']:.1e}"
+    )
 
 
 def row_text(row: dict[str, Any], resident: dict[str, Any]) -> str:
@@ -426,6 +432,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "threads": arguments.threads,
         "method": METHOD.format(rounds=arguments.rounds, runs=RUNS, kernel=KERNEL_BYTES // MIB),
     }
+    print(resident_text(result["resident"]))
     for row in result["budgets"]:
         print(row_text(row, result["resident"]))
     if "throughput" in result:

@@ -61,9 +61,13 @@ def family(name: str) -> Family:
 
 
 class Library:
-    """Implements `ir.candidate.KernelLibrary` over FAMILIES. Kernels of clusters are lowered once and kept by identity."""
+    """Implements `ir.candidate.KernelLibrary` over FAMILIES. Kernels of clusters are lowered once and kept by identity.
 
-    def __init__(self) -> None:
+    With `storage`, kernels that read weights from storage by themselves are offered too, where a machine has storage.
+    """
+
+    def __init__(self, storage: bool = False) -> None:
+        self.storage = storage
         self._lowered: dict[int, tuple[Node, tuple[Kernel, ...]]] = {}
         self._distances: tuple[Graph, Distances] | None = None
         self._counted: dict[tuple[str, Kernel, frozenset[int], str], Terms] = {}
@@ -96,13 +100,14 @@ class Library:
         """Every way to run the cluster: kernels on CPUs; only priced elsewhere, and where no kernel can be made."""
         unmade = needs_pricing(cluster, graph)
         priced = [device for device in machine.devices if device.kind != "cpu" or unmade]
-        found = priced_candidates(cluster, graph, machine, priced)
+        found = priced_candidates(cluster, graph, priced)
+        stored = self.storage and any(tier.kind == "disk" for tier in machine.tiers)
         for device in machine.devices:
             if device in priced:
                 continue
             for kernel in self.kernels(cluster, graph):
                 for row in FAMILIES:
-                    if row.accepts(kernel, device):
+                    if row.accepts(kernel, device) and (stored or not isinstance(row, RowsFamily)):
                         candidate = self._candidate(row, kernel, cluster, graph, device)
                         if candidate is not None:
                             found.append(candidate)
@@ -110,7 +115,7 @@ class Library:
 
     def _candidate(self, row: Family, kernel: Kernel, cluster: Node, graph: Graph, device: Device) -> Candidate | None:
         weights = self.weights_of(cluster, graph)
-        direct = row.direct(kernel, weights) if isinstance(row, RowsFamily) and self.storage else ()
+        direct = row.direct(kernel, weights) if isinstance(row, RowsFamily) else ()
         if isinstance(row, RowsFamily) and not direct:
             return None
         packings = row.packings(kernel, weights, device)

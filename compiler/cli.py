@@ -21,6 +21,7 @@ examples:
   stratac verify model.plan --against model.onnx
   stratac bench model.plan --against onnxruntime
   stratac run model.plan -i inputs.npz -o outputs.npz
+  stratac estimate model.onnx --target h200-server
 """
 
 
@@ -56,6 +57,25 @@ examples:
 examples:
   stratac bench model.plan --against onnxruntime
   stratac bench model.plan --dim batch=8 --threads 1,2
+""",
+    "probe": """\
+examples:
+  stratac probe                       measure this machine; `--target native` uses the result from then on
+  stratac probe -o server.toml        write the profile elsewhere: compile for this machine on another one
+  stratac probe --disk /data --quick  measure the disk of that folder, and everything with fewer takes
+
+It takes about a minute and wants an otherwise idle machine. A temporary file is written to measure the disk.
+""",
+    "estimate": """\
+examples:
+  stratac estimate model.onnx --dim batch=1:8:32
+  stratac estimate llama70b-decode.onnx --target h200-server --dim batch=1:16:64 --dim past=0:2048:8192
+  stratac estimate llama70b-decode.onnx --all-targets --dim past=2048
+  stratac estimate model.onnx --target laptop-8gb --budget ram=4GiB --hosts 4
+
+What can be compiled today is placed as `compile` would place it, and its time is the plan's. The rest (16-bit floats, GPUs, several
+hosts) is a roofline over the machine's profile: docs/estimate.md says how far to trust it. The exit code is 0 if the model fits
+every target asked for and 2 if it does not.
 """,
     "doctor": """\
 The exit code is 0 if plans can be compiled and run here and 3 if not. Nothing is changed but the cache.
@@ -163,6 +183,46 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", default="", help="thread counts, comma separated (default: as planned)")
     bench.add_argument("--rounds", type=int, default=7, help="turns of each side (default 7)")
     bench.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+    probe = command("probe", "measure this machine and write its profile")
+    probe.add_argument("-o", "--output", type=Path, metavar="FILE.toml", help="the profile (default: the user's own, see below)")
+    probe.add_argument("--disk", type=Path, metavar="FOLDER", help="measure the disk of this folder (default: the output's)")
+    probe.add_argument("--quick", action="store_true", help="fewer takes and samples: rougher figures")
+    probe.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    probe.add_argument("--json", action="store_true", help="print what was measured as JSON")
+
+    estimate = command(
+        "estimate",
+        "say what a model would need and take on a machine, without either",
+        "Say whether a model fits a machine, how long a run takes there, what binds, and what several machines would give. "
+        "Nothing is compiled; neither the machine nor the files of the weights need to be there.",
+    )
+    estimate.add_argument("model", type=Path, help="the .onnx file; its external data may be missing")
+    estimate.add_argument(
+        "--dim",
+        action="append",
+        default=[],
+        metavar="NAME=MIN:TYPICAL:MAX",
+        help="bounds of a symbolic dim; memory is counted at MAX, time at TYPICAL; NAME=N fixes it (a batch without bounds is 1)",
+    )
+    estimate.add_argument(
+        "--target",
+        default="native",
+        help="the machine: native, a name that `stratac doctor` lists or a TOML file; several with commas (default native)",
+    )
+    estimate.add_argument("--all-targets", action="store_true", help="every machine that is shipped, one line each")
+    estimate.add_argument("--threads", type=_THREADS, default=0, help="threads on the processor (default: the target's cores)")
+    estimate.add_argument(
+        "--budget", default="", metavar="ram=2GiB", help="bytes the model may take in each tier (default: what the target has)"
+    )
+    estimate.add_argument(
+        "--hosts",
+        type=_whole(1, 1024),
+        default=0,
+        metavar="N",
+        help="split over up to N equal hosts, in powers of two and N itself (default: what the profile's network has)",
+    )
+    estimate.add_argument("--json", action="store_true", help="print the answers as JSON: a list with one for each target")
 
     doctor = command("doctor", "say what this machine has and whether stratac works on it")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -266,6 +266,28 @@ def bench(args: argparse.Namespace) -> int:
     return 0
 
 
+def estimate(args: argparse.Namespace) -> int:
+    from .estimate.run import estimate_model
+    from .estimate.text import estimate_text, summary_table
+    from .profiles import shipped
+
+    targets = shipped() if args.all_targets else [name.strip() for name in args.target.split(",") if name.strip()]
+    if not targets:
+        raise StratacError("--target names no machine", hint="use native, a shipped name or a TOML file")
+    options = CompileOptions(
+        dims=dict(parse_dim(text) for text in args.dim), threads=args.threads, budgets=parse_budgets(args.budget)
+    )
+    answers = estimate_model(args.model, options, targets, args.hosts)
+    if args.json:
+        print(json.dumps(answers, indent=1))
+    else:
+        pages = [] if args.all_targets else [estimate_text(answer) for answer in answers]
+        if len(answers) > 1:
+            pages.append("\n".join(summary_table(answers)))
+        print("\n\n".join(pages))
+    return 0 if all(answer["fits"] for answer in answers) else 2
+
+
 def doctor(args: argparse.Namespace) -> int:
     from . import machine_report
 
@@ -277,3 +299,9 @@ def doctor(args: argparse.Namespace) -> int:
         for row in rows:
             print(f"{'ok  ' if row['ok'] else 'FAIL'}  {row['what']:{width}}  {row['detail']}")
     return 0 if healthy else 3
+
+
+def probe(args: argparse.Namespace) -> int:
+    from .probe.command import run_probe
+
+    return run_probe(args.output, args.disk, quick=args.quick, quiet=args.quiet, as_json=args.json)

@@ -83,6 +83,13 @@ def default_cache() -> Path | None:
     return Path(platformdirs.user_cache_dir("stratac"))
 
 
+def user_profile() -> Path:
+    """Where `stratac probe` puts this machine's profile and `--target native` looks for it."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("stratac")) / "machines" / "native.toml"
+
+
 def environment_cc() -> str | None:
     return os.environ.get("CC") or None
 

@@ -7,6 +7,7 @@ and any drift of the machine hits all alike.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import statistics
@@ -82,6 +83,10 @@ class Peer:
         """After one run that is not counted: the seconds of each run, at least `runs` and at least `seconds` in all."""
         return [float(value) for value in self._call("turn", seconds=seconds, runs=runs)["runs"]]
 
+    def fingerprint(self) -> str:
+        """sha256 of the last run's outputs, made where they are: nothing is copied."""
+        return str(self._call("fingerprint")["sha256"])
+
     def begin(self) -> None:
         """Count memory from here."""
         self._call("begin")
@@ -92,6 +97,10 @@ class Peer:
     def facts(self) -> dict[str, Any]:
         """What the open session says about itself: threads, predicted_seconds, io, bytes (stratac only)."""
         return self._call("facts")
+
+    def profile(self) -> list[tuple[str, float, float]]:
+        """Of each call since the session was opened: its label, mean seconds and predicted seconds (stratac only)."""
+        return [(label, seconds, predicted) for label, seconds, predicted in self._call("profile")["rows"]]
 
     def cpu_seconds(self) -> float:
         """CPU time of the child so far, all threads."""
@@ -152,6 +161,7 @@ class _System(Protocol):
     def open(self, path: str) -> None: ...
     def run(self, inputs: Arrays) -> list[np.ndarray]: ...
     def facts(self) -> dict[str, Any]: ...
+    def profile(self) -> list[tuple[str, float, float]]: ...
 
 
 class _Stratac:
@@ -178,6 +188,9 @@ class _Stratac:
             "outputs": [port.name for port in self.session.get_outputs()],
         }
 
+    def profile(self) -> list[tuple[str, float, float]]:
+        return [(row.label, row.seconds, row.predicted_seconds) for row in self.session.profile()]
+
 
 class _OnnxRuntime:
     def __init__(self, threads: int, how: str = "") -> None:
@@ -190,9 +203,13 @@ class _OnnxRuntime:
         options = self.module.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
+        skipped = ["ConstantFolding"] if self.mapped else []
         if self.mapped:
             options.add_session_config_entry("session.disable_prepacking", "1")
-        self.session = self.module.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            options.enable_cpu_mem_arena = False
+        self.session = self.module.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=skipped
+        )
 
     def run(self, inputs: Arrays) -> list[np.ndarray]:
         outputs: list[np.ndarray] = self.session.run(None, dict(inputs))
@@ -200,6 +217,9 @@ class _OnnxRuntime:
 
     def facts(self) -> dict[str, Any]:
         return {"threads": self.threads, "outputs": [port.name for port in self.session.get_outputs()]}
+
+    def profile(self) -> list[tuple[str, float, float]]:
+        raise NotImplementedError("onnxruntime's calls are not timed one by one")
 
 
 class _Child:
@@ -244,6 +264,13 @@ class _Child:
             taken.append(self.run("")["seconds"])
         return {"runs": taken}
 
+    def fingerprint(self) -> dict[str, Any]:
+        found = hashlib.sha256()
+        for array in self.outputs:
+            found.update(f"{array.dtype.str} {array.shape} ".encode())
+            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        return {"sha256": found.hexdigest()}
+
     def held(self) -> dict[str, Any]:
         now = resident_by_mapping()
         growth = {name: size - self.mappings.get(name, 0) for name, size in now.items()}
@@ -257,6 +284,9 @@ class _Child:
 
     def facts(self) -> dict[str, Any]:
         return self.system.facts()
+
+    def profile(self) -> dict[str, Any]:
+        return {"rows": self.system.profile()}
 
 
 def main(arguments: list[str]) -> int:

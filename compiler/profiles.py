@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..ir.errors import StratacError
-from ..ir.machine import ISA_LEVELS, Machine, Tier, machine_from_table
+from ..ir.machine import ISA_LEVELS, Machine, machine_from_table
+from .options import user_profile
 
 FOLDER = Path(__file__).parent / "machines"
 
@@ -56,17 +57,62 @@ def native_isa() -> str:
     return next(name for name, needed, _, _ in ISA_LEVELS if needed <= features)
 
 
-def native() -> Machine:
-    """The generic profile of this CPU's ISA level with this machine's cores and memory.
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's fields, as the kernel lists them."""
+    found: dict[str, str] = {}
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return found
+    for line in text.split("\n\n")[0].splitlines():
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    return found
 
-    Rates stay the profile's: costs never come from live timing, and the same machine gives the same plan.
+
+def cpu_model() -> str:
+    """The processor's make: vendor, family and model number, which tell microarchitectures apart where names do not."""
+    fields = _cpuinfo()
+    x86 = [fields.get(key, "") for key in ("vendor_id", "cpu family", "model")]
+    arm = [fields.get(key, "") for key in ("CPU implementer", "CPU part")]
+    return f"{x86[0]} {x86[1]}/{x86[2]}" if all(x86) else " ".join(arm).strip()
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_clock() -> float:
+    """The nominal clock in Hz; a round figure where the kernel does not tell."""
+    try:
+        return float(_cpuinfo().get("cpu MHz", "")) * 1e6 or 2.5e9
+    except ValueError:
+        return 2.5e9
+
+
+def native(profile: Path | None = None) -> Machine:
+    """This machine: `profile` (by default the user's own, written by `stratac probe`) if it was measured on a CPU like this;
+    else a shipped profile that was; else the generic one of the ISA level. Cores and memory are this machine's.
+
+    Costs never come from live timing: the same profile gives the same plan.
     """
-    isa = native_isa()
-    arch = platform.machine()
-    name = f"generic-{arch}-{isa}" if (FOLDER / f"generic-{arch}-{isa}.toml").is_file() else "generic-portable"
-    machine = load_machine(name)
+    machine = _measured(user_profile() if profile is None else profile)
+    arch, isa = platform.machine(), native_isa()
+    if machine is None:
+        name = f"generic-{arch}-{isa}" if (FOLDER / f"generic-{arch}-{isa}.toml").is_file() else "generic-portable"
+        machine = load_machine(name)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     tiers = tuple(replace(t, bytes=memory) if t.name == "ram" else t for t in machine.tiers)
-    assert all(isinstance(t, Tier) for t in tiers)
-    devices = tuple(replace(d, cores=len(os.sched_getaffinity(0)), arch=arch) for d in machine.devices)
+    cores = len(os.sched_getaffinity(0))
+    devices = tuple(replace(d, cores=cores, arch=arch) if d.kind == "cpu" else d for d in machine.devices)
     return replace(machine, devices=devices, tiers=tiers)
+
+
+def _measured(profile: Path) -> Machine | None:
+    """The user's profile or a shipped one that was measured on a CPU like this one."""
+    found = [load_machine(str(profile))] if profile.is_file() else []
+    found += [load_machine(name) for name in shipped()]
+    model, isa = cpu_model(), native_isa()
+    fits = [m for m in found for d in m.devices if d.kind == "cpu" and d.model == model and d.isa == isa and model]
+    return fits[0] if fits else None

@@ -171,8 +171,10 @@ uint64_t st_io_share(const st_request *request)
 
 static void land(st_io *io)
 {
-    if (!--io->flying)
-        atomic_fetch_add_explicit(&io->busy, now() - io->busy_since, memory_order_relaxed);
+    const int64_t end = now();
+    atomic_fetch_add_explicit(&io->busy, end - io->busy_since, memory_order_relaxed);
+    io->busy_since = end;
+    io->flying--;
 }
 
 static void freeze(st_io *io, int status, const st_error *error)

@@ -90,7 +90,7 @@ typedef struct st_io {
     uint32_t next;   /* the read that the next request is of */
     uint32_t flying; /* requests under way */
     int starved;     /* a thread sleeps until a read is complete */
-    int64_t busy_since;
+    int64_t busy_since; /* or the last answer, if it was later */
     _Atomic int64_t busy; /* nanoseconds with at least one request under way */
     /* fixed */
     const stp_read *rows;

@@ -41,8 +41,8 @@ class Device:
     """Something that executes kernels. Rates are per core (a GPU counts as one); `isa` names a row of ISA_LEVELS for a CPU.
 
     `memory` is the tier its kernels read and write. `modes` gives operations per second by numeric mode where they differ from
-    what clock and width say (f32). `launch_s` is the cost of one call, `barrier_s` what threads lose at one barrier. `model`
-    is the processor the figures were measured on, as `compiler.profiles.cpu_model` names it; empty for a class of machines.
+    what clock and width say (f32). `launch_s` is the cost of one call, `barrier_s` what threads lose at one barrier, `run_s`
+    what a run takes beside its calls (binding arrays, waking threads). `model` is the processor the figures were measured on, as `compiler.profiles.cpu_model` names it; empty for a class of machines.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Device:
     memory: str = "ram"
     modes: Mapping[str, float] = field(default_factory=dict)
     barrier_s: float = 0.5e-6
+    run_s: float = 0.0
     model: str = ""
 
     @property
@@ -161,7 +162,7 @@ class Machine:
 
 
 _HINT = "docs/machines.md lists every key; compiler/machines/generic-portable.toml is an example"
-_MAY_BE_ZERO = frozenset({"launch_s", "barrier_s", "latency_s", "watts", "price_per_hour"})
+_MAY_BE_ZERO = frozenset({"launch_s", "barrier_s", "run_s", "latency_s", "watts", "price_per_hour"})
 _TOP = frozenset({"devices", "tiers", "links", "network", "kernels", "efficiency"})
 _WANTED = {"str": "text", "int": "a whole number, at least 1", "float": "a positive number"}
 
@@ -221,15 +222,23 @@ class _Table:
                 raise _wrong(f"'s source of {label} must be text, got {text!r}")
             self.sources[label] = text
 
-    def rates(self, row: Any, where: str, least: float, most: float = math.inf, label: str = "") -> dict[str, float]:
-        """Numbers by name, each from `least` to `most`; a least of 0 is allowed where nothing smaller is meant."""
+    def rates(self, row: Any, where: str, least: float, label: str = "") -> dict[str, float]:
+        """Numbers by name, each at least `least`."""
         if not isinstance(row, Mapping):
             raise _wrong(f"'s {where} must be a table of numbers, got {row!r}")
         row = dict(row)
         self.source(row, label)
         for key, value in row.items():
-            if not _number(value) or not least <= value <= most:
-                raise _wrong(f"'s {key} in {where} must be a number{_limits(least, most)}, got {value!r}")
+            if not _number(value) or value < least:
+                raise _wrong(f"'s {key} in {where} must be a number, at least {least:g}, got {value!r}")
+        return {key: float(value) for key, value in row.items()}
+
+    def shares(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """The section `efficiency`."""
+        row = dict(row)
+        self.source(row, "efficiency")
+        if not all(_number(value) and 0 < value <= 1 for value in row.values()):
+            raise _wrong("'s efficiency must be shares above 0 and up to 1")
         return {key: float(value) for key, value in row.items()}
 
     def device(self, row: Mapping[str, Any]) -> Device:
@@ -247,10 +256,6 @@ class _Table:
         return Link(**self.fields(Link, row, "links"))
 
 
-def _limits(least: float, most: float) -> str:
-    return f" from {least:g} to {most:g}" if most != math.inf else f", at least {least:g}"
-
-
 def machine_from_table(table: Mapping[str, Any]) -> Machine:
     """A machine from parsed TOML. Raises StratacError that names the missing or wrong key."""
     sources: dict[str, str] = {}
@@ -258,6 +263,8 @@ def machine_from_table(table: Mapping[str, Any]) -> Machine:
     plain = {f.name for f in fields(Machine)} - _TOP - {"sources"}
     for key in table.keys() - plain - _TOP:
         raise _wrong(f" has an unknown key {key!r}")
+    if not isinstance(table.get("name"), str) or not table["name"]:
+        raise _wrong(" needs a name, as text")
     own = {"devices": (), "tiers": (), **{k: v for k, v in table.items() if k in plain}}
     kernels = {
         family: read.rates(row, f"kernels.{family}", 0.0, label=f"kernels.{family}")
@@ -268,7 +275,7 @@ def machine_from_table(table: Mapping[str, Any]) -> Machine:
             **read.fields(Machine, own, "the profile"),
             "devices": tuple(read.device(row) for row in read.rows(table, "devices")),
             "tiers": tuple(read.tier(row) for row in read.rows(table, "tiers")),
-            "efficiency": read.rates(read.table(table, "efficiency"), "efficiency", 1e-6, 1.0, "efficiency"),
+            "efficiency": read.shares(read.table(table, "efficiency")),
             "links": tuple(read.link(row) for row in read.rows(table, "links")),
             "network": Network(**read.fields(Network, read.table(table, "network"), "network", "network"))
             if "network" in table

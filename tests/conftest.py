@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+#: a profile that the user's own `stratac probe` wrote must not change what tests see, in child processes neither
+os.environ["XDG_CONFIG_HOME"] = str(Path(tempfile.gettempdir()) / "stratac-tests-without-config")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -79,7 +79,7 @@ class RowsFamily:
         return ()
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
-        """A bounce buffer, which begins at a multiple of READ_ALIGNMENT somewhere in the thread's share."""
+        """A bounce buffer: what `st_source_bounce` says."""
         lookup = lookup_of(kernel)
         assert lookup is not None
         return storage_bytes(lookup.row_bytes) + READ_ALIGNMENT
@@ -108,7 +108,9 @@ class RowsFamily:
             number = printer.scalar(lookup.number)
             to = f"a{lookup.store.operand} + ({printer.index(lookup.store.index, without=lookup.column.name)})"
             size = lookup.row_bytes
-            printer.out.put(f"st_source_read(args[{lookup.table + 1}], (int64_t){number} * {size}, {size}, {to}, bounce);")
+            printer.out.put(
+                f"st_source_read(args[{lookup.table + 1}], (uint64_t){number} * {size}, {size}, {to}, bounce);"
+            )
         pointers = [
             f"{'const ' if o.role == 'in' else ''}{o.dtype.c} *const a{k} = args[{k + 1}];"
             for k, o in enumerate(kernel.operands)
@@ -118,8 +120,7 @@ class RowsFamily:
             *printer.dim_lines(order),
             *pointers,
             *(f"(void)a{k};" for k in range(len(kernel.operands)) if k != lookup.table),
-            "char *const share = (char *)args[0] + part * st_plan_workspace;",
-            f"char *const bounce = share + (-(uintptr_t)share & {READ_ALIGNMENT - 1});",
+            "void *const bounce = (char *)args[0] + part * st_plan_workspace;",
         ]
         text = [
             f"void {name}(void *const *args, const int64_t *dims, int part, int parts)",

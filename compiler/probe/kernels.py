@@ -30,6 +30,7 @@ from ..driver import Levels
 from ..options import CompileOptions
 from . import samples
 from .fit import fit_prices
+from .hardware import Figure
 
 Say = Callable[[str], None]
 
@@ -47,7 +48,7 @@ LAUNCH = "launch"
 
 @dataclass(frozen=True)
 class Timed:
-    """One call of a sample plan: its family, its terms and the seconds of its runs by thread count.
+    """One call of a sample plan: its family, its terms, its arithmetic and the seconds of its runs by thread count.
 
     `waited`: whether the threads met right after it.
     """
@@ -56,22 +57,27 @@ class Timed:
     waited: bool
     family: str
     terms: Mapping[str, float]
+    flops: float
     seconds: Mapping[int, tuple[float, ...]]
 
     def typical(self, threads: int) -> float:
         """Seconds of a usual run: the median, or what most runs take where others disturb the machine."""
-        return float(np.quantile(self.seconds[threads], 0.4))
+        return float(np.quantile(self.seconds[threads], 0.3))
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What was fitted. `errors` are the shares by which the tables miss the samples, by family."""
+    """What was fitted. `errors` are the shares by which the tables miss the samples, by family; `efficiency` is what each
+    family reaches of the peak, for a roofline instead of its table."""
 
     kernels: Mapping[str, Mapping[str, float]]
     launch_s: float
     barrier_s: float
+    run_s: float
     errors: Mapping[str, tuple[float, float]]  # family -> (median, 95th percentile)
+    efficiency: Mapping[str, float]
     calls: int
+    figures: tuple[Figure, ...] = ()
 
 
 def sample_graphs(quick: bool) -> list[Graph]:
@@ -91,12 +97,14 @@ def lower_samples(graph: Graph, machine: Machine, threads: int) -> Levels:
 
 def time_graph(
     graph: Graph, machine: Machine, counts: Sequence[int], options: CompileOptions, seconds: float
-) -> list[Timed]:
-    """Compile a graph and time each of its calls, about so many seconds for each thread count."""
+) -> tuple[list[Timed], list[float]]:
+    """Compile a graph and time each of its calls, about so many seconds for each thread count. Beside the calls: by how much
+    each run took longer than they did together."""
     levels = lower_samples(graph, machine, max(counts))
     inputs = {port.name: _values(levels.graph, port.value) for port in levels.graph.inputs}
     outputs = {port.name: _values(levels.graph, port.value) for port in levels.graph.outputs}
     rows: dict[int, np.ndarray] = {}
+    outside: list[float] = []
     with tempfile.TemporaryDirectory(prefix="stratac-probe-") as name:
         folder = write_artifact(levels, {}, Path(name) / "samples.plan", options, None).folder
         for threads in counts:
@@ -105,8 +113,11 @@ def time_graph(
                 taken, until = [], time.perf_counter() + seconds
                 while len(taken) < 9 or (time.perf_counter() < until and len(taken) < 400):
                     session.reset_profile()
+                    begin = time.perf_counter()
                     session.run_into(outputs=outputs, inputs=inputs)
+                    passed = time.perf_counter() - begin
                     taken.append([row.seconds for row in session.profile()])
+                    outside.append(max(passed - sum(taken[-1]), 0.0))
                 labels = [row.label for row in session.profile()]
             rows[threads] = np.array(taken)
     nodes, _ = order(levels.placed.graph)
@@ -115,8 +126,8 @@ def time_graph(
     for i, node in enumerate(nodes):
         candidate = levels.placed.choices[node.outputs[0]].chosen.candidate
         times = {threads: tuple(float(t) for t in rows[threads][:, i]) for threads in counts}
-        found.append(Timed(labels[i], waits[i], candidate.family, dict(candidate.work.terms), times))
-    return found
+        found.append(Timed(labels[i], waits[i], candidate.family, dict(candidate.work.terms), candidate.work.flops, times))
+    return found, outside
 
 
 def _values(graph: Graph, value: str) -> np.ndarray:
@@ -127,8 +138,9 @@ def _values(graph: Graph, value: str) -> np.ndarray:
     return (rng.standard_normal(shape) if kind.dtype.is_float else rng.integers(0, 4, shape)).astype(kind.dtype.np)
 
 
-def fit_tables(timed: Sequence[Timed], machine: Machine, threads: int) -> Tables:
-    """Prices of all families at once, from the times on one thread; launch and barrier beside them.
+def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machine, threads: int) -> Tables:
+    """Prices of all families at once, from the times on one thread; launch and barrier beside them. `outside` are the seconds
+    of runs that no call accounts for.
 
     A multiply-add never costs less than the measured peak says.
     """
@@ -149,7 +161,22 @@ def fit_tables(timed: Sequence[Timed], machine: Machine, threads: int) -> Tables
         errors[family] = (float(np.median(own)), float(np.quantile(own, 0.95)))
     kernels = {family: dict(sorted(row.items())) for family, row in sorted(kernels.items())}
     lost = _lost_at_barriers(timed, machine, launch, threads)
-    return Tables(kernels, launch, max(statistics.median(lost), 0.0) if lost else 0.0, errors, len(kept))
+    barrier = max(statistics.median(lost), 0.0) if lost else 0.0
+    figures = [Figure.of("one run beside its calls", "s", outside)]
+    if lost:
+        quarters = statistics.quantiles(lost, n=4) if len(lost) > 1 else lost * 3
+        figures.append(Figure(f"one barrier of {threads} threads, quartiles", "s", barrier, quarters[0], quarters[2]))
+    shares = {family: _share(family, kept, device.peak_flops) for family in errors}
+    return Tables(
+        kernels, launch, barrier, statistics.median(outside), errors, shares, len(kept), tuple(figures)
+    )
+
+
+def _share(family: str, timed: Sequence[Timed], peak: float) -> float:
+    """The part of the peak that a family's calls reach together, to three digits."""
+    own = [t for t in timed if t.family == family]
+    share = sum(t.flops for t in own) / (peak * sum(t.typical(1) for t in own))
+    return float(f"{min(max(share, 1e-3), 1.0):.3g}")
 
 
 def _lost_at_barriers(timed: Sequence[Timed], machine: Machine, launch: float, threads: int) -> list[float]:
@@ -182,15 +209,18 @@ def measure_kernels(machine: Machine, options: CompileOptions, quick: bool, say:
     cores = machine.device("cpu").cores
     counts = sorted({1, cores})
     timed: list[Timed] = []
+    outside: list[float] = []
     for graph in sample_graphs(quick):
-        say(f"kernels: {graph.name}")
-        timed += time_graph(graph, machine, counts, options, 1.0 if quick else 3.0)
-    return fit_tables(timed, machine, cores), timed
+        say(f"kernels: compiling and timing {graph.name}")
+        calls, beside = time_graph(graph, machine, counts, options, 1.0 if quick else 3.0)
+        timed += calls
+        outside.append(statistics.median(beside))
+    return fit_tables(timed, outside, machine, cores), timed
 
 
 def with_tables(machine: Machine, tables: Tables) -> Machine:
     """The machine with fitted tables, launch and barrier costs in it."""
     devices = tuple(
-        replace(d, launch_s=tables.launch_s, barrier_s=tables.barrier_s) if d.kind == "cpu" else d for d in machine.devices
+        replace(d, launch_s=tables.launch_s, barrier_s=tables.barrier_s, run_s=tables.run_s) if d.kind == "cpu" else d for d in machine.devices
     )
     return replace(machine, devices=devices, kernels={**machine.kernels, **tables.kernels})

@@ -1,14 +1,65 @@
-"""The facts every report shows, as plain data: report.json of a plan."""
+"""The facts every report shows, as plain data: report.json of a plan. Equal inputs give equal bytes.
+
+Seconds are predicted at the typical dims and planned threads, bytes are planned at the greatest dims. `docs/reports.md`
+describes each key.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...ir.candidate import Priced
-from ...ir.graph import Graph
+from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
-from ...ir.placed import Placed
+from ...ir.machine_text import profile_text
+from ...ir.placed import DENSE, Choice, Placed, home_key
 from ...ir.plan import Plan
+from ...passes.place.cost import lookup_seconds
+from ...passes.schedule.order import order
+from ...passes.schedule.simulate import Timeline, simulate_plan
+from ..artifact import PROCESS_FLOOR
+from .crossings import crossings, link_bytes
+from .roofs import device_roofs
+from .tiers import load_facts, tier_rows
+
+
+def build_report(plan: Plan, placed: Placed, machine: Machine) -> dict[str, Any]:
+    """Everything about a plan that people ask: clusters, weights, tiers, queues, crossings and the machine's limits."""
+    nodes, _ = order(placed.graph)
+    timeline = simulate_plan(plan)
+    clusters = _clusters(plan, placed, nodes, timeline)
+    bill = crossings(plan, placed, machine, nodes, timeline)
+    tiers = tier_rows(plan, placed, machine, PROCESS_FLOOR)
+    return {
+        "name": plan.name,
+        "target": plan.target,
+        "threads": plan.threads,
+        "memory": {
+            "weights": plan.weights_bytes,
+            "resident": plan.resident_bytes,
+            "arenas": {a.name: a.bytes for a in plan.arenas},
+            "peak": plan.peak_bytes(),
+        },
+        "tiers": tiers,
+        "load": load_facts(plan, machine, tiers),
+        "predicted_seconds": plan.seconds,
+        "first_seconds": timeline.first,
+        "seconds_by": _seconds_by(placed, machine, plan.threads, timeline),
+        "instructions": sum(len(queue.calls) for queue in plan.queues),
+        "kernels": len(plan.kernels),
+        "notes": dict(plan.notes),
+        "machine": machine.name,
+        "profile": profile_text(machine),
+        "roofs": device_roofs(placed, machine, plan.threads),
+        "solution": _solution(placed),
+        "input_ranges": input_ranges(placed.graph),
+        "clusters": clusters,
+        "weights": _weights(plan, placed),
+        "queues": _queues(plan, timeline),
+        "crossings": bill,
+        "links": link_bytes(bill),
+    }
 
 
 def _priced(priced: Priced | None) -> dict[str, Any] | None:
@@ -17,48 +68,138 @@ def _priced(priced: Priced | None) -> dict[str, Any] | None:
     return {"name": priced.candidate.name, "seconds": priced.seconds, "bound": priced.bound}
 
 
-def build_report(plan: Plan, placed: Placed, machine: Machine) -> dict[str, Any]:
-    """Signature, memory, notes, and per cluster: ops, choice, runner-up, predicted time, flops and bytes."""
+def weight_keys(node: Node, placed: Placed) -> list[tuple[str, str]]:
+    """The weights a cluster reads, each with the key of its home."""
+    formats = dict(placed.choices[node.outputs[0]].chosen.candidate.formats)
+    return [(v, home_key(v, formats.get(v, DENSE))) for v in node.used if v in placed.graph.weights]
+
+
+def _clusters(plan: Plan, placed: Placed, nodes: Sequence[Node], timeline: Timeline) -> list[dict[str, Any]]:
+    """One row for each cluster, in the order they run."""
+    producers = placed.graph.producers()
+    spans = {span.number: span for span in timeline.spans if span.queue == "cpu"}
+    buffers = {buffer.name: buffer for buffer in plan.buffers}
+    reads: dict[int, list[int]] = {}
+    for number, read in enumerate(plan.reads):
+        reads.setdefault(plan.buffers[read.buffer].first, []).append(number)
     rows = []
-    by_output = {node.outputs[0]: node for node in placed.graph.nodes}
-    for output, choice in placed.choices.items():
-        node = by_output[output]
-        work = choice.chosen.candidate.work
+    for number, node in enumerate(nodes):
+        span = spans[number]
+        held = [buffers[value] for value in node.outputs if value in buffers]
         rows.append(
             {
-                "cluster": output,
+                **_decision(placed.choices[node.outputs[0]]),
+                "cluster": node.outputs[0],
+                "name": node.source.node or node.outputs[0],
                 "source": str(node.source),
                 "ops": [n.op for n in node.body],
                 "nodes": [n.source.node for n in node.body if n.source.node],
                 "outputs": [f"{v}: {placed.graph.types[v]}" for v in node.outputs],
-                "chosen": _priced(choice.chosen),
-                "runner_up": _priced(choice.runner_up),
-                "why": choice.why,
-                "flops": work.flops,
-                "bytes": work.bytes,
-                "workspace": work.workspace,
+                "weights": [key for _, key in weight_keys(node, placed)],
+                "inputs": list(dict.fromkeys(producers[v].outputs[0] for v in node.used if v in producers)),
+                "call": number,
+                "start": span.start,
+                "end": span.end,
+                "waited": span.waited,
+                "reads": reads.get(number, []),
+                "holds": [{"value": b.name, "bytes": b.bytes, "first": b.first, "last": b.last} for b in held],
             }
         )
+    return rows
+
+
+def _decision(choice: Choice) -> dict[str, Any]:
+    """What placement chose for a cluster. `difference`: how many seconds the runner-up would cost more; negative where a
+    constraint forbids it."""
+    work = choice.chosen.candidate.work
+    other = choice.runner_up
     return {
-        "name": plan.name,
-        "target": plan.target,
-        "threads": plan.threads,
-        "memory": {
-            "weights": plan.weights_bytes,
-            "arenas": {a.name: a.bytes for a in plan.arenas},
-            "peak": plan.peak_bytes(),
-        },
-        "predicted_seconds": plan.seconds,
-        "instructions": sum(len(queue.calls) for queue in plan.queues),
-        "kernels": len(plan.kernels),
-        "notes": dict(plan.notes),
-        "machine": machine.name,
-        "input_ranges": input_ranges(placed.graph),
-        "clusters": rows,
+        "device": choice.chosen.candidate.device,
+        "chosen": _priced(choice.chosen),
+        "runner_up": _priced(other),
+        "difference": None if other is None else other.seconds - choice.chosen.seconds,
+        "binding": choice.binding,
+        "why": choice.why,
+        "flops": work.flops,
+        "bytes": work.bytes,
+        "intensity": work.flops / work.bytes if work.bytes else 0.0,
+        "workspace": work.workspace,
     }
 
 
-def input_ranges(graph: Graph) -> dict[str, int]:
+def _weights(plan: Plan, placed: Placed) -> list[dict[str, Any]]:
+    """Every weight in each of its formats: its home, how it gets to its kernels, and why."""
+    users: dict[str, list[str]] = {}
+    direct: set[str] = set()
+    for node in placed.graph.nodes:
+        candidate = placed.choices[node.outputs[0]].chosen.candidate
+        for value, key in weight_keys(node, placed):
+            users.setdefault(key, []).append(node.outputs[0])
+            if value in candidate.direct:
+                direct.add(key)
+    rows = []
+    for entry in plan.weights:
+        home = placed.homes[entry.name]
+        stays = entry.offset < plan.resident_bytes
+        rows.append(
+            {
+                "key": entry.name,
+                "label": entry.label,
+                "tier": home.tier,
+                "how": "resident" if stays else "looked up" if entry.name in direct else "streamed",
+                "format": entry.format,
+                "bytes": entry.bytes,
+                "why": home.why,
+                "users": users.get(entry.name, []),
+            }
+        )
+    return rows
+
+
+def _queues(plan: Plan, timeline: Timeline) -> list[dict[str, Any]]:
+    """The spans of each queue; `start` is negative for reads that begin while the run before ends."""
+    rows = []
+    for queue in plan.queues:
+        spans = [span for span in timeline.spans if span.queue == queue.name]
+        rows.append(
+            {
+                "name": queue.name,
+                "busy": sum(span.end - span.start for span in spans),
+                "waited": sum(span.waited for span in spans),
+                "spans": [{"label": s.label, "start": s.start, "end": s.end, "waited": s.waited} for s in spans],
+            }
+        )
+    return rows
+
+
+def _seconds_by(placed: Placed, machine: Machine, threads: int, timeline: Timeline) -> dict[str, float]:
+    """Where the time of a run goes: what binds its clusters, and storage, for which calls wait or in which kernels look up."""
+    found = {"compute": 0.0, "memory": 0.0, "launch": 0.0, "storage": timeline.stalled}
+    for choice in placed.choices.values():
+        candidate = choice.chosen.candidate
+        looked = lookup_seconds(candidate, machine, threads) if candidate.direct else 0.0
+        found["storage"] += looked
+        bound = choice.chosen.bound
+        found[bound] = found.get(bound, 0.0) + max(choice.chosen.seconds - looked, 0.0)
+    return found
+
+
+def _solution(placed: Placed) -> dict[str, Any] | None:
+    solution = placed.solution
+    if solution is None:
+        return None
+    return {
+        "objective": solution.objective,
+        "method": solution.method,
+        "seconds": solution.seconds,
+        "lower_bound": solution.lower_bound,
+        "gap": solution.gap,
+        "budgets": dict(solution.budgets),
+        "used": dict(solution.used),
+    }
+
+
+def input_ranges(graph: Graph) -> Mapping[str, int]:
     """For each integer input the exclusive upper bound of its values where it is only looked up in tables of known size."""
     found: dict[str, int] = {}
     names = {port.value: port.name for port in graph.inputs}

@@ -1,92 +1,133 @@
-"""A plan for people: signature, memory per tier, time per cluster, what was fused, and why."""
+"""A plan for people: the verdict, its signature, memory by tier, storage, and the clusters that take the most time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..options import size_text
+from .verdict import verdict
+from .words import candidate_text, counted, ops_text, share_text, signed_time, table, time_text
 
-
-def table(rows: Sequence[Sequence[str]], head: Sequence[str], right: frozenset[int] = frozenset()) -> list[str]:
-    """Aligned columns; the numbers in `right` are right-aligned."""
-    widths = [max(len(str(r[k])) for r in [head, *rows]) for k in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        parts = [c.rjust(w) if k in right else c.ljust(w) for k, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        return "  ".join(parts).rstrip()
-
-    return [line(head), line(["-" * w for w in widths]), *(line([str(c) for c in row]) for row in rows)]
-
-
-def time_text(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1e3:.3f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.1f} us"
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _ops_text(ops: Sequence[str]) -> str:
-    quiet = {"reshape", "transpose", "fill", "expand", "slice"}
-    shown = [op for op in ops if op not in quiet] or list(ops)
-    return " + ".join(dict.fromkeys(shown))
+__all__ = ["counted", "inspect_text", "table", "time_text"]
 
 
 def inspect_text(manifest: Mapping[str, Any], report: Mapping[str, Any], top: int) -> str:
     """The whole `inspect` page; `top` limits the cluster table (0: all)."""
-    memory, threads = report["memory"], report["threads"]
-    lines = [f"plan {manifest['name']}  (format {manifest['format_version']}, stratac {manifest['stratac_version']})"]
+    threads = report["threads"]
     features = ", ".join(manifest["features"]) or "no CPU features"
-    lines += [f"target {manifest['target']}, {counted(threads, 'thread')}, needs {features}"]
-    lines += ["", "signature"]
+    said = verdict(report)
+    lines = [
+        f"plan {manifest['name']}  (format {manifest['format_version']}, stratac {manifest['stratac_version']})",
+        f"target {manifest['target']}, {counted(threads, 'thread')}, needs {features}",
+        "",
+        f"fits    {said.fits}",
+        f"time    {said.speed}",
+        f"why     {said.why}",
+        "",
+        "signature",
+    ]
     for kind in ("inputs", "outputs"):
         lines += [f"  {kind[:-1]:6}  {p['name']}: {p['dtype']}{p['shape']}" for p in manifest[kind]]
     for name, b in manifest["symbols"].items():
         lines.append(f"  dim     {name} = {b['min']}:{b['typical']}:{b['max']} (min:typical:max)")
     if "dims" in report["notes"]:
         lines.append(f"  note    {report['notes']['dims']}")
-    floor = manifest["memory"]["process_floor"]
-    lines += ["", "memory, tier ram, at the greatest dims"]
-    rows = [("weights", size_text(memory["weights"]), "mapped from weights.bin, used in place")]
-    rows += [
-        (name, size_text(size * (threads if name == "workspace" else 1)), _arena_note(name, size, threads, report))
-        for name, size in memory["arenas"].items()
-    ]
-    rows += [("peak", size_text(memory["peak"]), f"and at most {size_text(floor)} for the process itself")]
-    lines += [f"  {a:12} {b:>12}  {c}" for a, b, c in rows]
-    total = report["predicted_seconds"]
-    clusters = report["clusters"]
+    return "\n".join([*lines, *_memory_lines(report), *_storage_lines(report), *_time_lines(report, top)])
+
+
+def _memory_lines(report: Mapping[str, Any]) -> list[str]:
+    lines = ["", "memory, at the greatest dims"]
+    for tier in report["tiers"]:
+        if not tier["used"]:
+            continue
+        budget = f"budget {size_text(tier['budget'])}, " if tier["limited"] else ""
+        what = "peak" if tier["kind"] == "memory" else "file"
+        has = f"{budget}{tier['name']} has {size_text(tier['capacity'])}"
+        lines.append(f"  {tier['name']:15} {size_text(tier['used']):>12}  {what}; {has}")
+        if tier["kind"] == "memory":
+            lines += [
+                f"    {name:13} {size_text(size):>12}  {_part_note(name, report)}".rstrip()
+                for name, size in sorted(tier["parts"].items(), key=lambda part: (-part[1], part[0]))
+            ]
+    return lines
+
+
+def _part_note(name: str, report: Mapping[str, Any]) -> str:
+    threads, arenas = report["threads"], report["memory"]["arenas"]
+    if name == "workspace":
+        return f"{size_text(arenas['workspace'])} for each of {counted(threads, 'thread')}"
+    if name == "activations":
+        return str(report["notes"].get("memory", ""))
+    if name == "weights":
+        return f"{counted(sum(w['how'] == 'resident' for w in report['weights']), 'weight')} stay in memory"
+    if name == "ring":
+        return "through which weights are streamed"
+    return "at most, for the process itself" if name == "process floor" else ""
+
+
+def _storage_lines(report: Mapping[str, Any]) -> list[str]:
+    lines = []
+    load = report["load"]
+    if load["seconds"] is not None:
+        at = f"{size_text(load['bytes'])} from {load['from']} in {time_text(load['seconds'])}, cold"
+        lines.append(f"  open   {at}; peak {size_text(load['peak_bytes'])}")
+    for kind, noun in (("read", "read"), ("lookup", "lookup by kernels"), ("transfer", "transfer")):
+        rows = [row for row in report["crossings"] if row["kind"] == kind]
+        if rows:
+            total, seconds = sum(r["bytes"] for r in rows), sum(r["seconds"] for r in rows)
+            hidden, exposed = sum(r["hidden"] for r in rows), sum(r["exposed"] for r in rows)
+            number = f"{len(rows)} {noun}" if kind == "lookup" else counted(len(rows), noun)
+            lines.append(
+                f"  run    {number}, {size_text(total)} in {time_text(seconds)}: "
+                f"{time_text(hidden)} hidden, {time_text(exposed)} exposed"
+            )
+    if any(row["kind"] == "read" for row in report["crossings"]):
+        lines.append(f"  first  {time_text(report['first_seconds'])}: the ring is empty before the first run")
+    return ["", "storage", *lines] if lines else []
+
+
+def _time_lines(report: Mapping[str, Any], top: int) -> list[str]:
+    total, clusters, solution = report["predicted_seconds"], report["clusters"], report["solution"]
     fused = sum(len(c["ops"]) for c in clusters)
-    lines += [
+    lines = [
         "",
-        f"time, predicted at the typical dims: {time_text(total)} on {counted(threads, 'thread')}",
-        f"  {counted(fused, 'op')} in {counted(len(clusters), 'cluster')} ({counted(report['kernels'], 'different kernel')}); "
-        f"order: {report['notes']['order']}",
-        "",
+        f"time, predicted at the typical dims: {time_text(total)} on {counted(report['threads'], 'thread')}",
+        f"  {counted(fused, 'op')} in {counted(len(clusters), 'cluster')} "
+        f"({counted(report['kernels'], 'different kernel')}); order: {report['notes']['order']}",
     ]
-    ranked = sorted(clusters, key=lambda c: -c["chosen"]["seconds"])
+    if solution is not None:
+        lines.append(
+            f"  objective {solution['objective']}, by {solution['method']}; lower bound "
+            f"{time_text(solution['lower_bound'])}, gap {solution['gap'] * 100:.2f} %"
+        )
+    ranked = sorted(clusters, key=lambda c: -(c["chosen"]["seconds"] + c["waited"]))
     shown = ranked[:top] if top else ranked
     cells = [
         (
             time_text(c["chosen"]["seconds"]),
-            f"{c['chosen']['seconds'] / total * 100:.1f} %" if total else "-",
-            c["chosen"]["name"].split("/", 1)[1],
-            c["chosen"]["bound"],
+            share_text(c["chosen"]["seconds"], total),
+            candidate_text(c["chosen"]["name"]),
+            _runner_up(c),
+            c["binding"] or c["chosen"]["bound"],
             c["outputs"][0].split(": ", 1)[1],
-            _ops_text(c["ops"]),
+            ops_text(c["ops"]),
         )
         for c in shown
     ]
-    lines += table(cells, ("time", "share", "kernel", "bound by", "result", "fused ops"), frozenset({0, 1}))
+    head = ("time", "share", "kernel", "runner-up", "bound by", "result", "fused ops")
+    lines += ["", *(_fit(line) for line in table(cells, head, frozenset({0, 1})))]
     if len(ranked) > len(shown):
         lines.append(f"... and {len(ranked) - len(shown)} more; --all shows them, --json gives everything")
-    return "\n".join(lines)
+    return lines
 
 
-def _arena_note(name: str, size: int, threads: int, report: Mapping[str, Any]) -> str:
-    if name == "workspace":
-        return f"{size_text(size)} for each of {counted(threads, 'thread')}"
-    return str(report["notes"]["memory"])
+def _runner_up(cluster: Mapping[str, Any]) -> str:
+    if cluster["runner_up"] is None:
+        return "none"
+    return f"{candidate_text(cluster['runner_up']['name'])} {signed_time(cluster['difference'])}"
+
+
+def _fit(line: str) -> str:
+    """Tables stay within 140 columns; what is cut is at the end, where ops are listed."""
+    return line if len(line) <= 140 else f"{line[:139]}…"

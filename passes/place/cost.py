@@ -37,12 +37,28 @@ def price(candidate: Candidate, machine: Machine, threads: int) -> Priced:
     compute, memory, floor = _seconds(candidate, machine, device, threads)
     launch = device.launch_s + (device.barrier_s if threads > 1 else 0.0)
     busy = max(compute + memory, floor)
+    if candidate.direct:  # beside its bytes in memory, which such a kernel moves while no read is under way
+        lookups = lookup_seconds(candidate, machine, threads)
+        busy, floor = busy + lookups, floor + lookups
     bound = "launch" if launch >= busy else "memory" if floor >= compute + memory or memory > compute else "compute"
     return Priced(candidate, busy + launch, bound)
 
 
+def lookup_seconds(candidate: Candidate, machine: Machine, threads: int) -> float:
+    """Rows that a kernel reads from storage by itself: each thread waits for one read after the other, and all share the disk."""
+    tier = next((tier for tier in machine.tiers if tier.kind == "disk"), None)
+    if tier is None:
+        return 0.0
+    terms = dict(candidate.work.terms)
+    rows, row_bytes = terms.get("rows_read", 0.0), terms.get("row_bytes", 0.0)
+    disk = rows * row_bytes / read_bandwidth(tier, REQUEST_BYTES, REQUEST_DEPTH)
+    return max(math.ceil(rows / threads) * tier.latency_s, disk)
+
+
 def worth_sharing(candidate: Candidate, machine: Machine) -> bool:
     """Whether more than one thread should work on it."""
+    if candidate.direct:
+        return True
     compute, memory, floor = _seconds(candidate, machine, machine.device(candidate.device), 1)
     return max(compute + memory, floor) >= WORTH_SHARING_S
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...ir.plan import READ_ALIGNMENT
+from ..schedule.ledger import workspace_bytes
 from ..schedule.simulate import Segments, latency
-from ..schedule.stream_weights import RingLayout, lay_ring, least_ring, ring_sizes
-from .problem import Decision, Option, Problem, chosen, ram_bytes, storage_bytes
+from ..schedule.stream_weights import RingLayout, lay_ring, padded, ring_sizes
+from .problem import Decision, Option, Problem, chosen, storage_bytes
 
 
 @dataclass(frozen=True)
@@ -41,45 +42,60 @@ class Evaluator:
         self.known: dict[tuple[frozenset[int], int], tuple[float, int] | None] = {}
         self.count = 0  # simulations made
 
+        rows = problem.stores
+        self.resident = [row.resident for row in rows]
+        self.padded = [row.padded for row in rows]
+        self.seconds_of = [row.seconds for row in rows]
+        self.must_stay = frozenset(s for s in self.used if not rows[s].may_stream)
+        self.can_stay = frozenset(s for s in self.used if rows[s].may_stay) - self.direct
+        self.beside = problem.fixed + problem.threads * workspace_bytes(option.workspace for option in self.chosen)
+        self.stored = sum(self.padded[s] for s in self.used | self.direct)  # in storage, were all streamed
+        self.several = [(k, option.stores) for k, option in enumerate(self.chosen) if len(option.stores) > 1]
+
     def keep(self, resident: Iterable[int]) -> frozenset[int]:
         """The stores of a set that can stay in memory: used, and not read from storage by a kernel."""
-        stores = self.problem.stores
-        return frozenset(s for s in resident if s in self.used and s not in self.direct and stores[s].may_stay)
+        return self.can_stay.intersection(resident)
 
     def reads(self, resident: frozenset[int]) -> tuple[list[int], list[int]]:
         """Reads in order: cluster and store of each."""
-        pairs = [(k, s) for k, s in self.uses if s not in resident]
+        pairs = [pair for pair in self.uses if pair[1] not in resident]
         return [k for k, _ in pairs], [s for _, s in pairs]
 
     def io(self, resident: frozenset[int]) -> float:
         """Seconds of all reads."""
-        return sum(self.problem.stores[s].seconds for _, s in self.uses if s not in resident)
+        return sum(self.seconds_of[s] for _, s in self.uses if s not in resident)
 
     def least(self, resident: frozenset[int]) -> int:
         """The smallest ring."""
-        users, stores = self.reads(resident)
-        return least_ring(users, [self.problem.stores[s].padded for s in stores])
+        most = max((self.padded[s] for s in self.used - resident), default=0)
+        groups = (sum(self.padded[s] for s in stores if s not in resident) for _, stores in self.several)
+        return max(most, *groups) if self.several else most
+
+    def held(self, resident: frozenset[int]) -> int:
+        """Bytes of ram without a ring: what `problem.ram_bytes` says."""
+        total = sum(map(self.resident.__getitem__, resident))
+        storage = len(resident) < len(self.used) or bool(self.direct)
+        return self.beside + (padded(total) if storage else total)
 
     def room(self, resident: frozenset[int]) -> int:
         """The greatest ring, in whole blocks, that the budget leaves; may be negative."""
-        used = ram_bytes(self.problem, Decision(self.options, resident, 0))
-        return (self.problem.budget - used) // READ_ALIGNMENT * READ_ALIGNMENT
+        return (self.problem.budget - self.held(resident)) // READ_ALIGNMENT * READ_ALIGNMENT
 
     def fits(self, resident: frozenset[int]) -> bool:
         """Whether the budgets leave room for these and the smallest ring, and all others can be streamed."""
-        users, stores = self.reads(resident)
-        if not all(self.problem.stores[s].may_stream for s in stores):
+        if not self.must_stay <= resident or self.room(resident) < self.least(resident):
             return False
-        if storage_bytes(self.problem, Decision(self.options, resident, 0)) > self.problem.storage_budget:
-            return False
-        return self.room(resident) >= least_ring(users, [self.problem.stores[s].padded for s in stores])
+        limit = self.problem.storage_budget
+        if self.stored + sum(map(self.resident.__getitem__, resident)) <= limit:
+            return True
+        return storage_bytes(self.problem, Decision(self.options, resident, 0)) <= limit
 
     def layout(self, resident: frozenset[int], ring: int) -> tuple[list[int], list[int], RingLayout | None]:
         """Reads, numbered over the calls that read, and their places."""
         users, stores = self.reads(resident)
         numbers = {k: n for n, k in enumerate(dict.fromkeys(users))}
         users = [numbers[k] for k in users]
-        return users, stores, lay_ring(users, [self.problem.stores[s].padded for s in stores], len(numbers), ring)
+        return users, stores, lay_ring(users, [self.padded[s] for s in stores], len(numbers), ring)
 
     def segments(self, resident: frozenset[int]) -> Segments:
         reading = list(dict.fromkeys(self.reads(resident)[0]))
@@ -98,7 +114,7 @@ class Evaluator:
                 self.known[key] = None
             else:
                 self.count += 1
-                times = [self.problem.stores[s].seconds for s in stores]
+                times = [self.seconds_of[s] for s in stores]
                 self.known[key] = (latency(self.segments(resident), users, times, layout.after), layout.bytes)
         return self.known[key]
 
@@ -116,7 +132,7 @@ class Evaluator:
         if not self.fits(resident):
             return None
         users, stores = self.reads(resident)
-        sizes = ring_sizes(users, [self.problem.stores[s].padded for s in stores], self.room(resident))
+        sizes = ring_sizes(users, [self.padded[s] for s in stores], self.room(resident))
         if len(sizes) > most:
             sizes = sizes[: most // 4] + sizes[-(most - most // 4) :]
         found = [outcome for ring in sizes or [0] if (outcome := self.outcome(resident, ring)) is not None]
@@ -127,6 +143,13 @@ class Evaluator:
         users, stores, layout = self.layout(outcome.decision.resident, outcome.decision.ring)
         assert layout is not None
         waits: list[float] = []
-        times = [self.problem.stores[s].seconds for s in stores]
+        times = [self.seconds_of[s] for s in stores]
         latency(self.segments(outcome.decision.resident), users, times, layout.after, waits.extend)
         return [(waits[user], store) for user, store in zip(users, stores, strict=True)]
+
+
+def predict(problem: Problem, decision: Decision) -> float:
+    """Seconds of a decision that is known to fit."""
+    found = Evaluator(problem, decision.options).seconds(decision.resident, decision.ring)
+    assert found is not None
+    return found[0]

@@ -51,12 +51,30 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Below:
+    """Where weights live that a unit's memory cannot hold: bytes of it for each unit, and bytes per second on the way from it."""
+
+    bytes: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
 class Unit:
-    """What runs pieces: a GPU, or the processor of a host. `memory` is what weights and state may take, `below` bytes per second
-    at which weights that do not fit arrive during a run (0: they must fit)."""
+    """What runs pieces: a GPU, or the processor of a host. `memory` is what weights and state may take. Weights that do not fit
+    arrive during each run from the levels `below`, the nearest first; without any they must fit."""
 
     memory: float
-    below: float = 0.0
+    below: tuple[Below, ...] = ()
+
+    def streaming(self, over: float) -> float | None:
+        """Seconds to bring in so many bytes, the ways from all levels working side by side; None where no level has room."""
+        seconds = 0.0
+        for level in self.below:
+            if over <= 0:
+                break
+            seconds = max(seconds, over / level.bandwidth)
+            over -= level.bytes
+        return seconds if over <= 0 else None
 
 
 @dataclass(frozen=True)
@@ -207,7 +225,7 @@ def evaluate(chain: Chain, fabric: Fabric, stages: int, tensor: int, microbatche
         return None
     under, unit = chain.under(tensor, microbatches, inside), fabric.unit
     cuts = balance(under.seconds, under.held, stages, unit.memory)
-    if cuts is None and unit.below > 0:
+    if cuts is None and unit.below:
         cuts = balance(under.seconds, under.held, stages, np.inf)
     if cuts is None or len(cuts) < stages:
         return None
@@ -219,8 +237,10 @@ def evaluate(chain: Chain, fabric: Fabric, stages: int, tensor: int, microbatche
     over = [max(h - unit.memory, 0.0) for h in held]
     if any(o > w for o, w in zip(over, weights, strict=True)):
         return None  # state cannot be streamed
-    if unit.below > 0:
-        time = [max(t, o / unit.below / microbatches) for t, o in zip(time, over, strict=True)]
+    arrive = [unit.streaming(o) for o in over]
+    if any(seconds is None for seconds in arrive):
+        return None
+    time = [max(t, (seconds or 0.0) / microbatches) for t, seconds in zip(time, arrive, strict=True)]
     sent = [float(chain.column["sent"][cut - 1]) / microbatches for cut in cuts[1:]]
     transfers = [along.seconds(n) for n in sent] if along is not None else []
     flow = simulate_pipeline(time, transfers, microbatches)

@@ -6,7 +6,8 @@ of its reads, Q(k) the seconds of all reads up to it, and R the seconds the ring
     E(k) >= E(k-1) + seconds(k)          calls run in order
     E(k) >= F(k) + seconds(k)            behind their reads,
     F(k) >= F(k-1) + reads(k)            which happen in order;
-    F(k) >= E(j) - Q(j-1) + Q(k) - R     at E(j) no more than the ring holds is there of what calls j .. k need
+    E(k) >= E(j) - Q(j-1) + Q(k) - R + seconds(k)
+                                         from E(j) on, all is read that calls j .. k need and the ring did not hold then
 
 The last, for every j < k, costs one variable for each k: the greatest E(j) - Q(j-1) so far. All of them go around the end of a
 run with the period M, which is what is made least. The program ignores that a ring is cut by its end and that a read cannot
@@ -29,6 +30,8 @@ GAP = 2e-3
 NODES = 60
 #: an option is worth a variable up to this many times the cheapest one's seconds
 WORTH = 10.0
+#: programs with more stores than this have shares of them instead of yes and no
+WHOLE = 96
 #: in programs with at most this many clusters every option that may be better is worth it
 SHORT = 64
 #: and if it takes this share less memory
@@ -89,9 +92,10 @@ def worthwhile(problem: Problem, cluster: int) -> list[int]:
         number
         for number in problem.live[cluster]
         if number == 0
+        or len(problem.options) <= SHORT
         or (
             options[number].seconds <= WORTH * options[0].seconds
-            and (options[number].direct or weight(options[number]) < THRIFT * best or len(problem.options) <= SHORT)
+            and (options[number].direct or weight(options[number]) < THRIFT * best)
         )
     ]
 
@@ -132,7 +136,7 @@ def run_highs(rows: _Rows, gap: float, nodes: int) -> tuple[list[float], float] 
     info = solver.getInfo()
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return None
-    return list(solver.getSolution().col_value), float(info.mip_dual_bound)
+    return list(solver.getSolution().col_value), float(info.mip_dual_bound if rows.integer else info.objective_function_value)
 
 
 class _Builder:
@@ -145,6 +149,8 @@ class _Builder:
         self.kept: dict[int, int] = {}  # store -> column, 1 where it stays
         self.always: set[int] = set()  # stores that stay in any case
         self.small = small
+        free = sum(self.streams(store) for store in range(len(problem.stores)))
+        self.whole = free <= WHOLE  # each store stays or does not; else a share of it may, which is rounded
         self.picks: list[dict[int, int]] = []  # cluster -> option -> column, where there are several
 
     def streams(self, store: int) -> bool:
@@ -167,7 +173,7 @@ class _Builder:
             memory[column] = -problem.stores[store].resident * self.byte
         spent += sum(problem.stores[s].resident for s in self.always) * self.byte
         rate = max(rates, default=0.0) * self.second / self.byte  # seconds of a byte, in units
-        start_reads, start_best = rows.column(), rows.column(-np.inf)
+        start_reads, start_best = rows.column(-np.inf), rows.column(-np.inf)
         end, read, total, best = -1, start_reads, -1, start_best
         waiting = 0.0  # seconds of calls in front that read nothing
         tail: dict[int, float] = {}
@@ -183,14 +189,14 @@ class _Builder:
                 waiting += fixed
                 continue
             rows.at_least({ring: 1.0, **{c: -v for c, v in held.items()}}, held_fixed)
-            new_end, new_read, new_total, new_best = (rows.column(-np.inf if i == 3 else 0.0) for i in range(4))
+            new_end, new_read, new_total, new_best = (rows.column(low) for low in (0.0, -np.inf, 0.0, -np.inf))
             minus_seconds = {c: -v for c, v in seconds.items()}
             minus_io = {c: -v for c, v in io.items()}
             rows.at_least({new_end: 1.0, **({end: -1.0} if end >= 0 else {}), **minus_seconds}, fixed + waiting)
             rows.at_least({new_end: 1.0, new_read: -1.0, **minus_seconds}, fixed)
             rows.at_least({new_read: 1.0, read: -1.0, **minus_io}, io_fixed)
             rows.at_least({new_total: 1.0, **({total: -1.0} if total >= 0 else {}), **minus_io}, io_fixed)
-            rows.at_least({new_read: 1.0, best: -1.0, new_total: -1.0, ring: rate}, 0.0)
+            rows.at_least({new_end: 1.0, best: -1.0, new_total: -1.0, ring: rate, **minus_seconds}, fixed)
             rows.at_least({new_best: 1.0, best: -1.0}, 0.0)
             rows.at_least({new_best: 1.0, new_end: -1.0, **({total: 1.0} if total >= 0 else {})}, 0.0)
             end, read, total, best, waiting = new_end, new_read, new_total, new_best, 0.0
@@ -209,9 +215,20 @@ class _Builder:
         picked = tuple(
             max(picks, key=lambda o: (values[picks[o]], -o)) if picks else 0 for picks in self.picks
         )
-        resident = frozenset(self.always | {s for s, c in self.kept.items() if values[c] > 0.5})
+        resident = frozenset(self.always | self.rounded(values))
         size = int(values[ring] / self.byte)
         return Program(Decision(picked, resident, size), max(0.0, bound * (1 - 1e-5)) / self.second if whole else 0.0)
+
+    def rounded(self, values: list[float]) -> set[int]:
+        """Stores that stay. Where the program gives only a share of each, so many bytes of every stretch of the run stay."""
+        found, carry = set(), 0.0
+        for store, column in self.kept.items():
+            size = self.problem.stores[store].resident
+            carry += values[column] * size
+            if values[column] > 1 - 1e-6 or (values[column] > 1e-6 and carry >= size / 2):
+                found.add(store)
+                carry -= size
+        return found
 
     def share(self, option: Option) -> float:
         return workspace_bytes([option.workspace]) * self.problem.threads * self.byte
@@ -226,7 +243,7 @@ class _Builder:
                 if not self.streams(store) and not several:
                     self.always.add(store)
                 else:
-                    self.kept[store] = self.rows.column(0.0, 1.0 if row.may_stay else 0.0, 0.0, True)
+                    self.kept[store] = self.rows.column(0.0, 1.0 if row.may_stay else 0.0, 0.0, self.whole)
 
     def pick(self, number: int, options: list[int]) -> dict[int, int]:
         """Columns of a cluster's options, exactly one of which is 1; none where there is one option."""

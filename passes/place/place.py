@@ -17,10 +17,11 @@ from ...ir.machine import Machine
 from ...ir.placed import Placed
 from .build import build_placed, infeasible
 from .devices import has_several, place_devices
+from .evaluate import predict
 from .naive import twin_decisions
 from .problem import Problem, make_problem
 from .request import PlaceRequest
-from .search import Answer, search
+from .search import Answer, everything_resident, search
 from .smallest import smallest
 
 OBJECTIVES = ("latency", "throughput", "memory")
@@ -75,12 +76,22 @@ def check_request(request: PlaceRequest, machine: Machine) -> None:
 
 
 def _solve(problem: Problem) -> Answer:
-    """Small weights stay wherever that is possible."""
+    """Small weights stay where that is possible, unless a naive twin that streams some is faster."""
+    if (everything := everything_resident(problem)) is not None:
+        return Answer(everything, "cheapest candidates, everything resident", everything.seconds)
+    twins = list(twin_decisions(problem).values())
+    best: Answer | None = None
     for small in (True, False):
         least = smallest(problem, small)
-        if least is not None and least[0] <= problem.budget:
-            return search(problem, small, twin_decisions(problem).values())
-    raise infeasible(problem)
+        if least is None or least[0] > problem.budget:
+            continue
+        answer = search(problem, small, twins)
+        best = answer if best is None else min(best, answer, key=lambda answer: answer.outcome.rank)
+        if all(best.outcome.seconds <= predict(problem, twin) for twin in twins):
+            return best
+    if best is None:
+        raise infeasible(problem)
+    return best
 
 
 def _least_memory(problem: Problem, best: Answer) -> tuple[Problem, Answer]:

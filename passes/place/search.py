@@ -14,8 +14,8 @@ from .milp import solve, worthwhile
 from .problem import Decision, Problem
 from .smallest import FEW, decisions, every_decision, smallest
 
-#: simulated instructions one local search may spend: a second or two
-EFFORT = 1_500_000
+#: reads and calls that one local search may simulate: about a second
+EFFORT = 600_000
 #: starts that are improved, the best first
 STARTS = 3
 #: single options tried beside the integer program's
@@ -35,9 +35,6 @@ class Answer:
 
 def search(problem: Problem, small: bool, twins: Iterable[Decision]) -> Answer:
     """The best decision. `small`: small weights stay; there is at least one feasible decision; `twins` are further starts."""
-    everything = everything_resident(problem)
-    if everything is not None:
-        return Answer(everything, "cheapest candidates, everything resident", everything.seconds)
     if decisions(problem, small) <= FEW:
         best = enumerate_decisions(problem, small)
         return Answer(best, "enumeration", best.seconds)

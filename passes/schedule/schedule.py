@@ -11,7 +11,7 @@ from ...ir.machine import Machine
 from ...ir.placed import DENSE, Home, Placed, home_key
 from ...ir.plan import ALIGNMENT, Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, WeightEntry
 from ...ir.types import TensorType, u8
-from ..place.cost import read_seconds
+from ..place.cost import read_seconds, worth_sharing
 from .ledger import plan_activations, resident_bytes, workspace_bytes
 from .liveness import Lifetime, aligned
 from .plan_memory import MemoryPlan
@@ -19,8 +19,6 @@ from .simulate import Timeline, simulate_plan
 from .stream_weights import lay_ring, padded
 from .waits import Touch, barriers
 
-#: below this many predicted seconds on one thread, sharing the work costs more than it saves
-WORTH_SHARING_S = 2e-6
 ACTIVATIONS = 1  # the arena of activations
 RING = 3  # the arena of streamed weights
 
@@ -41,7 +39,7 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     names = tuple(dict.fromkeys(kernels[node.outputs[0]] for node in nodes))
     arguments = _Arguments(graph, placed, buffers, file.entries, stream)
     calls = [
-        _call(number, node, placed, names.index(kernels[node.outputs[0]]), arguments, threads)
+        _call(number, node, placed, names.index(kernels[node.outputs[0]]), arguments, machine)
         for number, node in enumerate(nodes)
     ]
     flags = barriers([_touches(call, node, buffers) for call, node in zip(calls, nodes, strict=True)])
@@ -75,7 +73,7 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
         resident_bytes=file.resident,
         kernels=names,
         queues=tuple(queues),
-        seconds=sum(call.seconds for call in calls),
+        seconds=sum(call.seconds for call in calls) + machine.device("cpu").run_s,
         notes={
             "order": activations.order_name,
             "memory": f"{memory.algorithm}: {memory.bytes} bytes, lower bound {bound}"
@@ -85,7 +83,8 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     if not stream.reads:
         return plan
     timeline = simulate_plan(plan)
-    return replace(plan, seconds=timeline.seconds, notes={**plan.notes, "stream": _stream_note(plan, timeline)})
+    seconds = timeline.seconds + machine.device("cpu").run_s
+    return replace(plan, seconds=seconds, notes={**plan.notes, "stream": _stream_note(plan, timeline)})
 
 
 def _refuse_estimates(placed: Placed) -> None:
@@ -218,17 +217,17 @@ class _Arguments:
         return streamed or Arg("file" if value in direct else "weight", self.weights[key])
 
 
-def _call(number: int, node: Node, placed: Placed, kernel: int, arguments: _Arguments, threads: int) -> Call:
+def _call(number: int, node: Node, placed: Placed, kernel: int, arguments: _Arguments, machine: Machine) -> Call:
     choice = placed.choices[node.outputs[0]]
     candidate = choice.chosen.candidate
     formats = dict(candidate.formats)
     values = (arguments.of(v, number, formats, candidate.direct) for v in (*node.used, *node.outputs))
     args = (Arg("workspace", 0), *values)
-    alone = choice.chosen.seconds * threads < WORTH_SHARING_S
     ops = " ".join(dict.fromkeys(n.op for n in node.body if n.op not in ("reshape", "transpose", "fill", "expand")))
     label = f"{candidate.family}: {ops}" + (f" @ {node.source.node}" if node.source.node else "")
     work = candidate.work
-    return Call(kernel, args, False, 1 if alone else 0, label, choice.chosen.seconds, work.flops, work.bytes)
+    parts = 0 if worth_sharing(candidate, machine) else 1
+    return Call(kernel, args, False, parts, label, choice.chosen.seconds, work.flops, work.bytes)
 
 
 def _touches(call: Call, node: Node, buffers: Sequence[Buffer]) -> list[Touch]:

@@ -8,7 +8,6 @@ the ring allows. Every run begins at the ring's start, so that offsets are the s
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,22 +87,21 @@ def _extent(offsets: Sequence[int], sizes: Sequence[int]) -> int:
 
 
 def _after(users: Sequence[int], sizes: Sequence[int], offsets: Sequence[int], count: int) -> list[int]:
-    """Two runs in a row, with the reads whose bytes still stand in the ring, oldest first. The second run gives the answer: each
-    read waits for the users of all it overwrites."""
-    standing: deque[tuple[int, int, int]] = deque()  # start, end, calls complete when it may go
+    """Two runs in a row; the second one gives the answer. A read waits for the users of what it overwrites, which is of the lap of
+    the ring before: what is older has been waited for by the read at the ring's start."""
+    lap: list[tuple[int, int]] = []  # of this lap: start, and calls complete when it may go
+    before, gone = lap, 0  # of the lap before, and how many of it are overwritten
     after: list[int] = []
     waits = -count
     for base in (-count, 0):
         after = []
         for user, size, start in zip(users, sizes, offsets, strict=True):
-            end = start + size
-            last = 0
-            for number, (low, high, _) in enumerate(standing, 1):
-                if low < end and start < high:
-                    last = number
-            for _ in range(last):
-                waits = max(waits, standing.popleft()[2])
-            standing.append((start, end, base + user + 1))
+            if start == 0:
+                before, gone, lap = lap, 0, []
+            while gone < len(before) and before[gone][0] < start + size:
+                waits = max(waits, before[gone][1])
+                gone += 1
+            lap.append((start, base + user + 1))
             after.append(waits)
     return after
 

@@ -152,7 +152,10 @@ def test_unknown_targets(stratac: CommandLine) -> None:
         (GENERIC.replace("clock_hz = 2.6e9", "clock_hz = nan"), "clock_hz in devices must be a positive number"),
         (GENERIC.replace('isa = "portable"', 'isa = "sse9"'), "unknown isa 'sse9' of device cpu; known: avx512, avx2"),
         (GENERIC.replace('name = "cpu"', 'name = "tpu"'), "has no device 'cpu'; it has tpu"),
-        (GENERIC.replace('name = "ram"', 'name = "disk"'), "has no tier 'ram'; it has disk"),
+        (GENERIC.replace('name = "ram"', 'name = "disk"'), "has two tiers called 'disk'"),
+        (GENERIC.replace('name = "ram"', 'name = "main"'), "the memory of device cpu, 'ram', is no tier; it has main, disk"),
+        (GENERIC + "[kernels]\nmatmul = 3\n", "kernels.matmul must be a table of numbers"),
+        (GENERIC + "[wheels]\n", "unknown key 'wheels'"),
         (GENERIC.replace("matmul = 0.60", "matmul = true"), "efficiency must be shares above 0"),
     ],
 )

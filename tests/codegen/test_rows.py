@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from stratac.ir.candidate import Candidate
 from stratac.ir.dims import Bounds, symbol
 from stratac.ir.graph import Graph, Port
 from stratac.ir.interp import run
+from stratac.ir.machine import Tier
 from stratac.ir.plan import READ_ALIGNMENT
 from stratac.ir.types import DType, TensorType, f32, f64, i8, i32, i64
 from stratac.passes.base import run_passes
@@ -28,27 +30,24 @@ B, S = symbol("b"), symbol("s")
 SYMBOLS = {"b": Bounds(1, 2, 4), "s": Bounds(1, 3, 9)}
 
 STORAGE = """
-#include <stdint.h>
 #include <string.h>
+#include "include/kernel_abi.h"
 #include "kernels/scalar_ops.h"
-typedef struct st_source {{ const char *bytes; int64_t size, reads; }} st_source;
+struct st_source {{ const char *bytes; uint64_t size, reads; }};
 const int64_t st_plan_workspace = {workspace};
-static void st_source_read(st_source *source, int64_t offset, int64_t bytes, void *to, void *bounce)
+void st_source_read(const st_source *source, uint64_t offset, uint64_t bytes, void *to, void *bounce)
 {{
-    const int64_t from = offset / 4096 * 4096;
-    const int64_t end = (offset + bytes + 4095) / 4096 * 4096;
-    source->reads++;
-    if ((uintptr_t)bounce % 4096 || offset < 0 || offset + bytes > source->size)
-        return;
-    memcpy(bounce, source->bytes + from, (size_t)((end < source->size ? end : source->size) - from));
-    memcpy(to, (char *)bounce + (offset - from), (size_t)bytes);
+    ((st_source *)source)->reads++;
+    memset(bounce, 1, st_source_bounce(bytes));
+    if (offset <= source->size && bytes <= source->size - offset)
+        memcpy(to, source->bytes + offset, bytes);
 }}
 {text}
 """
 
 
 class Source(ctypes.Structure):
-    _fields_ = (("bytes", ctypes.c_void_p), ("size", ctypes.c_int64), ("reads", ctypes.c_int64))
+    _fields_ = (("bytes", ctypes.c_void_p), ("size", ctypes.c_uint64), ("reads", ctypes.c_uint64))
 
 
 def lookup(shape: tuple[int, ...], kind: DType = f32, ids: DType = i64, axis: int = 0, after: str = "") -> Graph:
@@ -64,9 +63,12 @@ def clusters(graph: Graph, lookup_bytes: int = 0) -> Graph:
     return fuse(run_passes(graph, GRAPH_PASSES), lookup_bytes=lookup_bytes)
 
 
-def rows_candidates(graph: Graph, storage: bool = True) -> list[Candidate]:
-    library = Library(storage=storage)
-    found = [c for node in graph.nodes for c in library.candidates(node, graph, machine_for(ISAS[0]))]
+def rows_candidates(graph: Graph, storage: bool = True, disk: bool = True) -> list[Candidate]:
+    """Of a machine with a disk, or without."""
+    library, machine = Library(storage=storage), machine_for(ISAS[0])
+    tiers = [t for t in machine.tiers if t.kind != "disk"] + [Tier("disk", 1 << 40, 1e9, 1e9, "disk", 1e-4)] * disk
+    machine = replace(machine, tiers=tuple(tiers))
+    found = [c for node in graph.nodes for c in library.candidates(node, graph, machine)]
     return [c for c in found if c.family == "rows"]
 
 
@@ -77,7 +79,7 @@ def execute(graph: Graph, ids: np.ndarray, folder: Path, parts: int) -> np.ndarr
     kernel = Library().kernels(node, graph)[0]
     family = RowsFamily()
     emitted = family.emit(kernel, "lookup", frozenset(), graph.symbols, device)
-    share = emitted.workspace + 64
+    share = emitted.workspace
     (folder / "k.c").write_text(STORAGE.format(workspace=share, text=emitted.text))
     flags = ["-std=c11", "-O1", "-fPIC", "-shared", "-fsanitize=undefined", "-Wall", "-Werror", f"-I{CSRC}"]
     command = [find_compiler().path, *flags, "-o", folder / "k.so", folder / "k.c", "-Wno-unused-function"]
@@ -87,16 +89,16 @@ def execute(graph: Graph, ids: np.ndarray, folder: Path, parts: int) -> np.ndarr
     shape = (*ids.shape, *next(iter(graph.weights.values())).type.shape[1:])
     out = np.full(shape, 77, table.dtype)
     source = Source(table.ctypes.data, table.nbytes, 0)
-    workspace = np.full(share * parts + 64, 7, np.uint8)
+    workspace = np.full(share * parts + 64, 7, np.uint8)  # the end is looked at below
     places: dict[str, int] = {v: ctypes.addressof(source) for v in graph.weights}
     places |= {graph.inputs[0].value: ids.ctypes.data, graph.outputs[0].value: out.ctypes.data}
-    base = workspace.ctypes.data + -workspace.ctypes.data % 64
-    values = [base, *(places[v] for v in (*node.used, *node.outputs))]
+    values = [workspace.ctypes.data, *(places[v] for v in (*node.used, *node.outputs))]
     args = (ctypes.c_void_p * len(values))(*values)
     dims = (ctypes.c_int64 * 2)(*ids.shape)
     for part in range(parts):
         library.lookup(args, dims, part, parts)
     assert source.reads == ids.size
+    assert (workspace[-64:] == 7).all(), "the kernel lends more than its share of the workspace"
     return out
 
 
@@ -137,6 +139,7 @@ def test_the_candidate_says_what_it_reads() -> None:
     terms = dict(found.work.terms)
     assert terms["rows_read"] == 6 and terms["row_bytes"] == 8192 + READ_ALIGNMENT == storage_bytes(6400)
     assert found.work.workspace >= storage_bytes(6400) + READ_ALIGNMENT
+    assert rows_candidates(graph, disk=False) == [], "nothing is read from storage there"
     assert rows_candidates(graph, storage=False) == [], "only plans that keep weights in storage are offered it"
 
 

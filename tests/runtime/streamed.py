@@ -109,7 +109,9 @@ class Streamed:
             words = self.weights[fold]
             if fold == self.table:
                 rows = words[: ROWS * 3].reshape(ROWS, 3)
-                h = [(v * 31 + sum(int(r) * f for r, f in zip(rows[v % ROWS], (1, 3, 5), strict=True))) & MASK for v in h]
+                h = [
+                    (v * 31 + sum(int(r) * f for r, f in zip(rows[v % ROWS], (1, 3, 5), strict=True))) & MASK for v in h
+                ]
                 continue
             a = int((words * (2 * np.arange(words.size, dtype=np.uint64) + 1)).sum())
             b = int(words.sum())
@@ -240,7 +242,7 @@ def small() -> Streamed:
 
 def digests(plan: Plan, data: bytes) -> WeightDigests:
     reads = tuple(digest64(data[r.offset : r.offset + r.bytes]) for r in plan.reads)
-    files = {a.index for c in plan.calls for a in c.args if a.space == "file"}
+    files = {a.index for c in plan.calls for a in c.args if a.space == "file" and a.index < len(plan.weights)}
     spans = {i: (plan.weights[i].offset, _up(plan.weights[i].bytes)) for i in files}
     return WeightDigests(
         digest64(data[: plan.resident_bytes]), reads, {i: digest64(data[o : o + n]) for i, (o, n) in spans.items()}

@@ -69,9 +69,7 @@ def test_nothing_is_allocated_after_open(tiny: Path, tmp_path: Path, threads: in
 
 @pytest.mark.parametrize("kind", SANITIZERS)
 def test_streaming_under_sanitizers(streamed: tuple[Path, Streamed], tmp_path: Path, kind: str) -> None:
-    program = build(
-        tmp_path / "stream", with_kernels(tmp_path, "stream.c", streaming_plans.KERNELS), *SANITIZERS[kind]
-    )
+    program = build(tmp_path / "stream", with_kernels(tmp_path, "stream.c", streaming_plans.KERNELS), *SANITIZERS[kind])
     prefix = ("setarch", platform.machine(), "-R") if kind == "thread" and shutil.which("setarch") else ()
     assert run(*prefix, program, streamed[0], 40).strip() == "ok"
 

@@ -14,7 +14,17 @@ from stratac.codegen.toolchain import CSRC
 from stratac.ir import dims
 from stratac.ir.errors import PlanError
 from stratac.ir.plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, WeightEntry
-from stratac.ir.plan_binary import ARENA_KINDS, ARG_SPACES, HEADER, WeightDigests, c_header, decode, encode, plan_id, read_header
+from stratac.ir.plan_binary import (
+    ARENA_KINDS,
+    ARG_SPACES,
+    HEADER,
+    WeightDigests,
+    c_header,
+    decode,
+    encode,
+    plan_id,
+    read_header,
+)
 from stratac.ir.plan_digest import BLOCK_WORDS, Digest64, digest64, digest64_file
 from stratac.ir.types import DTYPES, TensorType
 from stratac.tests.runtime.tiny import tiny_plan
@@ -101,7 +111,10 @@ plans = st.builds(
     weights_bytes=counts,
     resident_bytes=counts,
     kernels=st.lists(text, max_size=3).map(tuple),
-    queues=st.lists(st.builds(Queue, text, st.lists(calls, max_size=3).map(tuple), st.lists(reads, max_size=3).map(tuple)), max_size=2).map(tuple),
+    queues=st.lists(
+        st.builds(Queue, text, st.lists(calls, max_size=3).map(tuple), st.lists(reads, max_size=3).map(tuple)),
+        max_size=2,
+    ).map(tuple),
     notes=st.dictionaries(text, text, max_size=3),
 )
 

@@ -77,7 +77,8 @@ def test_profile_of_reads(streamed: Made, io: str) -> None:
         assert [r.bytes for r in rows] == [r.bytes for r in made.plan.reads]
         assert all(5 <= r.count <= 6 and r.seconds > 0 and r.predicted_seconds == 1e-6 for r in rows)
         traffic = session.traffic()
-        assert traffic.streamed == sum(r.bytes * r.count for r in rows)
+        behind = sum(r.bytes for r in rows)  # reads for the next run go on meanwhile
+        assert 0 <= traffic.streamed - sum(r.bytes * r.count for r in rows) <= behind
         assert traffic.lookups >= 5 * N * 24 and traffic.bandwidth > 0
         assert all(r.waited >= 0 for r in session.profile()) and sum(r.waited for r in session.profile()) > 0
         session.reset_profile()

@@ -1,0 +1,113 @@
+"""All measurements of this machine in turn, and the profile made of them."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...codegen.toolchain import ToolchainOptions
+from ...ir.machine import Device, Machine, Tier
+from ...ir.machine_text import profile_text
+from ...ir.plan import REQUEST_BYTES, REQUEST_DEPTH
+from ..options import CompileOptions, version
+from ..profiles import cpu_clock, cpu_model, cpu_name
+from .disk import DiskFigures, at, measure_disk
+from .hardware import Figure, Loops, isa_levels, measure_caches, measure_memory, memory_bytes
+from .kernels import Tables, measure_kernels, with_tables
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """The profile, what was measured for it, and remarks the user should see."""
+
+    machine: Machine
+    figures: tuple[Figure, ...]
+    tables: Tables
+    notes: tuple[str, ...]
+    seconds: float
+
+    def text(self) -> str:
+        """The profile file: what was measured, with spread, as comments."""
+        errors = [
+            f"kernels.{family}: {middle:.1%} median, {high:.1%} 95th percentile"
+            for family, (middle, high) in self.tables.errors.items()
+        ]
+        lines = ["Written by `stratac probe`. Medians; least and most of several takes in brackets.", ""]
+        lines += [str(figure) for figure in self.figures]
+        lines += ["", f"How far the kernel tables are off the {self.tables.calls} calls they were fitted to:", *errors]
+        return profile_text(self.machine, "\n".join([*lines, *(f"note: {note}" for note in self.notes)]))
+
+
+def probe(*, disk: Path, quick: bool, cc: str | None, cache: Path | None, say: Say) -> Probed:
+    """Measure this machine: about a minute, a third of that when `quick`. Raises EnvironmentProblem."""
+    started = time.monotonic()
+    figures: list[Figure] = []
+
+    def tell(figure: Figure) -> None:
+        figures.append(figure)
+        say(str(figure))
+
+    found = measure_disk(disk, quick=quick)
+    for figure in (found.latency, *found.figures):
+        tell(figure)
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="stratac-probe-") as name:
+        device, ram = _cpu(Path(name), cores, ToolchainOptions(cc=cc, cache=cache), tell)
+    machine = _machine(device, ram, found)
+    tables, _ = measure_kernels(machine, CompileOptions(cc=cc, cache=cache), quick, say)
+    for figure in tables.figures:
+        tell(figure)
+    machine = replace(with_tables(machine, tables), efficiency=tables.efficiency)
+    notes = [found.note] if found.note else []
+    return Probed(machine, tuple(figures), tables, tuple(notes), time.monotonic() - started)
+
+
+def _cpu(folder: Path, cores: int, options: ToolchainOptions, tell: Callable[[Figure], None]) -> tuple[Device, Tier]:
+    """The CPU without its kernel tables, and its memory."""
+    best: Loops | None = None
+    peak = 0.0
+    for isa in isa_levels():
+        loops = Loops(isa, folder, options)
+        figure = loops.flops()
+        tell(figure)
+        if best is None:
+            best, peak = loops, figure.most  # what disturbs a take only slows it
+    assert best is not None
+    caches = measure_caches(best, tell)
+    memory = measure_memory(best, sorted({1, 2, cores} & set(range(1, cores + 1))), tell)
+    clock = cpu_clock()
+    device = Device(
+        name="cpu",
+        kind="cpu",
+        arch=platform.machine(),
+        isa=best.isa,
+        cores=cores,
+        clock_hz=clock,
+        flops_per_cycle=peak / clock,
+        caches=caches,
+        launch_s=0.0,
+        model=cpu_model(),
+    )
+    alone = memory[1].median
+    ram = Tier("ram", memory_bytes(), max(memory[cores].median, alone), alone)
+    return device, ram
+
+
+def _machine(device: Device, ram: Tier, found: DiskFigures) -> Machine:
+    rate = at(found.curve, REQUEST_BYTES, REQUEST_DEPTH)
+    disk = Tier("disk", max(found.free_bytes, 1), rate, rate, "disk", found.latency.median, found.curve)
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    levels = ", ".join(isa_levels())
+    words = re.sub(r"[^a-z0-9]+", "-", f"{cpu_name()} {device.cores}c".lower()).strip("-")
+    source = f"measured by stratac {version()} on {date}: {cpu_name()} ({device.model}), {device.cores} cores, {levels}"
+    how = "cold sequential reads, " + (found.note or "direct I/O")
+    return Machine(words, (device,), (ram, disk), source=source, sources={"tiers.disk": how})
