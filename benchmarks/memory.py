@@ -106,7 +106,7 @@ def prove(plan: Path, threads: int, inputs: dict[str, np.ndarray] | None = None)
     return MemoryProof(
         name=manifest["name"],
         threads=threads,
-        planned=memory["weights"] + memory["scratch"] + threads * memory["workspace_per_thread"],
+        planned=memory["weights"] + memory["ring"] + memory["scratch"] + threads * memory["workspace_per_thread"],
         floor=memory["process_floor"],
         measured=max(held.resident, held.peak) - held.outputs,
         inputs=sum(array.nbytes for array in inputs.values()),

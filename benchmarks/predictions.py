@@ -78,11 +78,14 @@ class Outcome:
         return self.predicted / self.measured - 1.0
 
     def __str__(self) -> str:
-        dims = ",".join(f"{name}={size}" for name, size in self.dims.items()) + (f" ram={self.budget}" if self.budget else "")
+        dims = ",".join(f"{name}={size}" for name, size in self.dims.items()) + (
+            f" ram={self.budget}" if self.budget else ""
+        )
         return (
             f"{self.model:<18} {dims:<16} {self.threads}t  predicted {self.predicted * 1e3:9.2f} ms  measured "
             f"{self.measured * 1e3:9.2f} ms  {self.error:+7.1%}   memory {self.memory_predicted / MIB:8.1f} / "
-            f"{self.memory_measured / MIB:8.1f} MiB" + (f"  (others took {self.others:.0%})" if self.others > 0.03 else "")
+            f"{self.memory_measured / MIB:8.1f} MiB"
+            + (f"  (others took {self.others:.0%})" if self.others > 0.03 else "")
         )
 
 
@@ -164,12 +167,21 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         if pairs:
             measured, predicted = sum(m for m, _ in pairs), sum(p for _, p in pairs)
             errors = [abs(p / m - 1) for m, p in pairs]
-            families[family] = {"measured": measured, "error": predicted / measured - 1, "median": float(np.median(errors))}
+            families[family] = {
+                "measured": measured,
+                "error": predicted / measured - 1,
+                "median": float(np.median(errors)),
+            }
     found["families"] = families
     kept = [o.memory_measured <= o.memory_predicted for o in outcomes]
     slack = [o.memory_predicted / o.memory_measured - 1 for o in outcomes]
     if kept:
-        found["memory"] = {"kept": sum(kept), "cases": len(kept), "median_slack": float(np.median(slack)), "most_slack": max(slack)}
+        found["memory"] = {
+            "kept": sum(kept),
+            "cases": len(kept),
+            "median_slack": float(np.median(slack)),
+            "most_slack": max(slack),
+        }
     return found
 
 
@@ -184,10 +196,14 @@ def summary_text(found: dict[str, Any]) -> str:
                 f"greatest {row_['most']:.1%} ({wanted})"
             )
     for family, row_ in found["families"].items():
-        lines.append(f"  {family:<10} {row_['measured'] * 1e3:9.1f} ms in all, predicted {row_['error']:+.1%}, median {row_['median']:.1%}")
+        lines.append(
+            f"  {family:<10} {row_['measured'] * 1e3:9.1f} ms in all, predicted {row_['error']:+.1%}, median {row_['median']:.1%}"
+        )
     if "memory" in found:
         row_ = found["memory"]
-        lines.append(f"memory: {row_['kept']} of {row_['cases']} promises kept, median slack {row_['median_slack']:.1%}")
+        lines.append(
+            f"memory: {row_['kept']} of {row_['cases']} promises kept, median slack {row_['median_slack']:.1%}"
+        )
     return "\n".join(lines)
 
 

@@ -18,36 +18,27 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stratac.compiler.options import parse_size, size_text
-from stratac.compiler.peer import Peer, PeerError
+from stratac.compiler.peer import Peer
 from stratac.ir.plan import Plan
 from stratac.ir.plan_binary import decode
 
 from . import large
 from .cold import drop_cache, read_sequentially
+from .confined import KERNEL_BYTES, SYSTEMS, Confined, confined, group_reason
 from .machine_facts import isa, machine_facts, versions
-from .memory_group import MemoryGroup, NoMemoryGroup
 from .models import RESULTS, distance, say
 
 MIB = 1 << 20
 RATIOS = (4.0, 10.0, 25.0)
 RUNS = 2  # counted runs of a turn
-KERNEL_BYTES = 8 * MIB  # page tables, stacks and files of a process are charged to its group as well
-#: name of a row: system, how (see `compiler.peer.Peer`)
-SYSTEMS = {
-    "streamed": ("stratac", ""),
-    "mmap": ("stratac", "mmap"),
-    "onnxruntime": ("onnxruntime", ""),
-    "onnxruntime, mapped": ("onnxruntime", "mapped"),
-}
-
 METHOD = (
     "Each system holds the model in a process of its own, alone in a memory control group whose limit is the budget plus what the "
     "process holds with its imports and inputs, plus its outputs and {kernel} MiB for page tables and the like; page cache "
@@ -94,68 +85,6 @@ def read_plan(folder: Path) -> Plan:
 
 def floor_of(folder: Path) -> int:
     return int(json.loads((folder / "manifest.json").read_text())["memory"]["process_floor"])
-
-
-class Confined:
-    """A peer in a memory group of its own, or in none. Opened, with inputs; `outcome` is empty until something ends it."""
-
-    def __init__(self, name: str, settings: Settings, limit: bool) -> None:
-        system, how = SYSTEMS[name]
-        self.name, self.outcome = name, ""
-        self.group = MemoryGroup() if limit else None
-        try:
-            self.peer = Peer(system, settings.threads, how=how, enter=self.group.enter if self.group else None)
-        except BaseException:
-            self.close()
-            raise
-        self.base = self.allowed = 0
-        self.open_seconds = 0.0
-
-    def open(self, path: Path, inputs: Path, budget: int, output_bytes: int) -> None:
-        self.peer.set_inputs(inputs)
-        self.peer.begin()
-        if self.group is not None:
-            self.base = self.group.used()
-            self.allowed = self.base + budget + output_bytes + KERNEL_BYTES
-            self.group.limit(self.allowed)
-            self.group.reset_peak()
-        self.attempt(lambda: setattr(self, "open_seconds", self.peer.open(path)))
-
-    def attempt(self, action: Callable[[], Any]) -> Any:
-        """The action's result; where the peer fails or is killed, None, and `outcome` says so from then on."""
-        if self.outcome:
-            return None
-        try:
-            return action()
-        except PeerError as error:
-            killed = self.group is not None and self.group.kills() > 0
-            self.outcome = "killed: beyond the memory limit" if killed else str(error)
-            say(f"    {self.name}: {self.outcome}")
-            return None
-
-    def close(self) -> None:
-        if hasattr(self, "peer"):
-            self.peer.close()
-        if self.group is not None:
-            self.group.close()
-
-
-@contextmanager
-def confined(name: str, settings: Settings, limit: bool) -> Iterator[Confined]:
-    one = Confined(name, settings, limit)
-    try:
-        yield one
-    finally:
-        one.close()
-
-
-def group_reason() -> str:
-    """Why no memory group can be made here; empty where one can."""
-    try:
-        MemoryGroup().close()
-        return ""
-    except NoMemoryGroup as error:
-        return str(error)
 
 
 def resident_run(model: Path, plan: Path, inputs: Path, settings: Settings) -> dict[str, Any]:
@@ -208,7 +137,7 @@ def measure_budget(
     bandwidths: list[float] = []
     systems: dict[str, Any] = {}
     with ExitStack() as stack:
-        rows = {n: stack.enter_context(confined(n, settings, not row["no_limit"])) for n in SYSTEMS}
+        rows = {n: stack.enter_context(confined(n, settings.threads, not row["no_limit"])) for n in SYSTEMS}
         for name, one in rows.items():
             say(f"    opening {name}")
             one.open(plan if SYSTEMS[name][0] == "stratac" else model, inputs, budget, output_bytes)

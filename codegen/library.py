@@ -53,7 +53,14 @@ class LoopsFamily:
 
 
 #: One row per family; the order breaks ties.
-FAMILIES: tuple[Family, ...] = (MatmulFamily(), ConvFamily(), DepthwiseFamily(), AttentionFamily(), LoopsFamily(), RowsFamily())
+FAMILIES: tuple[Family, ...] = (
+    MatmulFamily(),
+    ConvFamily(),
+    DepthwiseFamily(),
+    AttentionFamily(),
+    LoopsFamily(),
+    RowsFamily(),
+)
 
 
 def family(name: str) -> Family:

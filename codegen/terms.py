@@ -55,7 +55,9 @@ def column_blocks(tile: Tile, m: int, n: int, packed: bool) -> int:
     return ceil_div(n, block)
 
 
-def product(terms: Terms, tile: Tile, m: int, n: int, k: int, *, packed: bool, period: int = 0, times: float = 1.0) -> None:
+def product(
+    terms: Terms, tile: Tile, m: int, n: int, k: int, *, packed: bool, period: int = 0, times: float = 1.0
+) -> None:
     """st_product_run on m x n x k: fused multiply-adds of vectors, vectors of B read per row tile, register tiles begun,
     accumulators parked between k-blocks, bytes of A walked again for further column blocks. `period`: row tiles end there."""
     if m <= 0 or n <= 0:
@@ -68,7 +70,9 @@ def product(terms: Terms, tile: Tile, m: int, n: int, k: int, *, packed: bool, p
         tiles = ceil_div(m, tile.rows)
     rows = m / tiles
     panels = ceil_div(n, tile.panel)
-    together = (4 if rows <= 3 else 2 if rows <= 6 else 1) if tile.lanes == 16 else (4 if rows <= 1 else 2 if rows <= 3 else 1)
+    together = (
+        (4 if rows <= 3 else 2 if rows <= 6 else 1) if tile.lanes == 16 else (4 if rows <= 1 else 2 if rows <= 3 else 1)
+    )
     blocks = k_blocks(tile, k)
     passes = column_blocks(tile, m, n, packed)
     terms.add("fma", times * m * wide * k)

@@ -148,7 +148,9 @@ def attention_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
         terms.add("pack", owners * most * ceil_div(v_dim, tile.lanes))
     (first, *others) = kernel.epilogue
     if not is_accumulator(first) or others:
-        stores_terms(terms, printer, symbols, tile.lanes, kernel.epilogue, (), root.column.name, pairs * queries, v_dim, 1)
+        stores_terms(
+            terms, printer, symbols, tile.lanes, kernel.epilogue, (), root.column.name, pairs * queries, v_dim, 1
+        )
     terms.units = pairs * blocks
     return terms
 
@@ -171,7 +173,7 @@ def _pieces(count: int, step: int) -> list[tuple[int, int]]:
 
 def _inside(out: int, stride: int, before: int, window: int, extent: int) -> float:
     """Share of the output positions whose whole window lies inside the image."""
-    fits = sum(0 <= y * stride - before and y * stride - before + window <= extent for y in range(out))
+    fits = sum(y * stride - before >= 0 and y * stride - before + window <= extent for y in range(out))
     return fits / max(out, 1)
 
 

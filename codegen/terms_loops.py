@@ -20,7 +20,6 @@ from ..ir.kernel import (
     Nest,
     Position,
     Read,
-    Reduce,
     Scalar,
     Stage,
     Store,

@@ -40,7 +40,13 @@ def _looked_up(kernel: Loops, operand: int, symbols: Symbols) -> float | None:
             for read in walk(stage.value):
                 if isinstance(read, Read) and read.operand == operand:
                     used = {name for name, _ in read.index.terms}
-                    used |= {n for e, _ in read.index.gathers for p in walk(e) if isinstance(p, Read) for n, _ in p.index.terms}
+                    used |= {
+                        n
+                        for e, _ in read.index.gathers
+                        for p in walk(e)
+                        if isinstance(p, Read)
+                        for n, _ in p.index.terms
+                    }
                     axes = [a for a in (*nest.outer, *stage.axes) if a.name in used]
                     count += max(typical(dim_product(a.extent for a in axes), symbols), 0)
     return count or None
@@ -60,8 +66,10 @@ class Distances:
             own = sum(sizes.values())
             distances: dict[str, float] = {}
             for value in node.used:
-                distances[value] = _since(recent, value) + own if value in recent else float("inf")
-            for value in node.outputs:  # new bytes mostly lie where dead ones just were; a run's outputs have a place of their own
+                distances[value] = _since(recent, value) + sizes[value] if value in recent else float("inf")
+            for value in (
+                node.outputs
+            ):  # new bytes mostly lie where dead ones just were; a run's outputs have a place of their own
                 distances[value] = float("inf") if value in kept else own
             for value in (*node.used, *node.outputs):
                 recent.pop(value, None)
@@ -79,7 +87,7 @@ class Distances:
         return {v: (sizes[v], min(d, self.whole)) for v, d in distances.items()}
 
 
-def _since(recent: Mapping[str, float], value: str) -> float:
+def _since(recent: dict[str, float], value: str) -> float:
     """Bytes touched after the last use of `value`."""
     total = 0.0
     for name in reversed(recent):

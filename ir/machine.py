@@ -42,7 +42,8 @@ class Device:
 
     `memory` is the tier its kernels read and write. `modes` gives operations per second by numeric mode where they differ from
     what clock and width say (f32). `launch_s` is the cost of one call, `barrier_s` what threads lose at one barrier, `run_s`
-    what a run takes beside its calls (binding arrays, waking threads). `model` is the processor the figures were measured on, as `compiler.profiles.cpu_model` names it; empty for a class of machines.
+    what a run takes beside its calls (binding arrays, waking threads). `model` is the processor the figures were measured
+    on, as `compiler.profiles.cpu_model` names it; empty for a class of machines.
     """
 
     name: str

@@ -56,7 +56,9 @@ def plan_fields(plan: Plan, *, stratac_version: str, process_floor: int = 0) -> 
         "inputs": _ports(plan.inputs),
         "outputs": _ports(plan.outputs),
         "memory": {
-            "weights": plan.weights_bytes,
+            "weights": plan.resident_bytes,
+            "storage": plan.weights_bytes - plan.resident_bytes,
+            "ring": sum(a.bytes for a in plan.arenas if a.kind == "ring"),
             "scratch": sum(a.bytes for a in plan.arenas if a.kind == "scratch"),
             "workspace_per_thread": sum(a.bytes for a in plan.arenas if a.kind == "workspace"),
             "process_floor": process_floor,

@@ -62,8 +62,7 @@ def test_measured_is_what_was_predicted(plan: Path, threads: int) -> None:
     assert proof.measured <= proof.predicted, f"more than predicted: {proof} {proof.mappings}"
     slack = TOLERANCE * proof.predicted + proof.floor
     assert proof.predicted - proof.measured <= slack, f"predicted too much: {proof} {proof.mappings}"
-    weights = manifest_of(plan)["memory"]["weights"]
-    assert proof.mappings["weights.bin"] == pytest.approx(weights, abs=4096), "weights are held once, in place"
+    assert "weights.bin" not in proof.mappings, "weights are read into memory, not mapped"
 
 
 COUNT = """

@@ -60,7 +60,10 @@ def facts(found: Probed, path: Path) -> dict[str, object]:
         "source": found.machine.source,
         "seconds": found.seconds,
         "notes": list(found.notes),
-        "figures": [{"name": f.name, "unit": f.unit, "median": f.median, "least": f.least, "most": f.most} for f in found.figures],
+        "figures": [
+            {"name": f.name, "unit": f.unit, "median": f.median, "least": f.least, "most": f.most}
+            for f in found.figures
+        ],
         "fit": {family: {"median": m, "p95": p} for family, (m, p) in found.tables.errors.items()},
         "calls": found.tables.calls,
     }

@@ -105,7 +105,10 @@ def _stream(file: _File, request: int, depth: int, start: int, total: int) -> fl
                 if number is None:
                     return
                 try:
-                    file.read(buffer, (start + number * request) % (file.bytes - request + 1) // READ_ALIGNMENT * READ_ALIGNMENT)
+                    file.read(
+                        buffer,
+                        (start + number * request) % (file.bytes - request + 1) // READ_ALIGNMENT * READ_ALIGNMENT,
+                    )
                 except OSError as error:
                     failed.append(error)
 
@@ -141,12 +144,16 @@ def measure_disk(folder: Path, *, quick: bool = False, size: int = 256 * MIB, se
     try:
         direct = _can_be_direct(path)
         file = _File(path, direct)
-        note = "" if direct else "buffered reads, dropped from the page cache before each: the file system refuses direct I/O"
+        note = (
+            ""
+            if direct
+            else "buffered reads, dropped from the page cache before each: the file system refuses direct I/O"
+        )
         try:
             file.forget()
             latency = _latency(file)
             curve, figures = [], []
-            for request in (REQUESTS[::2] if quick else REQUESTS):
+            for request in REQUESTS[::2] if quick else REQUESTS:
                 for depth in DEPTHS:
                     figure = _point(file, request, depth, 2 if quick else 3, seconds / (2 if quick else 1), direct)
                     curve.append(Reading(request, depth, figure.median))

@@ -39,7 +39,8 @@ def nnls(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             if not free.any():
                 break
         x = np.where(free, trial, 0.0)
-    return x / scale
+    prices: np.ndarray = x / scale
+    return prices
 
 
 def fit_prices(

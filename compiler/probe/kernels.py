@@ -36,8 +36,45 @@ Say = Callable[[str], None]
 
 #: terms that every family shares: callbacks of heavy kernels are made of what loops are made of
 SHARED = frozenset(
-    ("ld", "st", "op", "row", "reduce", "strided", "strided_near", "strided_far", "unit", "decode", "lookup", "down", "div", "sqrt", "exp", "log", "tanh", "sigmoid", "erf")
-    + ("sin", "cos", "pow", "mod", "fmod", "s_ld", "s_st", "s_op", "s_div", "s_call", "s_fold", "to_l1", "to_l2", "to_l3", "to_l4", "to_ram")
+    (
+        "ld",
+        "st",
+        "op",
+        "row",
+        "reduce",
+        "strided",
+        "strided_near",
+        "strided_far",
+        "unit",
+        "decode",
+        "lookup",
+        "down",
+        "div",
+        "sqrt",
+        "exp",
+        "log",
+        "tanh",
+        "sigmoid",
+        "erf",
+    )
+    + (
+        "sin",
+        "cos",
+        "pow",
+        "mod",
+        "fmod",
+        "s_ld",
+        "s_st",
+        "s_op",
+        "s_div",
+        "s_call",
+        "s_fold",
+        "to_l1",
+        "to_l2",
+        "to_l3",
+        "to_l4",
+        "to_ram",
+    )
 )
 #: the register tile's terms, and the families that are made of it
 PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked", "a_again", "b_again", "pack", "turn", "copy", "fill"))
@@ -110,7 +147,8 @@ def time_graph(
         for threads in counts:
             with load(folder, threads=threads, verify=False) as session:
                 session.run_into(outputs=outputs, inputs=inputs)
-                taken, until = [], time.perf_counter() + seconds
+                taken: list[list[float]] = []
+                until = time.perf_counter() + seconds
                 while len(taken) < 9 or (time.perf_counter() < until and len(taken) < 400):
                     session.reset_profile()
                     begin = time.perf_counter()
@@ -126,7 +164,9 @@ def time_graph(
     for i, node in enumerate(nodes):
         candidate = levels.placed.choices[node.outputs[0]].chosen.candidate
         times = {threads: tuple(float(t) for t in rows[threads][:, i]) for threads in counts}
-        found.append(Timed(labels[i], waits[i], candidate.family, dict(candidate.work.terms), candidate.work.flops, times))
+        found.append(
+            Timed(labels[i], waits[i], candidate.family, dict(candidate.work.terms), candidate.work.flops, times)
+        )
     return found, outside
 
 
@@ -167,9 +207,7 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
         quarters = statistics.quantiles(lost, n=4) if len(lost) > 1 else lost * 3
         figures.append(Figure(f"one barrier of {threads} threads, quartiles", "s", barrier, quarters[0], quarters[2]))
     shares = {family: _share(family, kept, device.peak_flops) for family in errors}
-    return Tables(
-        kernels, launch, barrier, statistics.median(outside), errors, shares, len(kept), tuple(figures)
-    )
+    return Tables(kernels, launch, barrier, statistics.median(outside), errors, shares, len(kept), tuple(figures))
 
 
 def _share(family: str, timed: Sequence[Timed], peak: float) -> float:
@@ -221,6 +259,7 @@ def measure_kernels(machine: Machine, options: CompileOptions, quick: bool, say:
 def with_tables(machine: Machine, tables: Tables) -> Machine:
     """The machine with fitted tables, launch and barrier costs in it."""
     devices = tuple(
-        replace(d, launch_s=tables.launch_s, barrier_s=tables.barrier_s, run_s=tables.run_s) if d.kind == "cpu" else d for d in machine.devices
+        replace(d, launch_s=tables.launch_s, barrier_s=tables.barrier_s, run_s=tables.run_s) if d.kind == "cpu" else d
+        for d in machine.devices
     )
     return replace(machine, devices=devices, kernels={**machine.kernels, **tables.kernels})

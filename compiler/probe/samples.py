@@ -7,6 +7,7 @@ epilogues are what fusion makes of them. Sizes differ from any model's on purpos
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,14 @@ def transformer() -> Graph:
         _block(b, 2, 160, 512, 8, 1024, act="relu", causal=True),
         _block(b, 1, 56, 832, 13, 3328, mask=True),
     ]
-    for rows, inside, outside in ((1, 1152, 1000), (1, 2048, 700), (4, 640, 2000), (48, 640, 9001), (33, 100, 77), (260, 1600, 96)):
+    for rows, inside, outside in (
+        (1, 1152, 1000),
+        (1, 2048, 700),
+        (4, 640, 2000),
+        (48, 640, 9001),
+        (33, 100, 77),
+        (260, 1600, 96),
+    ):
         x = b.input(f"x{len(b.inputs)}", TensorType(f32, (rows, inside)))
         outputs.append(_linear(b, x, inside, outside))
     for rows, width in ((20, 640), (120, 384)):
@@ -86,12 +94,28 @@ def transformer() -> Graph:
 
 
 def _conv(
-    b: GraphBuilder, x: str, inside: int, outside: int, kernel: int = 1, stride: int = 1, groups: int = 1, pad: int | None = None
+    b: GraphBuilder,
+    x: str,
+    inside: int,
+    outside: int,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    pad: int | None = None,
 ) -> str:
     side = (kernel // 2 if pad is None else pad,) * 4
-    weight = np.resize(_NOISE, (outside, inside // groups, kernel, kernel)) / np.float32(math.sqrt(inside // groups) * kernel)
+    weight = np.resize(_NOISE, (outside, inside // groups, kernel, kernel)) / np.float32(
+        math.sqrt(inside // groups) * kernel
+    )
     made = b.op(
-        "conv", x, b.constant(weight), strides=(stride,) * 2, pads=side, dilations=(1, 1), groups=groups, channels_last=False
+        "conv",
+        x,
+        b.constant(weight),
+        strides=(stride,) * 2,
+        pads=side,
+        dilations=(1, 1),
+        groups=groups,
+        channels_last=False,
     )
     return b.op("add", made, _weight(b, outside, 1, 1))
 
@@ -111,7 +135,9 @@ def _bottleneck(b: GraphBuilder, x: str, width: int, inner: int, groups: int = 1
     return b.op("relu", b.op("add", _conv(b, y, inner, width), x))
 
 
-def _inverted(b: GraphBuilder, x: str, inside: int, inner: int, outside: int, kernel: int, stride: int, squeeze: bool) -> str:
+def _inverted(
+    b: GraphBuilder, x: str, inside: int, inner: int, outside: int, kernel: int, stride: int, squeeze: bool
+) -> str:
     if not squeeze:
         y = _clip(b, _conv(b, x, inside, inner))
         return _conv(b, _clip(b, _conv(b, y, inner, inner, kernel, stride, inner)), inner, outside)
@@ -135,7 +161,13 @@ def convolutional() -> Graph:
     outputs.append(_pooled(b, _bottleneck(b, _conv(b, x, 48, 192), 192, 48)))
     outputs.append(_clip(b, _conv(b, image(3, 160), 3, 32, 3, 2)))
     outputs.append(b.op("relu", _conv(b, image(3, 96), 3, 24, 3, 1)))
-    for side, width, inner, groups in ((30, 320, 80, 1), (15, 640, 160, 1), (8, 1280, 320, 1), (52, 96, 96, 1), (20, 128, 128, 4)):
+    for side, width, inner, groups in (
+        (30, 320, 80, 1),
+        (15, 640, 160, 1),
+        (8, 1280, 320, 1),
+        (52, 96, 96, 1),
+        (20, 128, 128, 4),
+    ):
         outputs.append(_pooled(b, _bottleneck(b, image(width, side), width, inner, groups)))
     outputs.append(_pooled(b, _bottleneck(b, image(256, 14, 2), 256, 96)))
     for side, inside, inner, outside, kernel, stride, squeeze in (
@@ -152,9 +184,18 @@ def convolutional() -> Graph:
     for side, width in ((48, 80), (28, 208), (12, 352), (7, 640)):
         y = _conv(b, b.op("relu", _conv(b, image(width, side), width, width)), width, width, 7, 1, width)
         outputs.append(_pooled(b, _conv(b, y, width, 64)))
-    for side, inside, outside, kernel, stride in ((56, 80, 160, 2, 2), (26, 160, 96, 3, 2), (64, 36, 36, 3, 1), (192, 3, 112, 16, 16)):
-        outputs.append(_conv(b, image(inside, side), inside, outside, kernel, stride, pad=kernel // 2 if kernel == 3 else 0))
-    y = b.op("avg_pool", image(96, 28), kernel=(2, 2), strides=(2, 2), pads=(0,) * 4, dilations=(1, 1), channels_last=False)
+    for side, inside, outside, kernel, stride in (
+        (56, 80, 160, 2, 2),
+        (26, 160, 96, 3, 2),
+        (64, 36, 36, 3, 1),
+        (192, 3, 112, 16, 16),
+    ):
+        outputs.append(
+            _conv(b, image(inside, side), inside, outside, kernel, stride, pad=kernel // 2 if kernel == 3 else 0)
+        )
+    y = b.op(
+        "avg_pool", image(96, 28), kernel=(2, 2), strides=(2, 2), pads=(0,) * 4, dilations=(1, 1), channels_last=False
+    )
     outputs += [y, b.op("reduce_mean", image(640, 7), axes=(2, 3), keepdims=True)]
     return b.finish(Port(f"y{i}", value) for i, value in enumerate(outputs))
 
@@ -176,7 +217,11 @@ def loops(elements: int, quick: bool = False) -> Graph:
     for function in ("exp", "erf") if quick else FUNCTIONS:
         outputs.append(b.op(function, value(rows, width)))
     x, y = value(rows, width), value(rows, width)
-    outputs += [b.op("add", x, y), b.op("div", value(rows, width), _positive(b, width)), b.op("pow", _positive(b, width), y)]
+    outputs += [
+        b.op("add", x, y),
+        b.op("div", value(rows, width), _positive(b, width)),
+        b.op("pow", _positive(b, width), y),
+    ]
     z = b.op("mul", b.op("sub", x, y), b.op("add", x, b.constant(np.float32(0.5))))
     outputs.append(b.op("max", b.op("mul", z, z), b.op("min", z, b.op("mul", x, z))))
     for wide in (64, 256, 1000):
@@ -189,7 +234,13 @@ def loops(elements: int, quick: bool = False) -> Graph:
     outputs.append(b.op("transpose", value(2, rows // 2 or 1, 8, width // 8), perm=(0, 2, 1, 3)))
     outputs.append(b.op("concat", value(rows, width), value(rows, width // 2), axis=1))
     outputs.append(b.op("pad", value(1, 32, square, square), pads=(0, 0, 1, 1, 0, 0, 1, 1), value=0.0))
-    window = {"kernel": (3, 3), "strides": (2, 2), "pads": (1,) * 4, "dilations": (1, 1), "channels_last": True}
+    window: dict[str, Any] = {
+        "kernel": (3, 3),
+        "strides": (2, 2),
+        "pads": (1,) * 4,
+        "dilations": (1, 1),
+        "channels_last": True,
+    }
     outputs.append(b.op("max_pool", value(1, square, square, 32), **window))
     outputs.append(b.op("avg_pool", value(1, square, square, 32), **{**window, "strides": (1, 1)}))
     index = b.input("index", TensorType(i64, (rows,)))

@@ -6,6 +6,7 @@
 #include "../simd/simd.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <time.h>
@@ -79,8 +80,8 @@ static void *read_job(void *argument)
 {
     job *j = argument;
     atomic_fetch_sub(j->waiting, 1);
-    while (atomic_load(j->waiting) > 0) {
-    }
+    while (atomic_load(j->waiting) > 0)
+        sched_yield();
     j->start = now();
     st_probe_read(j->data, j->floats, j->rounds);
     j->end = now();

@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from ...ir.candidate import UNITS, Candidate, Priced
 from ...ir.errors import StratacError
@@ -127,7 +128,7 @@ def _between(points: Sequence[tuple[float, float]], at: float) -> float:
     """The curve through the points at `at`, straight in logarithms."""
     if at <= points[0][0]:
         return points[0][1]
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if at <= x1:
             part = math.log(at / x0) / math.log(x1 / x0)
             return math.exp(math.log(y0) + part * (math.log(y1) - math.log(y0)))

@@ -50,7 +50,8 @@ class Evaluator:
         self.can_stay = frozenset(s for s in self.used if rows[s].may_stay) - self.direct
         self.beside = problem.fixed + problem.threads * workspace_bytes(option.workspace for option in self.chosen)
         self.stored = sum(self.padded[s] for s in self.used | self.direct)  # in storage, were all streamed
-        self.several = [(k, option.stores) for k, option in enumerate(self.chosen) if len(option.stores) > 1]
+        groups = [(sum(self.padded[s] for s in option.stores), option.stores) for option in self.chosen if option.stores]
+        self.groups = sorted(groups, key=lambda group: -group[0])  # what each call reads, the most bytes first
 
     def keep(self, resident: Iterable[int]) -> frozenset[int]:
         """The stores of a set that can stay in memory: used, and not read from storage by a kernel."""
@@ -67,9 +68,12 @@ class Evaluator:
 
     def least(self, resident: frozenset[int]) -> int:
         """The smallest ring."""
-        most = max((self.padded[s] for s in self.used - resident), default=0)
-        groups = (sum(self.padded[s] for s in stores if s not in resident) for _, stores in self.several)
-        return max(most, *groups) if self.several else most
+        most = 0
+        for total, stores in self.groups:
+            if total <= most:
+                break
+            most = max(most, sum(self.padded[s] for s in stores if s not in resident))
+        return most
 
     def held(self, resident: frozenset[int]) -> int:
         """Bytes of ram without a ring: what `problem.ram_bytes` says."""

@@ -31,7 +31,7 @@ NODES = 60
 #: an option is worth a variable up to this many times the cheapest one's seconds
 WORTH = 10.0
 #: programs with more stores than this have shares of them instead of yes and no
-WHOLE = 96
+WHOLE = 24
 #: in programs with at most this many clusters every option that may be better is worth it
 SHORT = 64
 #: and if it takes this share less memory
@@ -40,10 +40,11 @@ THRIFT = 0.95
 
 @dataclass(frozen=True)
 class Program:
-    """The integer program's decision, and seconds that no plan beats."""
+    """The program's decision, seconds that no plan beats, and what it was: an integer program, or a linear one, rounded."""
 
     decision: Decision
     bound: float
+    name: str
 
 
 @dataclass
@@ -217,7 +218,9 @@ class _Builder:
         )
         resident = frozenset(self.always | self.rounded(values))
         size = int(values[ring] / self.byte)
-        return Program(Decision(picked, resident, size), max(0.0, bound * (1 - 1e-5)) / self.second if whole else 0.0)
+        least = max(0.0, bound * (1 - 1e-5)) / self.second if whole else 0.0
+        name = "integer program" if rows.integer else "linear program"
+        return Program(Decision(picked, resident, size), least, name)
 
     def rounded(self, values: list[float]) -> set[int]:
         """Stores that stay. Where the program gives only a share of each, so many bytes of every stretch of the run stay."""

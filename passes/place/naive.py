@@ -32,9 +32,10 @@ def greedy_fill(problem: Problem) -> Decision | None:
     resident = _obliged(evaluator)
     ring = 2 * evaluator.least(resident)
     for _, store in evaluator.uses:
-        grown = evaluator.keep(resident | {store})
-        if evaluator.fits(grown) and evaluator.room(grown) >= min(ring, 2 * evaluator.least(grown)):
-            resident = grown
+        if store in evaluator.can_stay and store not in resident:
+            grown = resident | {store}
+            if evaluator.room(grown) >= min(ring, 2 * evaluator.least(grown)) and evaluator.fits(grown):
+                resident = grown
     if not evaluator.fits(resident):
         return None
     return Decision(evaluator.options, resident, min(ring, evaluator.room(resident)))

@@ -6,6 +6,7 @@ naive twins', by exchanging what stays and what is streamed, and by trading memo
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,10 +15,16 @@ from .milp import solve, worthwhile
 from .problem import Decision, Problem
 from .smallest import FEW, decisions, every_decision, smallest
 
-#: reads and calls that one local search may simulate: about a second
+#: reads and calls that all local searches together may simulate: a few seconds
 EFFORT = 600_000
+#: stores in a row that may fail to be worth keeping before the rest is not tried
+PATIENCE = 12
 #: starts that are improved, the best first
-STARTS = 3
+STARTS = 8
+#: rings of the evenly spread starts, in units of the smallest
+RINGS = (1.0, 1.25, 1.5, 2.0, 3.0)
+#: random exchanges tried at the end
+KICKS = 60
 #: single options tried beside the integer program's
 OPTION_TRIES = 60
 #: a step must gain this share to be one
@@ -48,6 +55,8 @@ def approximate(problem: Problem, small: bool, twins: Iterable[Decision]) -> Ans
     least = smallest(problem, small)
     assert least is not None, "checked before"
     starts.append(least[1])
+    numbers = program.decision.options if program is not None else (0,) * len(problem.options)
+    starts += [decision for share in RINGS if (decision := spread(Evaluator(problem, numbers), small, share)) is not None]
     if program is not None:
         starts.append(program.decision)
     evaluators: dict[tuple[int, ...], Evaluator] = {}
@@ -61,16 +70,56 @@ def approximate(problem: Problem, small: bool, twins: Iterable[Decision]) -> Ans
     bound = max(simple_bound(problem), program.bound if program else 0.0)
     found.sort(key=lambda outcome: outcome.rank)
     best = found[0]
-    tried: list[tuple[tuple[int, ...], frozenset[int]]] = []
+    tried: list[frozenset[int]] = []
     for outcome in found:
-        key = (outcome.decision.options, outcome.decision.resident)
-        if key not in tried and len(tried) < STARTS:
-            tried.append(key)
-            improved = _Improver(evaluators[key[0]], small).run(outcome, bound)
-            best = min(best, improved, key=lambda outcome: outcome.rank)
+        if outcome.decision.resident not in tried and len(tried) < STARTS:
+            tried.append(outcome.decision.resident)
+            improver = _Improver(evaluators[outcome.decision.options], small, EFFORT // STARTS)
+            best = min(best, improver.run(outcome, bound), key=lambda outcome: outcome.rank)
     best = _other_options(problem, best, bound, small)
-    method = "integer program and exchanges" if program is not None else "exchanges"
+    best = _kicked(Evaluator(problem, best.decision.options), best, bound, small)
+    method = f"{program.name} and exchanges" if program is not None else "exchanges"
     return Answer(best, method, min(bound, best.seconds))
+
+
+def spread(evaluator: Evaluator, small: bool, rings: float) -> Decision | None:
+    """Weights that stay, evenly over the run, so many that a ring of `rings` times the smallest has room."""
+    rows = evaluator.problem.stores
+    fixed = evaluator.keep(s for s in evaluator.used if not rows[s].may_stream or (small and rows[s].small))
+    free = [s for s in dict.fromkeys(s for _, s in evaluator.uses) if s in evaluator.can_stay and s not in fixed]
+    ring = rings * evaluator.least(fixed)
+    total = sum(rows[s].resident for s in free)
+    if not total or evaluator.room(fixed) < ring:
+        return None
+    share = min((evaluator.room(fixed) - ring) / total, 1.0)
+    kept, carry = set(fixed), 0.0
+    for store in free:
+        carry += share * rows[store].resident
+        if carry >= rows[store].resident:
+            kept.add(store)
+            carry -= rows[store].resident
+    return Decision(evaluator.options, frozenset(kept), evaluator.room(frozenset(kept)))
+
+
+def _kicked(evaluator: Evaluator, best: Outcome, bound: float, small: bool) -> Outcome:
+    """Exchange a few stores at random, improve, and keep what is better; always the same numbers are drawn."""
+    rng = random.Random(0)
+    left = EFFORT // max(len(evaluator.uses), 1)
+    for _ in range(KICKS):
+        improver = _Improver(evaluator, small, EFFORT)
+        if left <= 0 or best.seconds <= bound * (1 + GAIN) or len(improver.free) < 4:
+            break
+        some = set(rng.sample(improver.free, rng.randint(2, min(6, len(improver.free)))))
+        resident = _repaired(evaluator, best.decision.resident ^ some, small)
+        outcome = None if resident is None else evaluator.outcome(resident)
+        left -= 1
+        if outcome is not None and outcome.seconds < best.seconds * 1.05:
+            improver.left = min(left, 400)
+            left -= improver.left
+            outcome = improver.run(outcome, bound)
+            left += max(improver.left, 0)
+            best = min(best, outcome, key=lambda outcome: outcome.rank)
+    return best
 
 
 def _repaired(evaluator: Evaluator, wanted: frozenset[int], small: bool) -> frozenset[int] | None:
@@ -159,7 +208,7 @@ def simple_bound(problem: Problem) -> float:
 class _Improver:
     """Local search over the stores that stay, under one choice of options."""
 
-    def __init__(self, evaluator: Evaluator, small: bool, effort: int = EFFORT) -> None:
+    def __init__(self, evaluator: Evaluator, small: bool, effort: int) -> None:
         self.evaluator, self.problem = evaluator, evaluator.problem
         rows = self.problem.stores
         can_stay = evaluator.keep(evaluator.used)
@@ -187,10 +236,14 @@ class _Improver:
     def fill(self, best: Outcome) -> Outcome:
         """Keep whatever still fits, the longest to read first."""
         streamed = [s for s in self.free if s not in best.decision.resident]
+        failed = 0
         for store in sorted(streamed, key=lambda s: (-self.problem.stores[s].seconds, s)):
-            if self.left <= 0:
+            if self.left <= 0 or failed >= PATIENCE:
                 break
-            best = self.better(best.decision.resident | {store}, best) or best
+            resident = best.decision.resident
+            if self.problem.stores[store].resident <= self.evaluator.room(resident):
+                found = self.better(resident | {store}, best)
+                best, failed = (found, 0) if found is not None else (best, failed + 1)
         return best
 
     def trade_ring(self, best: Outcome) -> Outcome:

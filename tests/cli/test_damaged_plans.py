@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from stratac.ir.plan import FORMAT_VERSION, Plan
-from stratac.ir.plan_binary import decode, encode, read_header
+from stratac.ir.plan_binary import WeightDigests, decode, encode, read_header
 from stratac.runtime.manifest import canonical, manifest_digest, write_manifest
 from stratac.tests.cli.conftest import CommandLine
 from stratac.tests.cli.models import DIMS, mlp, save
@@ -36,7 +36,7 @@ def forge_manifest(**changes: object) -> None:
 def forge_plan(plan: Plan) -> None:
     """Another plan.bin around the same kernels and weights."""
     header = read_header((PLAN / "plan.bin").read_bytes())
-    data = encode(plan, weights_digest=header["weights_digest"], plan_id=header["plan_id"])
+    data = encode(plan, digests=WeightDigests(resident=header["resident_digest"]), plan_id=header["plan_id"])
     (PLAN / "plan.bin").write_bytes(data)
 
 

@@ -25,24 +25,35 @@ def random_machine(rng: random.Random) -> Machine:
         return "".join(rng.choice("ab \"\\\n\t'#=é.\x7f") for _ in range(rng.randrange(1, 9)))
 
     caches = tuple(Cache(i + 1, rng.randrange(1, 1 << 30), number()) for i in range(rng.randrange(4)))
-    devices = [Device("cpu", "cpu", "x86_64", "avx2", rng.randrange(1, 99), number(), number(), caches, number(), model=text())]
+    devices = [
+        Device("cpu", "cpu", "x86_64", "avx2", rng.randrange(1, 99), number(), number(), caches, number(), model=text())
+    ]
     tiers = [Tier("ram", rng.randrange(1, 1 << 50), number(), number())]
     if rng.random() < 0.5:
-        devices.append(Device("gpu0", "gpu", "cuda", "sm_90", 1, number(), number(), (), number(), "vram", {"bf16": 1 + number()}))
+        devices.append(
+            Device("gpu0", "gpu", "cuda", "sm_90", 1, number(), number(), (), number(), "vram", {"bf16": 1 + number()})
+        )
         tiers.append(Tier("vram", 1 << 34, number(), number()))
     if rng.random() < 0.5:
-        curve = tuple(Reading(rng.randrange(1, 1 << 24), rng.randrange(1, 99), number()) for _ in range(rng.randrange(4)))
+        curve = tuple(
+            Reading(rng.randrange(1, 1 << 24), rng.randrange(1, 99), number()) for _ in range(rng.randrange(4))
+        )
         tiers.append(Tier("disk", 1 << 40, number(), number(), "disk", number(), curve))
     names = [tier.name for tier in tiers]
     return Machine(
         name=text(),
         devices=tuple(devices),
         tiers=tuple(tiers),
-        efficiency={name: rng.uniform(0.01, 1) for name in rng.sample(("matmul", "conv", "odd name"), rng.randrange(3))},
+        efficiency={
+            name: rng.uniform(0.01, 1) for name in rng.sample(("matmul", "conv", "odd name"), rng.randrange(3))
+        },
         source=text(),
         links=tuple(Link(rng.choice(names), rng.choice(names), number(), number()) for _ in range(rng.randrange(3))),
         network=Network(rng.randrange(1, 9), number(), number()) if rng.random() < 0.5 else None,
-        kernels={f: {t: number() for t in ("fma", "to_ram", "a.b")} for f in rng.sample(("matmul", "loops"), rng.randrange(3))},
+        kernels={
+            f: {t: number() for t in ("fma", "to_ram", "a.b")}
+            for f in rng.sample(("matmul", "loops"), rng.randrange(3))
+        },
         watts=number() if rng.random() < 0.5 else 0.0,
         price_per_hour=number(),
         sources={name: text() for name in rng.sample(("devices.cpu", "tiers.ram"), rng.randrange(3))},
@@ -62,7 +73,9 @@ def test_shipped_profiles_are_read_back(name: str) -> None:
     machine = load_machine(name)
     assert machine.name == name
     assert read(profile_text(machine)) == machine
-    assert machine.device("cpu").peak_flops > 1e9 and machine.tier("ram").bandwidth >= machine.tier("ram").core_bandwidth
+    assert (
+        machine.device("cpu").peak_flops > 1e9 and machine.tier("ram").bandwidth >= machine.tier("ram").core_bandwidth
+    )
 
 
 LEAST = """
@@ -92,7 +105,10 @@ def test_defaults() -> None:
 
 
 def test_sources_of_sections() -> None:
-    text = LEAST.replace('name = "ram"', 'name = "ram"\nsource = "guessed"') + '[kernels.matmul]\nsource = "measured"\nfma = 1e-10\n'
+    text = (
+        LEAST.replace('name = "ram"', 'name = "ram"\nsource = "guessed"')
+        + '[kernels.matmul]\nsource = "measured"\nfma = 1e-10\n'
+    )
     machine = read(text)
     assert machine.sources == {"tiers.ram": "guessed", "kernels.matmul": "measured"}
     assert machine.kernels == {"matmul": {"fma": 1e-10}}
@@ -109,7 +125,7 @@ def test_sources_of_sections() -> None:
         (("launch_s = 0", "launch_s = 0\nsource = 3"), "source of devices.cpu must be text"),
         (("bandwidth = 1e9", 'bandwidth = 1e9\nkind = "tape"'), "unknown kind 'tape' of tier ram; known: memory, disk"),
         (("bandwidth = 1e9", "bandwidth = 1e9\ncurve = [{ depth = 1, bandwidth = 1e9 }]"), "lacks 'request_bytes' in tiers.curve"),
-        (("bandwidth = 1e9", "bandwidth = 1e9\n[network]\nhosts = 0"), "hosts in network must be a whole number"),
+        (("bandwidth = 1e9", "bandwidth = 1e9\n[network]\nhosts = 0\nbandwidth = 1.0\nlatency_s = 0"), "hosts in network must be a whole number"),
         (("bandwidth = 1e9", 'bandwidth = 1e9\n[[links]]\nsource = "ram"\ntarget = "moon"\nbandwidth = 1.0\nlatency_s = 0'),
          "a link names 'moon', which is no tier"),
         (("bandwidth = 1e9", "bandwidth = 1e9\n[kernels.matmul]\nfma = -1"), "fma in kernels.matmul must be a number, at least 0"),

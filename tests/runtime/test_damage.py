@@ -204,5 +204,6 @@ def test_manifest_is_deterministic(copy: Path) -> None:
     before = (copy / "manifest.json").read_bytes()
     write_manifest(copy, {k: v for k, v in fields.items() if k not in ("parts", "digest")}, fields["parts"])
     assert (copy / "manifest.json").read_bytes() == before
-    assert fields["memory"] == {"weights": 80, "scratch": 65600, "workspace_per_thread": 64, "process_floor": 0}
+    held = {"weights": 80, "storage": 0, "ring": 0, "scratch": 65600, "workspace_per_thread": 64}
+    assert fields["memory"] == {**held, "process_floor": 0}
     assert fields["inputs"][0] == {"name": "x", "dtype": "f32", "shape": "[n, 4]"}

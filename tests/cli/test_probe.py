@@ -1,0 +1,161 @@
+"""`stratac probe`: fits that find known prices, figures in their order, a profile that `native` takes up, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+import random
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stratac.codegen.toolchain import ToolchainOptions
+from stratac.compiler.probe import kernels, samples
+from stratac.compiler.probe.command import write_profile
+from stratac.compiler.probe.disk import DEPTHS, measure_disk
+from stratac.compiler.probe.fit import fit_prices, nnls
+from stratac.compiler.probe.hardware import Loops, isa_levels
+from stratac.compiler.profiles import cpu_model, load_machine, native, native_isa, shipped
+from stratac.ir.errors import EnvironmentProblem, StratacError
+from stratac.ir.machine import machine_from_table
+from stratac.ir.machine_text import profile_text
+from stratac.passes.place.cost import price
+from stratac.tests.cli.conftest import CommandLine
+
+# -- fitting ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_non_negative_least_squares_meets_its_conditions(seed: int) -> None:
+    """Karush, Kuhn and Tucker: no gradient where the price is positive, none that would help where it is zero."""
+    rng = np.random.default_rng(seed)
+    rows, columns = int(rng.integers(1, 30)), int(rng.integers(1, 12))
+    a, b = rng.standard_normal((rows, columns)), rng.standard_normal(rows)
+    if seed % 4 == 0:
+        a[:, -1] = a[:, 0]  # columns that cannot be told apart
+    x = nnls(a, b)
+    gradient = a.T @ (b - a @ x)
+    assert (x >= 0).all() and np.abs(gradient[x > 0]).max(initial=0.0) < 1e-7 and gradient.max() < 1e-7
+
+
+def test_known_prices_are_found_again() -> None:
+    rng = random.Random(3)
+    true = {"fma": 3e-10, "op": 2e-10, "row": 5e-9, "never": 0.0}
+    rows = [{name: 10 ** rng.uniform(1, 6) for name in true} for _ in range(80)]
+    seconds = [sum(true[n] * c for n, c in row.items()) * rng.uniform(0.98, 1.02) for row in rows]
+    prices, errors = fit_prices(rows, seconds, {})
+    assert {n: prices[n] for n in ("fma", "op", "row")} == pytest.approx(
+        {n: true[n] for n in ("fma", "op", "row")}, rel=0.05
+    )
+    assert prices["never"] < 1e-11 and np.median(np.abs(errors)) < 0.03
+
+
+def test_no_price_is_below_what_is_known() -> None:
+    prices, _ = fit_prices([{"fma": 1e6, "op": 1e3}, {"fma": 2e6, "op": 5e3}], [1e-4, 2e-4], {"fma": 2e-10})
+    assert prices["fma"] >= 2e-10
+
+
+def test_tables_are_fitted_to_times_that_follow_them() -> None:
+    machine = load_machine("generic-portable")
+    device = machine.device("cpu")
+    rng = random.Random(5)
+    fma = 4 * device.lanes / device.peak_flops  # half the peak
+    timed = []
+    for _ in range(60):
+        terms = {"fma": 10 ** rng.uniform(3, 6), "op": 10 ** rng.uniform(2, 4), "units": 64.0}
+        alone = 1e-7 + terms["fma"] * fma + terms["op"] * 3e-10
+        times = {1: (alone,) * 5, 2: ((alone - 1e-7) / 2 + 1e-7 + 2e-6,) * 5}
+        timed.append(kernels.Timed("k", True, "matmul", terms, terms["fma"] * 2, times))
+    tables = kernels.fit_tables(timed, [1e-4], machine, 2)
+    assert tables.kernels["matmul"]["fma"] == pytest.approx(fma, rel=0.02)
+    assert tables.launch_s == pytest.approx(1e-7, rel=0.1) and tables.barrier_s == pytest.approx(2e-6, rel=0.2)
+    assert tables.run_s == 1e-4 and 0 < tables.efficiency["matmul"] <= 1
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+def test_arithmetic_and_memory(tmp_path: Path) -> None:
+    loops = Loops(isa_levels()[0], tmp_path, ToolchainOptions())
+    peak = loops.flops(0.002)
+    assert 1e9 < peak.least <= peak.median <= peak.most < 1e13
+    for threads in (1, 2):
+        rate = loops.bandwidth(1 << 16, threads, 0.002)
+        assert 0 < rate.least <= rate.median <= rate.most < 1e14
+
+
+def test_disk(tmp_path: Path) -> None:
+    found = measure_disk(tmp_path, quick=True, size=16 << 20, seconds=0.01)
+    assert {p.depth for p in found.curve} == set(DEPTHS) and all(p.bandwidth > 0 for p in found.curve)
+    assert found.latency.least > 0 and list(tmp_path.iterdir()) == []
+
+
+def test_disk_of_no_folder(tmp_path: Path) -> None:
+    with pytest.raises((EnvironmentProblem, OSError)):
+        measure_disk(tmp_path / "gone", quick=True, size=16 << 20)
+
+
+def test_sample_graphs_lower_and_have_prices_for_every_term() -> None:
+    """Whatever term a sample has, the shipped tables price or know it: a renamed term would be free."""
+    machine = load_machine("generic-x86_64-avx512")
+    for graph in (samples.transformer(), samples.convolutional(), samples.loops(1 << 12)):
+        levels = kernels.lower_samples(graph, machine, 2)
+        for choice in levels.placed.choices.values():
+            candidate = choice.chosen.candidate
+            assert candidate.work.terms and price(candidate, machine, 2).seconds > 0
+            if machine.kernels:
+                known = {*machine.kernels[candidate.family], *machine.kernels["loops"]}
+                assert {name for name, _ in candidate.work.terms} - known <= {"units"}, candidate
+
+
+def test_the_whole_command(stratac: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few samples and a small disk file; what it writes is a machine that models can be compiled for."""
+    monkeypatch.setattr(kernels, "sample_graphs", lambda quick: [samples.loops(1 << 10, True)])
+    monkeypatch.setattr("stratac.compiler.probe.measure.measure_disk", lambda folder, quick: measure_disk(folder, quick=True, size=16 << 20, seconds=0.01))  # fmt: skip
+    out = stratac.good("probe", "-o", "here.toml", "--quick", "--json", "--quiet")
+    facts = json.loads(out)
+    machine = load_machine("here.toml")
+    assert facts["machine"] == machine.name and facts["calls"] > 10 and facts["figures"]
+    assert machine.kernels["loops"] and machine.device("cpu").model == cpu_model()
+    assert machine_from_table(tomllib.loads(profile_text(machine))) == machine
+    for plan in ("a.plan", "b.plan"):
+        stratac.good("compile", "mlp.onnx", "-o", plan, "--dim", "seq=4", "--target", "here.toml")
+    assert Path("a.plan/plan.bin").read_bytes() == Path("b.plan/plan.bin").read_bytes()
+
+
+def test_refusals(stratac: CommandLine) -> None:
+    stratac.refused(("probe", "-o", "here.txt"), 2, "would not be found as a profile", ".toml")
+    stratac.refused(("probe", "-o", "here.toml", "--disk", "nowhere"), 2, "--disk nowhere is not a folder")
+    stratac.refused(("probe", "-o", "mlp.onnx/here.toml"), 3, "cannot write mlp.onnx/here.toml")
+
+
+def test_a_profile_is_written_whole(tmp_path: Path) -> None:
+    write_profile(tmp_path / "a.toml", "x = 1\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.toml"]
+    with pytest.raises(EnvironmentProblem, match="cannot write"):
+        write_profile(tmp_path / "gone" / "a.toml", "x = 1\n")
+
+
+# -- native ----------------------------------------------------------------------------------------------------------
+
+
+def test_native_takes_the_users_profile_if_it_fits(tmp_path: Path) -> None:
+    generic = load_machine("generic-portable")
+    device = replace(generic.device("cpu"), isa=native_isa(), model=cpu_model(), launch_s=7e-6)
+    mine = replace(generic, name="mine", devices=(device,))
+    path = tmp_path / "native.toml"
+    path.write_text(profile_text(mine))
+    assert native(path).name == "mine" and native(path).device("cpu").launch_s == 7e-6
+    path.write_text(profile_text(replace(mine, devices=(replace(device, model="Other 1/2"),))))
+    assert native(path).name in shipped()
+    assert native(tmp_path / "none.toml") == native(path)
+    path.write_text("name = ")
+    with pytest.raises(StratacError, match=r"native\.toml is not valid TOML"):
+        native(path)
+
+
+def test_shipped_profiles_name_their_processor() -> None:
+    for name in shipped():
+        device = load_machine(name).device("cpu")
+        assert device.model == "" if name.startswith("generic-") else True
