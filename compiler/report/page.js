@@ -11,7 +11,7 @@
   const time = s => s === 0 ? "0 s" : (u => (s / u[0]).toPrecision(4) + " " + u[1])(units.find(([size]) => Math.abs(s) >= size) || units[3]);
   const size = n => (r => r ? (n / r[0]).toFixed(2) + " " + r[1] : n + " B")([[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]].find(([s]) => n >= s));
   const rate = (n, what) => (r => (n / r[0]).toPrecision(3) + " " + r[1] + what)([[1e12, "T"], [1e9, "G"], [1e6, "M"], [1, ""]].find(([s]) => n >= s) || [1, ""]);
-  const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = { displaylogo: false, responsive: true, displayModeBar: false };
 
   const layout = extra => {
     const line = css("--line"), text = css("--text"), minor = css("--minor");
@@ -20,6 +20,7 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 48, r: 12, t: 8, b: 40 },
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: text },
       legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { color: minor } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: minor, orientation: "h" },
       hoverlabel: { bgcolor: css("--card"), bordercolor: line, font: { color: text, size: 12 }, align: "left" }, ...extra,
     };
     for (const key of ["xaxis", "yaxis"]) made[key] = { ...axis, ...(extra[key] || {}), title: { font: { color: minor, size: 12 }, ...((extra[key] || {}).title || {}) } };
@@ -30,7 +31,7 @@
   const timeline = () => {
     const traces = [], families = {};
     const add = (key, name, fill, row) => {
-      const t = families[key] ||= { type: "bar", orientation: "h", name, marker: { color: fill, line: { width: 0 } }, base: [], x: [], y: [], text: [], customdata: [],
+      const t = families[key] ||= { type: "bar", orientation: "h", name, marker: { color: fill, line: { width: 0.4, color: css("--card") } }, base: [], x: [], y: [], text: [], customdata: [],
         textposition: "none", hovertemplate: "%{text}<extra></extra>", width: 0.62 };
       t.base.push(row.start / unit); t.x.push((row.end - row.start) / unit); t.y.push(row.queue); t.text.push(row.text); t.customdata.push(row.cluster);
     };

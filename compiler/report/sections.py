@@ -15,7 +15,8 @@ from .words import candidate_text, counted, format_text, ops_text, rate_text, sh
 def answers(report: Mapping[str, Any], said: Verdict) -> str:
     """The three cards in front: fits, speed, why."""
     tier = max((t for t in report["tiers"] if t["kind"] == "memory"), key=lambda t: t["used"] / max(t["budget"], 1))
-    allowed = f"of {size_text(tier['budget'])} {'allowed in' if tier['limited'] else 'of'} {tier['name']}"
+    allowed = f"the {size_text(tier['budget'])} {'allowed' if tier['limited'] else 'the machine has'}"
+    number, unit = size_text(tier["used"]).split(" ")
     share = min(said.tight, 1.0)
     state = "yes, tightly" if said.tight > 0.9 else "yes"
     solution = report["solution"]
@@ -25,16 +26,18 @@ def answers(report: Mapping[str, Any], said: Verdict) -> str:
         gap = f"Lower bound {bound}, gap {solution['gap'] * 100:.2f} %; objective {solution['objective']}."
     seconds = report["predicted_seconds"]
     rate = f"{1 / seconds:.3g} runs a second" if seconds else ""
-    by = sorted(((n, s) for n, s in report["seconds_by"].items() if s > 0), key=lambda pair: (-pair[1], pair[0]))
-    total = sum(s for _, s in by)
+    total = sum(report["seconds_by"].values())
+    by = sorted(
+        ((n, s) for n, s in report["seconds_by"].items() if s >= 5e-4 * total > 0), key=lambda pair: (-pair[1], pair[0])
+    )
     first = f"{share_text(by[0][1], total)} <small>{escape(BOUNDS.get(by[0][0], by[0][0]))}</small>" if by else "-"
     value, unit = time_text(seconds).split(" ")
     return (
         _answer(
             f'Does it fit? <b class="good">{state}</b>',
-            f"{size_text(tier['used'])} <small>{escape(allowed)}</small>",
+            f"{number} <small>{unit} of {escape(tier['name'])}</small>",
             f'<div class="bar"><i style="width:{share * 100:.2f}%"></i></div>'
-            f"{share_text(tier['used'], tier['budget'])} of what it may take, at the greatest dims.",
+            f"{share_text(tier['used'], tier['budget'])} of {escape(allowed)}, at the greatest dims.",
         )
         + _answer(
             "How fast is it?",

@@ -48,7 +48,7 @@ class Program:
 
 
 @dataclass
-class _Rows:
+class Rows:
     """Columns and rows under way."""
 
     cost: list[float] = field(default_factory=list)
@@ -101,7 +101,7 @@ def worthwhile(problem: Problem, cluster: int) -> list[int]:
     ]
 
 
-def run_highs(rows: _Rows, gap: float, nodes: int) -> tuple[list[float], float] | None:
+def run_highs(rows: Rows, gap: float, nodes: int) -> tuple[list[float], float] | None:
     """Values of the columns and the dual bound of `min cost`; None where it is infeasible."""
     import highspy
 
@@ -144,7 +144,7 @@ class _Builder:
     """The program of one problem. Times are in units of all calls' seconds, bytes in units of the budget."""
 
     def __init__(self, problem: Problem, small: bool) -> None:
-        self.problem, self.rows = problem, _Rows()
+        self.problem, self.rows = problem, Rows()
         self.second = 1.0 / max(sum(options[0].seconds for options in problem.options), 1e-12)
         self.byte = 1.0 / max(problem.budget - problem.fixed, 1)
         self.kept: dict[int, int] = {}  # store -> column, 1 where it stays
