@@ -62,6 +62,9 @@ FAMILIES: tuple[Family, ...] = (
     RowsFamily(),
 )
 
+#: families that are no heavy kernel's
+LIGHT = ("loops", "rows")
+
 
 def family(name: str) -> Family:
     return next(f for f in FAMILIES if f.name == name)
@@ -70,11 +73,12 @@ def family(name: str) -> Family:
 class Library:
     """Implements `ir.candidate.KernelLibrary` over FAMILIES. Kernels of clusters are lowered once and kept by identity.
 
-    With `storage`, kernels that read weights from storage by themselves are offered too, where a machine has storage.
+    With `storage`, kernels that read weights from storage by themselves are offered too, where a machine has storage; with
+    `reference`, the plain loops of what a heavy family runs. Without it no budget changes the order in which sums are taken.
     """
 
-    def __init__(self, storage: bool = False) -> None:
-        self.storage = storage
+    def __init__(self, storage: bool = False, reference: bool = False) -> None:
+        self.storage, self.reference = storage, reference
         self._lowered: dict[int, tuple[Node, tuple[Kernel, ...]]] = {}
         self._distances: tuple[Graph, Distances] | None = None
         self._counted: dict[tuple[str, Kernel, frozenset[int], str], Terms] = {}
@@ -118,7 +122,8 @@ class Library:
                         candidate = self._candidate(row, kernel, cluster, graph, device)
                         if candidate is not None:
                             found.append(candidate)
-        return found
+        heavy = {c.device for c in found if c.executable and c.family not in LIGHT}
+        return [c for c in found if self.reference or c.family != "loops" or c.device not in heavy]
 
     def _candidate(self, row: Family, kernel: Kernel, cluster: Node, graph: Graph, device: Device) -> Candidate | None:
         weights = self.weights_of(cluster, graph)

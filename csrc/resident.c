@@ -3,16 +3,18 @@
  * in the cache. */
 #include "session.h"
 
-/* Buffered reads come from memory, in pieces that stay in the cache; direct ones keep the disk busy. */
+/* Buffered reads come from memory, in pieces that stay in the cache; direct ones keep the disk busy, one for each worker. */
 #define PIECE_BUFFERED ((uint64_t)4 * ST_DIGEST_BLOCK)
-#define PIECE_DIRECT ((uint64_t)STP_REQUEST_BYTES)
+#define PIECE_DIRECT ((uint64_t)4 * STP_REQUEST_BYTES)
+/* What a worker takes at once: two workers must not meet in a huge page, or both clear one and one of them for nothing. */
+#define SPAN ((uint64_t)4 << 20)
 
 typedef struct st_load_job {
     const st_file *file;
     char *to;               /* of the first byte, or the lanes of the workers */
     uint64_t lane;          /* 0: the bytes stay; else bytes of a lane */
     uint64_t begin, bytes;  /* in the file */
-    uint64_t piece;
+    uint64_t span, piece;   /* taken at once, read at once */
     int digest, workers;    /* workers: how many take part */
     _Atomic uint64_t next;  /* first byte that no worker took */
     _Atomic uint64_t sum;
@@ -21,28 +23,35 @@ typedef struct st_load_job {
     uint64_t where;
 } st_load_job;
 
-static void load_part(void *context, int worker)
+/* [at, at + bytes), in pieces; 0 where it failed. */
+static int load_span(st_load_job *job, int worker, uint64_t at, uint64_t bytes, uint64_t *sum)
 {
-    st_load_job *job = context;
-    uint64_t sum = 0;
-    while (worker < job->workers && !atomic_load(&job->failed)) {
-        const uint64_t at = atomic_fetch_add(&job->next, job->piece);
-        if (at >= job->bytes)
-            break;
-        const uint64_t bytes = job->piece < job->bytes - at ? job->piece : job->bytes - at;
+    for (const uint64_t end = at + bytes; at < end; at += job->piece) {
+        const uint64_t wanted = job->piece < end - at ? job->piece : end - at;
         char *to = job->to + (job->lane ? job->lane * (uint64_t)worker : at);
         int reason;
-        const uint64_t got = (uint64_t)st_file_read(job->file, to, bytes, job->begin + at, &reason);
-        if (got < bytes) {
+        const uint64_t got = (uint64_t)st_file_read(job->file, to, wanted, job->begin + at, &reason);
+        if (got < wanted) {
             if (!atomic_exchange(&job->failed, 1)) {
                 job->reason = reason;
                 job->where = job->begin + at + got;
             }
-            break;
+            return 0;
         }
         if (job->digest)
-            sum += st_digest_share(to, bytes, at / ST_DIGEST_BLOCK);
+            *sum += st_digest_share(to, wanted, at / ST_DIGEST_BLOCK);
     }
+    return 1;
+}
+
+static void load_part(void *context, int worker)
+{
+    st_load_job *job = context;
+    uint64_t sum = 0, at;
+    while (worker < job->workers && !atomic_load(&job->failed) &&
+           (at = atomic_fetch_add(&job->next, job->span)) < job->bytes)
+        if (!load_span(job, worker, at, job->span < job->bytes - at ? job->span : job->bytes - at, &sum))
+            break;
     atomic_fetch_add(&job->sum, sum);
 }
 
@@ -68,6 +77,7 @@ int st_resident_load(st_session *s, int digest, st_error *error)
         .file = file,
         .to = s->weights.base,
         .bytes = s->plan.header->resident_bytes,
+        .span = SPAN,
         .piece = file->direct ? PIECE_DIRECT : PIECE_BUFFERED,
         .digest = digest,
         .workers = s->program.threads,
@@ -101,6 +111,7 @@ int st_sources_verify(st_session *s, st_error *error)
             .lane = piece,
             .begin = w->offset,
             .bytes = (w->bytes + STP_READ_ALIGNMENT - 1) / STP_READ_ALIGNMENT * STP_READ_ALIGNMENT,
+            .span = piece,
             .piece = piece,
             .digest = 1,
             .workers = (int)workers,

@@ -15,10 +15,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from stratac.benchmarks import cold, streaming
 from stratac.benchmarks.memory_group import MemoryGroup, NoMemoryGroup
+from stratac.compiler.artifact import PROCESS_FLOOR
 from stratac.compiler.driver import compile_model
 from stratac.compiler.options import CompileOptions, default_cache
 from stratac.compiler.peer import Peer, PeerError
 from stratac.ir.plan_binary import decode
+from stratac.runtime.session import load
 
 MIB = 1 << 20
 LAYERS, WIDTH = 24, 768  # 54 MiB of weights, 2.25 MiB each
@@ -43,13 +45,21 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     rng = np.random.default_rng(0)
     nodes, weights, value = [], [], "x"
     for layer in range(LAYERS):
-        weights.append(numpy_helper.from_array(rng.standard_normal((WIDTH, WIDTH), np.float32) / WIDTH**0.5, f"w{layer}"))
-        nodes += [helper.make_node("MatMul", [value, f"w{layer}"], [f"p{layer}"]), helper.make_node("Tanh", [f"p{layer}"], [f"v{layer}"])]
+        weights.append(
+            numpy_helper.from_array(rng.standard_normal((WIDTH, WIDTH), np.float32) / WIDTH**0.5, f"w{layer}")
+        )
+        nodes += [
+            helper.make_node("MatMul", [value, f"w{layer}"], [f"p{layer}"]),
+            helper.make_node("Tanh", [f"p{layer}"], [f"v{layer}"]),
+        ]
         value = f"v{layer}"
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [8, WIDTH]) for name in ("x", value)]
     graph = helper.make_graph(nodes, "layers", ports[:1], ports[1:], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "m.onnx")
-    options = {"resident": CompileOptions(cache=default_cache()), "streamed": CompileOptions(cache=default_cache(), budgets={"ram": BUDGET})}
+    options = {
+        "resident": CompileOptions(cache=default_cache()),
+        "streamed": CompileOptions(cache=default_cache(), budgets={"ram": BUDGET}),
+    }
     found = {kind: compile_model(folder / "m.onnx", folder / f"{kind}.plan", o).folder for kind, o in options.items()}
     np.savez(folder / "inputs.npz", x=rng.standard_normal((8, WIDTH), np.float32))
     return {**found, "inputs": folder / "inputs.npz"}
@@ -82,6 +92,20 @@ def test_a_streamed_plan_runs_within_a_real_limit(group: MemoryGroup, plans: dic
     assert group.kills() == 0
 
 
+def test_no_budget_changes_a_bit(plans: dict[str, Path], tmp_path: Path) -> None:
+    """Not even one that lacks room for a second weight in the ring, or for the kernels' workspace beside it."""
+    with np.load(plans["inputs"]) as inputs:
+        arrays = dict(inputs)
+    (wanted,) = load(plans["resident"]).run(None, arrays)
+    model = plans["inputs"].with_name("m.onnx")
+    for budget in (6 * MIB, 8 * MIB, 11 * MIB, 40 * MIB):
+        options = CompileOptions(cache=default_cache(), budgets={"ram": budget})
+        plan = compile_model(model, tmp_path / f"{budget}.plan", options)
+        assert plan.plan.peak_bytes() + PROCESS_FLOOR <= budget
+        (got,) = load(plan.folder).run(None, arrays)
+        assert got.tobytes() == wanted.tobytes(), f"{budget / MIB} MiB"
+
+
 def test_the_limit_is_real(group: MemoryGroup, plans: dict[str, Path]) -> None:
     """With all its weights in memory the same model dies there."""
     with pytest.raises(PeerError, match="ended with code -9"):
@@ -92,7 +116,9 @@ def test_the_limit_is_real(group: MemoryGroup, plans: dict[str, Path]) -> None:
 def test_a_group_counts_and_kills(group: MemoryGroup) -> None:
     text = "import sys; sys.stdin.readline(); x = bytearray(96 << 20); print(len(x), flush=True); sys.stdin.readline()"
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", text], stdin=pipe, stdout=pipe, text=True, preexec_fn=group.enter) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", text], stdin=pipe, stdout=pipe, text=True, preexec_fn=group.enter
+    ) as child:
         assert child.stdin is not None and child.stdout is not None
         group.limit(group.used() + 48 * MIB)
         child.stdin.write("\n")
@@ -161,7 +187,13 @@ def row(**changes: object) -> dict[str, object]:
 def test_the_row_says_what_was_measured() -> None:
     resident = {"seconds": 2.0}
     text = streaming.row_text(row(), resident)
-    for part in ("0.96 GB/s", "1.042 x max(bytes / 1.00 GB/s, 2.00 s)", "bits equal", "mmap: 20.000 s, 4.00 x", "onnxruntime: killed"):
+    for part in (
+        "0.96 GB/s",
+        "1.042 x max(bytes / 1.00 GB/s, 2.00 s)",
+        "bits equal",
+        "mmap: 20.000 s, 4.00 x",
+        "onnxruntime: killed",
+    ):
         assert part in text
     assert "bits DIFFER" in streaming.row_text(row(same_bits=False), resident)
     assert "FAILED: no" in streaming.row_text({"budget": MIB, "ratio": 9.0, "error": "no"}, resident)

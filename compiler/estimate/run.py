@@ -103,19 +103,24 @@ class _Estimate:
 
     def on_cpu(self) -> _Found:
         """As `compile` would place it, where it could or the graph is small; else reckoned."""
-        small = len(self.model.clusters.nodes) <= MOST_PLACED
         try:
             if self.model.runnable:
                 request = replace(self.request, executable=True)
                 return self.placed(choose_form(self.model.graph, self.machine, request).placed)
-            if small:
-                floor = self.request.floor + self.model.state_bytes
-                return self.placed(
-                    place(self.model.clusters, self.library, self.machine, replace(self.request, floor=floor))
-                )
+            if self.small:
+                return self.placed(self.place())
         except Infeasible as short:
             return self.infeasible(short)
         return self.reckoned(None)
+
+    @property
+    def small(self) -> bool:
+        return len(self.model.clusters.nodes) <= MOST_PLACED
+
+    def place(self) -> Placed:
+        """Over candidates that are only priced; caches take memory for good."""
+        floor = self.request.floor + self.model.state_bytes
+        return place(self.model.clusters, self.library, self.machine, replace(self.request, floor=floor))
 
     def placed(self, placed: Placed) -> _Found:
         solution = placed.solution
@@ -128,7 +133,8 @@ class _Estimate:
         links = {f"{self.disk.name}->ram": streamed} if self.disk is not None and streamed else {}
         priced = tuple(choice.chosen for choice in placed.choices.values())
         bound = "storage" if streamed and solution.seconds > 1.2 * sum(p.seconds for p in priced) else "computing"
-        return _Found(True, solution.seconds, f"placed: {solution.method}", memory, links, priced, bound, {})
+        seconds = solution.seconds + (self.cpu.run_s if self.cpu is not None else 0.0)
+        return _Found(True, seconds, f"placed: {solution.method}", memory, links, priced, bound, {})
 
     def _read(self, nbytes: int, tier: str) -> float:
         return float(nbytes) if self.machine.tier(tier).kind == "disk" else 0.0
@@ -164,7 +170,7 @@ class _Estimate:
             for tier in ("device", "memory", "disk")
             if names[tier] and (way.held[tier] or way.needed[tier])
         }
-        if gpu is not None:
+        if gpu is not None and way.on_device:
             memory[gpu.memory]["needed"] += GPU_RESERVE
         links: dict[str, float] = {}
         if way.streamed:
@@ -177,6 +183,11 @@ class _Estimate:
 
     def on_gpus(self) -> _Found:
         gpu = self.gpus[0]
+        if len(self.gpus) == 1 and self.small:
+            try:
+                return self.placed(self.place())
+            except Infeasible as short:
+                return self.infeasible(short)
         if len(self.gpus) == 1:
             return self.reckoned(gpu)
         chain, fabric = self.chain(gpu), self.fabric()

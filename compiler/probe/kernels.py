@@ -81,6 +81,7 @@ PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked", "a_again", "b_ag
 PRODUCTS = ("matmul", "conv", "attention")
 _PRODUCT = "product"
 LAUNCH = "launch"
+_BRIEF_S = 50e-6  # calls that a barrier is a visible part of
 
 
 @dataclass(frozen=True)
@@ -182,12 +183,14 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     """Prices of all families at once, from the times on one thread; launch and barrier beside them. `outside` are the seconds
     of runs that no call accounts for.
 
-    A multiply-add never costs less than the measured peak says.
+    A multiply-add never costs less than the measured peak says, packing never less than the second cache's bandwidth.
     """
     device = machine.device("cpu")
     kept = [t for t in timed if t.typical(1) > 0 and not _bound_by_memory(t, machine)]
     columns = [{LAUNCH: 1.0, **{_column(t.family, n): c for n, c in t.terms.items() if n != UNITS}} for t in kept]
     least = {f"{_PRODUCT}.fma": 2 * device.lanes / device.peak_flops}
+    if len(device.caches) > 1:  # a vector packed is read from one place and written to another
+        least |= {f"{_PRODUCT}.{term}": 8 * device.lanes / device.caches[1].bandwidth for term in ("pack", "copy")}
     prices, residual = fit_prices(columns, [t.typical(1) for t in kept], least)
     launch = prices.pop(LAUNCH)
     kernels: dict[str, dict[str, float]] = {}
@@ -222,7 +225,7 @@ def _lost_at_barriers(timed: Sequence[Timed], machine: Machine, launch: float, t
     found = []
     for t in timed:
         alone = t.typical(1)
-        if threads > 1 and t.waited and alone < 200e-6:
+        if threads > 1 and t.waited and alone < _BRIEF_S:
             units = t.terms.get(UNITS, 1.0)
             share = 1.0 if alone < WORTH_SHARING_S else math.ceil(units / threads) / units
             moved = t.terms.get("ram", 0.0) + t.terms.get("to_ram", 0.0)

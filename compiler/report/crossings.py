@@ -62,6 +62,7 @@ def _reads(plan: Plan, placed: Placed, nodes: Sequence[Node], timeline: Timeline
                 "to": arenas[buffer.arena].tier,
                 "cluster": nodes[buffer.first].outputs[0],
                 "call": buffer.first,
+                "after": read.after,
                 "bytes": read.bytes,
                 "seconds": read.seconds,
                 "hidden": read.seconds - exposed,

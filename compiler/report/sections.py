@@ -31,7 +31,7 @@ def answers(report: Mapping[str, Any], said: Verdict) -> str:
         ((n, s) for n, s in report["seconds_by"].items() if s >= 5e-4 * total > 0), key=lambda pair: (-pair[1], pair[0])
     )
     first = f"{share_text(by[0][1], total)} <small>{escape(BOUNDS.get(by[0][0], by[0][0]))}</small>" if by else "-"
-    value, unit = time_text(seconds).split(" ")
+    value, scale = time_text(seconds).split(" ")
     return (
         _answer(
             f'Does it fit? <b class="good">{state}</b>',
@@ -41,7 +41,7 @@ def answers(report: Mapping[str, Any], said: Verdict) -> str:
         )
         + _answer(
             "How fast is it?",
-            f"{value} <small>{unit} a run, {escape(counted(report['threads'], 'thread'))}</small>",
+            f"{value} <small>{scale} a run, {escape(counted(report['threads'], 'thread'))}</small>",
             f"{escape(rate)}, predicted at the typical dims.<br>{escape(gap)}",
         )
         + _answer("Why?", first, _bar(by, total) + _keys((n, BOUNDS.get(n, n), share_text(s, total)) for n, s in by))
@@ -135,7 +135,6 @@ def cluster_table(report: Mapping[str, Any]) -> str:
             ("Cluster", "t"),
             ("Chosen", "t"),
             ("Time", "n"),
-            ("Share", "n"),
             ("Runner-up", "t"),
             ("Difference", "n"),
             ("Binds", "t"),
@@ -165,8 +164,7 @@ def _cluster_row(c: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any]],
         + f'<td><span class="dot f-{escape(family)}"></span>{escape(short(ops_text(c["ops"]), 44))}<br>'
         f'<small class="minor">{escape(short(c["name"], 40))}</small></td>'
         f"<td>{escape(candidate_text(c['chosen']['name']))}</td>"
-        + _number(seconds, time_text(seconds), meter + wait)
-        + _number(seconds, share_text(seconds, total))
+        + _number(seconds, time_text(seconds), f'{meter}<small class="minor">{share_text(seconds, total)}</small>{wait}')
         + dash
         + _number(c["difference"], "-" if other is None else signed_time(c["difference"]))
         + f"<td>{escape(c['binding'] or c['chosen']['bound'])}</td>"
@@ -222,7 +220,8 @@ def weight_table(report: Mapping[str, Any]) -> str:
     rows = sorted(report["weights"], key=lambda w: (-w["bytes"], w["key"]))
     body = "".join(
         f"<tr><td>{escape(short(w['label'], 64))}</td>{_number(w['bytes'], size_text(w['bytes']))}<td>{escape(w['tier'])}</td>"
-        f"<td>{escape(w['how'])}</td><td>{escape(format_text(w['format']))}</td>{_number(len(w['users']), str(len(w['users'])))}"
+        f'<td class="keep">{escape(w["how"])}</td>'
+        f"<td>{escape(format_text(w['format']))}</td>{_number(len(w['users']), str(len(w['users'])))}"
         f'<td class="minor">{escape(w["why"])}</td></tr>'
         for w in rows
     )

@@ -20,6 +20,7 @@ from ...passes.schedule.order import order
 from ...passes.schedule.simulate import Timeline, simulate_plan
 from ..artifact import PROCESS_FLOOR
 from .crossings import crossings, link_bytes
+from .read import REPORT_VERSION
 from .roofs import device_roofs
 from .tiers import load_facts, tier_rows
 
@@ -32,6 +33,7 @@ def build_report(plan: Plan, placed: Placed, machine: Machine) -> dict[str, Any]
     bill = crossings(plan, placed, machine, nodes, timeline)
     tiers = tier_rows(plan, placed, machine, PROCESS_FLOOR)
     return {
+        "report_version": REPORT_VERSION,
         "name": plan.name,
         "target": plan.target,
         "threads": plan.threads,

@@ -48,7 +48,7 @@ def _held(plan: Plan, machine: Machine, tier: str, floor: int) -> dict[str, int]
 
 
 def _stored(plan: Plan) -> dict[str, int]:
-    parts = {"read at open": plan.resident_bytes, "read while it runs": plan.weights_bytes - plan.resident_bytes}
+    parts = {"read at open": plan.resident_bytes, "stays in storage": plan.weights_bytes - plan.resident_bytes}
     return {name: size for name, size in parts.items() if size}
 
 

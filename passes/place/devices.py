@@ -7,8 +7,6 @@ device by itself, is improved by moving clusters and runs of clusters while the 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ...ir.candidate import KernelLibrary, Priced
 from ...ir.errors import StratacError, VerifyError
 from ...ir.graph import Graph
@@ -47,7 +45,7 @@ def make_fleet(graph: Graph, library: KernelLibrary, machine: Machine, request: 
     ways = Ways(machine)
     devices = {d.name: d for d in machine.devices if ways.reaches(HOST, d.memory) and ways.reaches(d.memory, HOST)}
     storage = next((tier.name for tier in machine.tiers if tier.kind == "disk"), "")
-    weights = {}
+    weights: dict[str, tuple[str, str, int]] = {}
     rows = []
     for node in activations.nodes:
         found: dict[str, Spot] = {}
@@ -81,7 +79,7 @@ def make_fleet(graph: Graph, library: KernelLibrary, machine: Machine, request: 
             )
         rows.append(Row(node, found, tuple(sorted(spare, key=lambda p: p.seconds))))
     sizes = {value: value_bytes(graph, value, graph.symbols) for value in graph.types if value not in graph.weights}
-    fixed = {}
+    fixed: dict[str, int] = {}
     for device in devices.values():
         workspace = max((row.spots[device.name].workspace for row in rows if device.name in row.spots), default=0)
         copies = request.threads if device.kind == "cpu" else 1
@@ -168,9 +166,7 @@ def _build(fleet: Fleet, devices: tuple[str, ...], method: str, bound: float) ->
     )
     used = used_bytes(fleet, devices, homes)
     solution = Solution(fleet.request.objective, method, found, min(bound, found), dict(fleet.budgets), used)
-    return replace(
-        Placed(fleet.graph, fleet.machine.name, choices, placed_homes, tuple(transfers), ring, solution)
-    )
+    return Placed(fleet.graph, fleet.machine.name, choices, placed_homes, tuple(transfers), ring, solution)
 
 
 def _why(chosen: Priced, runner_up: Priced | None) -> str:

@@ -14,8 +14,6 @@ from .pins import Rules
 from .queues import HOST, Step, Ways, simulate
 from .request import PlaceRequest
 
-NONE = 1 << 62
-
 
 @dataclass(frozen=True)
 class Spot:

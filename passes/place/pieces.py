@@ -24,8 +24,8 @@ from .hosts import Piece
 _FOLDS = frozenset(
     ("softmax", "log_softmax", "rms_norm", "layer_norm", "reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "argmax")
 )
-#: weights below this many bytes are held by every member
-SMALL = 1 << 20
+#: weights below this many bytes are held by every member, tables that are looked up in below LARGE
+SMALL, LARGE = 1 << 20, 256 << 20
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,11 @@ def _live(graph: Graph) -> tuple[list[float], int]:
 
 def _division(node: Node, graph: Graph, divided: set[str]) -> tuple[bool, float, float]:
     """(split, bytes summed over the members, bytes brought together); what comes out divided joins `divided`."""
-    symbols = graph.symbols
     ops = {n.op for n in node.body}
-    results = sum(float(typical(graph.types[v].nbytes, symbols)) for v in node.outputs)
+    results = sum(_bytes(v, graph) for v in node.outputs)
     apart = [v for v in node.used if v in divided]
-    whole = sum(float(typical(graph.types[v].nbytes, symbols)) for v in apart)
-    large = [v for v in node.used if v in graph.weights and upper(graph.types[v].nbytes, symbols) >= SMALL]
+    whole = sum(_bytes(v, graph) for v in apart)
+    large = [v for v in node.used if v in graph.weights and _bytes(v, graph) >= SMALL]
     producers = {v: n for n in node.body for v in n.outputs}
     product = next((n for n in node.body if n.op in ("matmul", "conv")), None)
     if "moe" in ops:
@@ -160,8 +159,9 @@ def _division(node: Node, graph: Graph, divided: set[str]) -> tuple[bool, float,
         if _reaches(product.inputs[0], producers, divided):
             return True, results, 0.0
         return _divide(node, graph, divided)
-    if "gather" in ops and large:
-        return True, results, whole
+    rows = [n.output for n in node.body if n.op == "gather" and n.inputs[0] in large and _bytes(n.inputs[0], graph) >= LARGE]
+    if rows:
+        return True, sum(_bytes(v, graph) for v in rows), whole
     if apart and "attention" not in ops and (ops & _FOLDS) and product is None:
         return False, 0.0, whole
     if apart:
@@ -174,7 +174,12 @@ def _divide(node: Node, graph: Graph, divided: set[str]) -> tuple[bool, float, f
     caches = {n.output for n in node.body if appended(n, graph)}
     seen = [v for v in node.outputs if v in graph.output_values and v not in caches]
     divided.update(v for v in node.outputs if v not in seen)
-    return True, 0.0, sum(float(typical(graph.types[v].nbytes, graph.symbols)) for v in seen)
+    return True, 0.0, sum(_bytes(v, graph) for v in seen)
+
+
+def _bytes(value: str, graph: Graph) -> float:
+    """Of a value at the typical dims."""
+    return float(typical(graph.types[value].nbytes, graph.symbols))
 
 
 def _reaches(value: str, producers: Mapping[str, Node], wanted: set[str]) -> bool:

@@ -76,10 +76,12 @@ def test_without_room_it_says_what_is_short_and_what_would_do(stratac: CommandLi
     assert not answer["fits"] and answer["memory"]
     result = stratac("estimate", *argv)
     assert result.code == 2 and "does not fit, short of" in result.out.splitlines()[0]
-    if answer["smallest_budget"]:
-        least = {"ram": 1 << 30, "disk": 1 << 30} | {t: int(n) + 1 for t, n in answer["smallest_budget"].items()}
-        text = ",".join(f"{tier}={count}" for tier, count in least.items())
-        assert answers(stratac, *argv[:-1], text)[0]["fits"]
+    budgets = {"ram": 1 << 30, "disk": 1 << 30}
+    for _ in budgets:  # each answer names the tier that is short next
+        budgets |= {tier: int(count) + 1 for tier, count in answer["smallest_budget"].items()}
+        text = ",".join(f"{tier}={count}" for tier, count in budgets.items())
+        (answer,) = json.loads(stratac("estimate", *argv[:-1], text, "--json").out)
+    assert answer["fits"]
 
 
 def test_too_large_for_one_host_but_not_for_many(stratac: CommandLine) -> None:
@@ -173,7 +175,7 @@ def test_numbers(value: float, text: str) -> None:
     assert number_text(value) == text
 
 
-@pytest.mark.parametrize("name", [n for n in shipped() if not n.startswith("generic")])
+@pytest.mark.parametrize("name", ["desktop-24gb-gpu", "h200-server", "laptop-8gb", "phone-flash", "raspberry-pi-5", "server-amx"])
 def test_shipped_profiles_say_where_their_figures_come_from(name: str) -> None:
     machine = load_machine(name)
     assert machine.source and machine.watts > 0

@@ -68,7 +68,7 @@ class Only(Library):
     """A library that offers the candidates of one family wherever that family has any."""
 
     def __init__(self, family: str) -> None:
-        super().__init__()
+        super().__init__(reference=True)
         self.family = family
 
     def candidates(self, cluster: Any, graph: Graph, machine: Machine) -> Sequence[Candidate]:

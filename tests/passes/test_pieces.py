@@ -12,10 +12,10 @@ from stratac.codegen.library import Library
 from stratac.compiler.estimate.model import EstimatedModel, read_model
 from stratac.compiler.profiles import load_machine
 from stratac.ir.dims import Bounds
+from stratac.passes.place.collectives import Way
 from stratac.passes.place.cost import price
 from stratac.passes.place.hosts import Chain as HostChain
 from stratac.passes.place.hosts import Fabric, Unit, evaluate
-from stratac.passes.place.collectives import Way
 from stratac.passes.place.pieces import Chain, make_chain
 
 DIMS = {
@@ -87,7 +87,7 @@ def test_two_sums_for_each_layer(name: str, phase: str, folder: Path) -> None:
     gathers = [p for p in found.pieces if p.gather]
     assert [p.gather for p in gathers] == [2 * shape.vocab * tokens]
     held = sum(p.weights for p in found.pieces if not p.split)
-    assert held < 1e-3 * found.weights  # norms alone are copied
+    assert held < 5e-3 * found.weights  # norms and the angles of the rotary embedding are copied
 
 
 def test_experts_are_divided_and_summed(folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_group_of_eight_is_nearly_eight_times_as_fast(folder: Path) -> None:
     one, eight = (evaluate(HostChain(found.pieces), fabric, 1, t, 1) for t in (1, 8))
     assert one is not None and eight is not None
     assert one.seconds == pytest.approx(found.seconds)
-    assert 7.0 < (one.seconds - eight.seconds + eight.exchange_s) / one.seconds * 8 < 8.0
+    assert 6.0 < one.seconds / (eight.seconds - eight.exchange_s) < 8.0
     assert found.members == 8
 
 

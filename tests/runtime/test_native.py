@@ -92,6 +92,16 @@ def test_nothing_is_allocated_while_streaming(streamed: tuple[Path, Streamed], t
     assert run(program, streamed[0], 30, threads, env={"LD_PRELOAD": str(counter)}).strip() == "0"
 
 
+def test_rows_read_by_kernels(tmp_path: Path) -> None:
+    sources = [
+        HERE / "source.c",
+        *(CSRC / f"{n}.c" for n in ("source", "file", "storage", "io", "io_uring", "io_threads")),
+    ]
+    sources += [CSRC / f"{n}.c" for n in ("error", "arena", "digest")]
+    program = build(tmp_path / "source", sources, *SANITIZERS["address"])
+    assert run(program, tmp_path, 3000).split() in (["buffered", "direct"], ["buffered", "buffered"])
+
+
 def test_the_counter_counts(tmp_path: Path) -> None:
     counter = build(tmp_path / "count.so", [HERE / "count.c"], "-shared", "-fPIC")
     source = tmp_path / "probe.c"

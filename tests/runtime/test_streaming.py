@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,24 @@ def test_profile_of_reads(streamed: Made, io: str) -> None:
         assert all(r.waited >= 0 for r in session.profile()) and sum(r.waited for r in session.profile()) > 0
         session.reset_profile()
         assert session.traffic().lookups == 0 and session.reads()[-1].count <= 1
+
+
+@pytest.mark.parametrize("io", ["uring", "threads"])
+def test_the_next_run_is_read_ahead_and_then_nothing_happens(streamed: Made, io: str) -> None:
+    folder, made = streamed
+    ahead = [r.after <= 0 for r in made.plan.reads]
+    expected = [4 if all(ahead[: i + 1]) else 3 for i in range(len(ahead))]
+    assert set(expected) == {3, 4}
+    with open_mode(folder, io) as session:
+        for seed in range(3):
+            session.run(None, {"x": numbers(seed)})
+        deadline = time.monotonic() + 10
+        while [r.count for r in session.reads()] != expected and time.monotonic() < deadline:
+            time.sleep(0.01)
+        used = time.process_time()
+        time.sleep(0.3)
+        assert time.process_time() - used < 0.1, "somebody polls"
+        assert [r.count for r in session.reads()] == expected
 
 
 def random_plan(seed: int) -> Streamed | None:

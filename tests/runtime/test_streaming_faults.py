@@ -196,3 +196,38 @@ def test_a_failure_is_prompt(streaming: Path, tmp_path: Path) -> None:
         with pytest.raises(PlanError):
             session.run(None, {"x": numbers(0)})
         assert time.perf_counter() - begin < 5
+
+
+def test_errors_of_io_uring_are_told(streaming: Path, tmp_path: Path, shim: Path) -> None:
+    """The descriptor becomes a folder in the middle of a run: what the kernel answers then is not a short read."""
+    made = make_plan([Use(1 << 20, nanoseconds=900_000) for _ in range(24)], 3 << 20, seed=5)
+    assert made is not None
+    folder = write_streamed(tmp_path / "plan", made, streaming)
+    open_mode(folder, "uring").close()
+    code = f"""
+import os, threading, numpy as np
+from stratac.runtime.session import load
+from stratac.tests.runtime.test_streaming import numbers
+place = {str(folder / "weights.bin")!r}
+with load({str(folder)!r}, threads=2, io="uring", verify=False) as session:
+    number = next(int(f) for f in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{{f}}") == place)
+    other = os.open("/", os.O_RDONLY)
+    change = threading.Timer(0.008, os.dup2, (other, number))
+    change.start()
+    try:
+        while True:
+            session.run(None, dict(x=numbers(0)))
+    except Exception as error:
+        print(error)
+    change.join()
+"""
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "FAULT": "nofixed"}
+    said = ""
+    for _ in range(5):  # between two runs it is noticed in another way
+        found = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, check=True
+        )
+        said += found.stdout
+        if "Is a directory; check the disk" in said:
+            return
+    raise AssertionError(said)

@@ -99,6 +99,7 @@ def tiny_plan() -> Plan:
         resident_bytes=80,
         kernels=("tiny_add", "tiny_scale", "tiny_count"),
         queues=(Queue("cpu", calls),),
+        seconds=3.5e-6,
         notes={"lower bound": "1 µs", "packing": "first fit"},
     )
 
