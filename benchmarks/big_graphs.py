@@ -4,8 +4,8 @@
 
 The shapes are those of published model families, rounded; the graphs are written the way exporters write them: `llama70b` with the
 operators of opset 23 (RMSNormalization, RotaryEmbedding, Attention), `dense1t` from elementary operators with casts around the
-norms, the mixtures of experts with com.microsoft's MoE. Each has a prefill graph (tokens in, logits out) and a decode graph (one new
-token per sequence, the keys and values of `past` positions in, and of one more out).
+norms, the mixtures of experts with com.microsoft's MoE. Each has a prefill graph (tokens in, logits out) and a decode graph (one
+new token per sequence, the keys and values of `past` positions in, and of one more out).
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class _Writer:
 
     def op(self, kind: str, *inputs: str, outputs: Sequence[str] = (), domain: str = "", **attrs: object) -> str:
         names = list(outputs) or [f"v{len(self.nodes)}"]
-        self.nodes.append(helper.make_node(kind, list(inputs), names, domain=domain, name=f"n{len(self.nodes)}", **attrs))
+        self.nodes.append(
+            helper.make_node(kind, list(inputs), names, domain=domain, name=f"n{len(self.nodes)}", **attrs)
+        )
         return names[0]
 
     def linear(self, x: str, name: str, width: int, out: int) -> str:
@@ -115,7 +117,9 @@ class _Writer:
         if self.shape.style == "ops23":
             return self.op("RotaryEmbedding", x, "cos", "sin", "position_ids")
         half = self.shape.head // 2
-        ends = [self.constant(n, np.array([v], np.int64)) for n, v in (("zero", 0), ("half", half), ("whole", 2 * half))]
+        ends = [
+            self.constant(n, np.array([v], np.int64)) for n, v in (("zero", 0), ("half", half), ("whole", 2 * half))
+        ]
         axis = self.constant("axis3", np.array([3], np.int64))
         low, high = self.op("Slice", x, ends[0], ends[1], axis), self.op("Slice", x, ends[1], ends[2], axis)
         turned = self.op("Concat", self.op("Neg", high), low, axis=-1)
@@ -142,7 +146,9 @@ class _Writer:
         s, name = self.shape, f"{layer}.{what}"
         kind = [s.kv_heads, "past", s.head]
         self.inputs.append(helper.make_tensor_value_info(f"past.{name}", self.float, ["batch", *kind]))
-        self.outputs.append(helper.make_tensor_value_info(f"present.{name}", self.float, ["batch", s.kv_heads, None, s.head]))
+        self.outputs.append(
+            helper.make_tensor_value_info(f"present.{name}", self.float, ["batch", s.kv_heads, None, s.head])
+        )
         return self.op("Concat", f"past.{name}", new, outputs=[f"present.{name}"], axis=2)
 
     def plain_attention(self, q: str, k: str, v: str) -> str:
@@ -174,7 +180,9 @@ class _Writer:
             gate, up = (self.weight(f"{name}.experts.{part}", s.experts, s.ffn, s.hidden) for part in ("gate", "up"))
             down = self.weight(f"{name}.experts.down", s.experts, s.hidden, s.ffn)
             inputs = (x, logits, gate, "", down, "", up)
-            return self.op("MoE", *inputs, domain="com.microsoft", activation_type="silu", k=s.top_k, normalize_routing_weights=1)
+            return self.op(
+                "MoE", *inputs, domain="com.microsoft", activation_type="silu", k=s.top_k, normalize_routing_weights=1
+            )
         gate, up = (self.linear(x, f"{name}.{part}_proj", s.hidden, s.ffn) for part in ("gate", "up"))
         gated = self.op("Mul", gate, self.op("Sigmoid", gate))
         return self.linear(self.op("Mul", gated, up), f"{name}.down_proj", s.ffn, s.hidden)

@@ -70,7 +70,18 @@ def lines(rows: list[dict[str, Any]]) -> list[str]:
                 f"{row['taken_bytes'] / (1 << 20):.0f} MiB",
             )
         )
-    head = ("model", "phase", "machine", "one host", "a run", "tokens/s", "bound by", "fastest, hosts", "took", "memory")
+    head = (
+        "model",
+        "phase",
+        "machine",
+        "one host",
+        "a run",
+        "tokens/s",
+        "bound by",
+        "fastest, hosts",
+        "took",
+        "memory",
+    )
     return table(cells, head, frozenset({4, 5, 8, 9}))
 
 

@@ -35,6 +35,8 @@ from .terms import Terms, ceil_div
 DEAR = ("div", "sqrt", "exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "pow", "mod", "fmod")
 
 
+_LINE = 16  # floats of a cache line; lines 1024 floats apart share one set of the first cache and evict each other
+_LINES, _PAGES = 384, 64  # of the first data cache, and of its translations
 _LONG, _FAR = 16, 256  # steps of a fold, and elements between two of them, from which it walks down a column
 
 
@@ -44,6 +46,7 @@ class Counter:
     def __init__(self, terms: Terms, printer: Printer, symbols: Symbols, lanes: int) -> None:
         self.terms, self.printer, self.symbols, self.lanes = terms, printer, symbols, lanes
         self.seen: set[tuple[Scalar, bool]] = set()
+        self.length = 1  # elements along the vector axis
 
     def size(self, dim: Dim) -> int:
         return max(typical(dim, self.symbols), 0)
@@ -60,9 +63,15 @@ class Counter:
             self.terms.add("lookup", times)  # wherever that is, it is not what the caches expect
 
     def load(self, step: Dim) -> str:
-        """How far apart the lanes of a vector lie: side by side, within a line, lines apart, or pages."""
+        """How far apart the lanes of a vector lie: side by side, within a line, or lines apart; and then, whether the next
+        vectors still find those lines in the first cache and its translations."""
         apart = self.size(step)
-        return "ld" if apart == 1 else "strided_near" if apart < 16 else "strided" if apart < 1024 else "strided_far"
+        if apart == 1:
+            return "ld"
+        if apart < _LINE:
+            return "strided_near"
+        near = self.length <= _LINES and self.length * apart <= _PAGES * 1024 and apart % 1024
+        return "strided" if near else "strided_far"
 
     def scalar(self, expression: Scalar, times: float) -> None:
         if (expression, False) in self.seen:
@@ -123,7 +132,7 @@ class Counter:
 
     def vector_loop(self, axis: str, stages: Sequence[Stage], count: float, entries: float) -> None:
         """Stages over `count` elements along the axis, begun `entries` times."""
-        steps = math.ceil(count / self.lanes) * entries
+        steps, self.length = math.ceil(count / self.lanes) * entries, math.ceil(count)
         self.printer.vector_axis, self.printer.outer_vector = axis, False
         self.terms.add("row", entries)
         for stage in stages:
@@ -135,12 +144,17 @@ class Counter:
                 self.terms.add("reduce", entries)
         self.printer.vector_axis = None
 
-    def scalar_stages(self, stages: Sequence[Stage], times: float) -> None:
+    def scalar_stages(self, stages: Sequence[Stage], times: float, axis: str = "") -> None:
+        """Stages element by element; `axis` is the innermost loop's."""
         for stage in stages:
             self.scalar(stage.value, times)
             if isinstance(stage, Store):
                 self.index(stage.index, times)
-            self.terms.add("s_st" if isinstance(stage, Store) else "s_fold", times)
+                apart = self.size(stage.index.coefficient(axis))
+                collide = apart >= _LINE and apart % 1024 == 0
+                self.terms.add("s_collide" if collide else "s_scatter" if apart >= _LINE else "s_st", times)
+            else:
+                self.terms.add("s_fold", times)
 
     def value(self, value: Scalar, axis: str, count: int, rows: float) -> None:
         """One value over `count` elements of an axis, `rows` times: what prologues and score changes do."""
@@ -149,7 +163,7 @@ class Counter:
             self.scalar(value, rows * count)
             self.terms.add("s_st", rows * count)
             return
-        steps = ceil_div(count, self.lanes) * rows
+        steps, self.length = ceil_div(count, self.lanes) * rows, count
         self.printer.vector_axis = axis
         self.vector(value, steps, rows)
         self.terms.add("st", steps)
@@ -173,7 +187,7 @@ class Counter:
             return total, total * self.extent(folds)
         if not nest.outer:
             for axes, group in self.printer.groups(nest.stages):
-                self.scalar_stages(group, self.extent(axes))
+                self.scalar_stages(group, self.extent(axes), axes[-1].name if axes else "")
             return 1, self.extent(folds)
         axis = chosen[0] if chosen else longest_contiguous(nest)
         others = self.extent([a for a in nest.outer if a != axis])
@@ -184,9 +198,9 @@ class Counter:
         for axes, group in self.printer.groups(nest.stages):
             inner = self.extent(axes)
             if chosen is None:
-                self.scalar_stages(group, total * inner)
+                self.scalar_stages(group, total * inner, (axes[-1] if axes else axis).name)
             else:
-                steps = others * ceil_div(length, self.lanes) * inner
+                steps, self.length = others * ceil_div(length, self.lanes) * inner, length
                 self._outer_group(axis.name, group, axes, steps, steps if axes else units)
         return units, total * self.extent(folds)
 
@@ -210,7 +224,7 @@ class Counter:
             entries = total * self.extent(axes[:-1])
             self.vector_loop(axes[-1].name, group, self.size(axes[-1].extent), entries)
         else:
-            self.scalar_stages(group, total * (self.extent(axes) if axes else 1))
+            self.scalar_stages(group, total * self.extent(axes), axes[-1].name if axes else "")
 
 
 def loops_terms(kernel: Loops, symbols: Symbols, lanes: int) -> Terms:
@@ -237,7 +251,7 @@ def stores_terms(
         counter.vector_loop(column, stores, columns / stretches, entries)
     else:
         terms.add("row", entries)
-        counter.scalar_stages(stores, count * columns)
+        counter.scalar_stages(stores, count * columns, column)
 
 
 def value_terms(

@@ -39,6 +39,7 @@ an empty STRATAC_CACHE keeps none.
 examples:
   stratac run model.plan -i inputs.npz -o outputs.npz
   stratac run model.plan --random 1 --dim batch=4 --profile
+  stratac run model.plan --random 1 --profile ledger.json --trace trace.json
 """,
     "verify": """\
 examples:
@@ -51,7 +52,20 @@ The exit code is 0 if every check holds and 2 if one does not.
 examples:
   stratac inspect model.plan
   stratac inspect model.plan --level plan
+  stratac inspect model.plan --html report.html
+  stratac inspect model.plan --compare ledger.json
   stratac inspect model.plan --json | python -m json.tool
+""",
+    "explain": """\
+examples:
+  stratac explain model.plan node_MatMul_98
+  stratac explain model.plan 'layers.3.*weight'
+  stratac explain model.plan --what-if ram=+1GiB
+""",
+    "diff": """\
+examples:
+  stratac diff before.plan after.plan
+  stratac diff before.plan after.plan --exit-code --json
 """,
     "bench": """\
 examples:
@@ -152,7 +166,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("-o", "--outputs", type=Path, metavar="NPZ", help="where to write the outputs as .npz")
     run.add_argument("--threads", type=_THREADS, help="threads (default: as planned)")
-    run.add_argument("--profile", action="store_true", help="print measured beside predicted time of each cluster")
+    run.add_argument(
+        "--profile",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="print the ledger: measured beside predicted of calls, reads, memory and opening; FILE gets it as JSON",
+    )
+    run.add_argument(
+        "--trace", type=Path, metavar="FILE", help="write the queues as predicted and measured, for Chrome or Perfetto"
+    )
+    run.add_argument("--runs", type=_whole(1), default=5, help="runs that --profile and --trace measure (default 5)")
 
     verify = command(
         "verify",
@@ -172,6 +196,30 @@ def build_parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("--json", action="store_true", help="the whole report as JSON")
     inspect.add_argument("--all", action="store_true", help="every cluster, not only the slowest")
+    inspect.add_argument("--html", type=Path, metavar="FILE", help="write the report as one page for a browser")
+    inspect.add_argument(
+        "--compare", type=Path, metavar="LEDGER", help="show the error of each prediction, from a file of `run --profile`"
+    )
+
+    explain = command("explain", "say why a node, a weight or a budget is as it is; executes nothing of the plan")
+    explain.add_argument("plan", type=Path, help="a plan folder")
+    explain.add_argument("node", nargs="?", help="a node, an output value or a weight by its name, or a regular expression")
+    explain.add_argument(
+        "--what-if",
+        action="append",
+        default=[],
+        metavar="TIER=+SIZE",
+        help="plan again with a change, such as ram=+1GiB, ram=2GiB, threads=4, objective=memory or place=REGEX=ram; "
+        "several changes count together",
+    )
+    explain.add_argument("--model", type=Path, help="the model the plan was made from (default: found by its digest)")
+    explain.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+    diff = command("diff", "say what two plans differ in; executes nothing of them")
+    diff.add_argument("plan", type=Path, help="a plan folder")
+    diff.add_argument("other", type=Path, metavar="PLAN", help="another plan folder")
+    diff.add_argument("--exit-code", action="store_true", help="exit with 1 where they differ")
+    diff.add_argument("--json", action="store_true", help="print the differences as JSON")
 
     bench = command("bench", "time a plan, interleaved with a peer")
     bench.add_argument("plan", type=Path, help="a plan folder, or an .onnx model to compile first")

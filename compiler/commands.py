@@ -22,10 +22,17 @@ from ..ir.errors import EnvironmentProblem, StratacError
 from ..runtime.manifest import read_manifest
 from ..runtime.session import load
 from . import checks
+from .commands_report import diff, explain, inspect, write_whole
+from .measure import Watch
 from .options import CompileOptions, default_cache, environment_cc, parse_budgets, parse_dim, parse_pin, plan_path
 from .options import size_text
 from .options import version as package_version
-from .report.text import counted, inspect_text, table, time_text
+from .report.ledger import ledger_text, make_ledger
+from .report.read import read_report
+from .report.trace import chrome_trace
+from .report.words import counted, time_text
+
+__all__ = ["diff", "explain", "inspect"]  # beside those defined here
 
 # Commands that compile import the compiler themselves: the others work where onnx and jinja2 are not installed.
 
@@ -136,7 +143,11 @@ def _sizes(texts: list[str], symbols: dict[str, Bounds]) -> dict[str, int]:
 def run(args: argparse.Namespace) -> int:
     if args.dim and args.random is None:
         raise StratacError("--dim sizes random inputs", hint="add --random SEED, or leave --dim out")
+    profiled = args.profile is not None or args.trace is not None
+    watch = Watch() if profiled else None
     with load(args.plan, threads=args.threads) as session:
+        if watch is not None:
+            watch.opened()
         if args.inputs is not None:
             inputs = _read(args.inputs)
         elif args.random is not None:
@@ -144,16 +155,29 @@ def run(args: argparse.Namespace) -> int:
         else:
             wanted = ", ".join(str(p) for p in session.get_inputs())
             raise StratacError("no inputs", hint=f"give -i FILE.npz with {wanted}; or --random SEED")
-        outputs = session.run(None, inputs)
+        outputs = session.run(None, inputs) if watch is None else watch.first(session, inputs)
         names = [port.name for port in session.get_outputs()]
         if args.outputs is not None:
             _save(args.outputs, dict(zip(names, outputs, strict=True)))
         for name, array in zip(names, outputs, strict=True):
             figures = f"mean {array.mean():.6g}  std {array.std():.6g}" if array.size else "empty"
             print(f"{name}: {array.dtype}{list(array.shape)}  {figures}")
-        if args.profile:
-            _print_profile(session)
+        if watch is not None:
+            report = read_report(args.plan)
+            ledger = make_ledger(report, watch.rest(session, inputs, args.runs))
+            _tell_profile(args, report, ledger)
     return 0
+
+
+def _tell_profile(args: argparse.Namespace, report: dict[str, Any], ledger: dict[str, Any]) -> None:
+    if args.profile is not None:
+        print(f"\n{ledger_text(ledger)}")
+        if args.profile != "-":
+            write_whole(Path(args.profile), json.dumps(ledger, indent=1) + "\n")
+            print(f"ledger written to {args.profile}; see `stratac inspect {args.plan} --compare {args.profile}`")
+    if args.trace is not None:
+        write_whole(args.trace, json.dumps(chrome_trace(report, ledger)) + "\n")
+        print(f"trace written to {args.trace}; open it in https://ui.perfetto.dev or chrome://tracing")
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -200,16 +224,6 @@ def _write_npz(file: Path | io.BytesIO, arrays: dict[str, np.ndarray]) -> None:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-def _print_profile(session: Any) -> None:
-    rows = sorted(session.profile(), key=lambda r: -r.seconds)
-    total = sum(r.seconds for r in rows)
-    predicted = sum(r.predicted_seconds for r in rows)
-    cells = [(time_text(r.seconds), time_text(r.predicted_seconds), r.label) for r in rows]
-    print()
-    print("\n".join(table(cells, ("measured", "predicted", "cluster"), frozenset({0, 1}))))
-    print(f"measured {time_text(total)}, predicted {time_text(predicted)} in total")
-
-
 def verify(args: argparse.Namespace) -> int:
     manifest = read_manifest(args.plan, parts=True, weights=True)
     parts = f"{len(manifest['parts'])} parts"
@@ -224,19 +238,6 @@ def verify(args: argparse.Namespace) -> int:
         for row in findings:
             print(f"{'ok  ' if row['ok'] else 'FAIL'}  {row['check']}: {row['detail']}")
     return 0 if all(row["ok"] for row in findings) else 2
-
-
-def inspect(args: argparse.Namespace) -> int:
-    manifest = read_manifest(args.plan)
-    if args.level:
-        print((args.plan / f"{args.level}.txt").read_text(encoding="utf-8"), end="")
-        return 0
-    report = json.loads((args.plan / "report.json").read_text(encoding="utf-8"))
-    if args.json:
-        print(json.dumps({"manifest": manifest, "report": report}, indent=1))
-    else:
-        print(inspect_text(manifest, report, 0 if args.all else 12))
-    return 0
 
 
 def bench(args: argparse.Namespace) -> int:

@@ -56,8 +56,9 @@ def choose_form(graph: Graph, machine: Machine, request: PlaceRequest) -> Form:
         clusters = run_passes(form_graph, cluster_passes)
         if clusters.nodes in seen:
             continue
-        seen.append(clusters.nodes)
         library = storage if split else resident
+        if split:  # the first form's clusters may come again: then with kernels that read storage by themselves
+            seen.append(clusters.nodes)
         try:
             placed = place(clusters, library, machine, request)
         except Infeasible as error:

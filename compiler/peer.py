@@ -268,7 +268,7 @@ class _Child:
         found = hashlib.sha256()
         for array in self.outputs:
             found.update(f"{array.dtype.str} {array.shape} ".encode())
-            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return {"sha256": found.hexdigest()}
 
     def held(self) -> dict[str, Any]:

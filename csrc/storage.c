@@ -150,12 +150,12 @@ static void fill_sources(st_storage *storage, const st_plan *plan)
 int st_storage_start(st_storage *storage, const st_plan *plan, void *place, const st_block *ring, int threads, int mode,
                      int verify, st_error *error)
 {
+    if (storage->sources)
+        fill_sources(storage, plan);
     if (!st_streams(plan)) {
         st_file_close(&storage->file); /* all of it is in memory */
         return ST_OK;
     }
-    if (storage->sources)
-        fill_sources(storage, plan);
     snprintf(storage->text, sizeof storage->text, "%s",
              storage->map.base ? "mmap" : storage->file.direct ? "direct" : "buffered");
     if (storage->map.base || !plan->read_count)
@@ -169,10 +169,8 @@ int st_storage_start(st_storage *storage, const st_plan *plan, void *place, cons
 
 int st_storage_check(st_storage *storage, st_error *error)
 {
-    if (storage->file.fd < 0)
-        return ST_OK;
     int status = st_trouble_get(&storage->trouble, error);
-    if (!status && (status = st_file_check(&storage->file, error)))
+    if (!status && storage->file.fd >= 0 && (status = st_file_check(&storage->file, error)))
         st_trouble_set(&storage->trouble, status, error);
     return status;
 }

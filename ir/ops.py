@@ -276,8 +276,8 @@ def flops(node: Node, types: Mapping[str, TensorType]) -> Dim:
             scores = product(q.shape[:3]) * v.shape[2]
             return scores * (2 * q.shape[3] + 2 * v.shape[3] + 20)
         case "moe":
-            experts = node.inputs[2:]
-            return 2 * out.elements * node.attr("top_k") * types[experts[0]].shape[1] * len(experts)
+            top_k: int = node.attr("top_k")
+            return 2 * out.elements * top_k * types[node.inputs[2]].shape[1] * (len(node.inputs) - 2)
         case "max_pool" | "avg_pool":
             return out.elements * product(node.attr("kernel"))
     row = OPS[node.op]

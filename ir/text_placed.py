@@ -169,15 +169,15 @@ def _read_home(lexer: Lexer) -> Home:
 
 def _read_solution(lexer: Lexer) -> Solution:
     objective, method = lexer.string("the objective in quotes"), lexer.string("the method in quotes")
-    numbers = []
-    for word in ("seconds", "bound"):
-        lexer.expect_word(word)
-        numbers.append(lexer.number())
-    tables = []
-    for word in ("budgets", "used"):
-        lexer.expect_word(word)
-        tables.append(dict(lexer.list("(", _read_tier_bytes, ")")))
-    return Solution(objective, method, *numbers, *tables)
+    lexer.expect_word("seconds")
+    seconds = lexer.number()
+    lexer.expect_word("bound")
+    bound = lexer.number()
+    lexer.expect_word("budgets")
+    budgets = dict(lexer.list("(", _read_tier_bytes, ")"))
+    lexer.expect_word("used")
+    used = dict(lexer.list("(", _read_tier_bytes, ")"))
+    return Solution(objective, method, seconds, bound, budgets, used)
 
 
 def _read_tier_bytes(lexer: Lexer) -> tuple[str, int]:

@@ -35,7 +35,9 @@ class Space:
 SPACES = {
     "input": Space(False, True, "the caller's memory, never written"),
     "output": Space(True, True, "the caller's memory, written by one call, then read"),
-    "buffer": Space(True, True, "bytes of a scratch arena while live, written by the first call, then read; or of the ring"),
+    "buffer": Space(
+        True, True, "bytes of a scratch arena while live, written by the first call, then read; or of the ring"
+    ),
     "weight": Space(False, True, "bytes of the resident part of weights.bin, never written"),
     "file": Space(False, True, "a weight that stays in storage, whose rows the kernel reads by itself"),
     "workspace": Space(True, False, "bytes of a workspace arena, private to each thread, dead after the call"),
@@ -172,7 +174,10 @@ class _Verifier:
             self.fail(f"{where} lies in arena {buffer.arena}, which does not exist")
         arena = self.plan.arenas[buffer.arena]
         if not ARENAS[arena.kind]:
-            self.fail(f"{where} lies in arena {arena.name!r} of kind {arena.kind}", hint="buffers need a scratch arena or the ring")
+            self.fail(
+                f"{where} lies in arena {arena.name!r} of kind {arena.kind}",
+                hint="buffers need a scratch arena or the ring",
+            )
         if buffer.offset % ALIGNMENT:
             self.fail(f"{where} starts at {buffer.offset}", hint=f"buffers start at multiples of {ALIGNMENT}")
         if buffer.offset < 0 or buffer.bytes < 0 or buffer.offset + buffer.bytes > arena.bytes:
@@ -235,13 +240,14 @@ class _Verifier:
         """Both parts of weights.bin are in order of first use."""
         first: dict[int, int] = {}
         for arg, weight in stored_args(self.plan).items():
-            for use in self.mentions.get(arg, [])[:1]:
-                first[weight] = min(use, first.get(weight, use))
+            if uses := self.mentions.get(arg):
+                first[weight] = min(uses[0], first.get(weight, uses[0]))
         last = {True: -1, False: -1}
         for number, entry in enumerate(self.plan.weights):
-            use, resident = first.get(number), is_resident(self.plan, number)
-            if use is None:
+            resident = is_resident(self.plan, number)
+            if number not in first:
                 self.fail(f"weight {number} ({entry.name}) is never used")
+            use = first[number]
             if use < last[resident]:
                 self.fail(f"weight {number} ({entry.name}) is used before the one in front of it", self.place(use))
             last[resident] = use

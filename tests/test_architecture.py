@@ -30,7 +30,8 @@ ROOMS = {
     "onnx": "compiler/frontends/onnx/",
     "torch": "compiler/frontends/torch/",
     "onnxruntime": {"compiler/checks.py", "compiler/peer.py"},
-    "networkx": {"passes/graph/fuse.py"},
+    "networkx": {"passes/graph/fuse.py", "passes/place/cuts.py"},
+    "highspy": {"passes/place/milp.py"},
     "platformdirs": {"compiler/options.py"},
 }
 IR_THIRD_PARTY = {"numpy"}

@@ -106,6 +106,37 @@ def test_no_budget_changes_a_bit(plans: dict[str, Path], tmp_path: Path) -> None
         assert got.tobytes() == wanted.tobytes(), f"{budget / MIB} MiB"
 
 
+@pytest.mark.parametrize("io", ["auto", "threads", "mmap"])
+def test_rows_of_a_table_that_stays_in_storage(tmp_path: Path, io: str) -> None:
+    """A table larger than the budget: each row is read when it is asked for, from either end, and the first and last ones too."""
+    rng = np.random.default_rng(0)
+    table, weight = rng.standard_normal((20011, 100), np.float32), rng.standard_normal((100, 64), np.float32)
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["rows"]), helper.make_node("MatMul", ["rows", "w"], ["y"])]
+    ports = [
+        helper.make_tensor_value_info("ids", TensorProto.INT64, [3, 50]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        ports[:1],
+        ports[1:],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(weight, "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    ids = rng.integers(-20011, 20011, (3, 50))
+    ids[0, :3] = (0, 20010, -20011)
+    found = []
+    for budget in (64 * MIB, 5 * MIB):
+        options = CompileOptions(cache=default_cache(), budgets={"ram": budget})
+        built = compile_model(tmp_path / "m.onnx", tmp_path / f"{budget}.plan", options)
+        found += load(built.folder, io=io).run(None, {"ids": ids})
+        files = [arg for call in built.plan.calls for arg in call.args if arg.space == "file"]
+        assert bool(files) == (budget < table.nbytes)
+    assert found[0].tobytes() == found[1].tobytes()
+    np.testing.assert_allclose(found[1], table[ids] @ weight, rtol=1e-4, atol=1e-4)
+
+
 def test_the_limit_is_real(group: MemoryGroup, plans: dict[str, Path]) -> None:
     """With all its weights in memory the same model dies there."""
     with pytest.raises(PeerError, match="ended with code -9"):

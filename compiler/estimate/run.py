@@ -14,23 +14,25 @@ from typing import Any
 
 from ...codegen.library import Library
 from ...ir.candidate import Priced
+from ...ir.dims import typical
 from ...ir.errors import StratacError
 from ...ir.machine import Device, Machine
-from ...ir.placed import Placed
+from ...ir.placed import DENSE, Placed, home_key
 from ...ir.plan import REQUEST_BYTES, REQUEST_DEPTH
 from ...passes.place.collectives import Way
 from ...passes.place.cost import read_bandwidth
-from ...passes.place.hosts import Chain as HostChain
 from ...passes.place.hosts import Below, Fabric, Split, Unit, scaling, stops_paying
+from ...passes.place.hosts import Chain as HostChain
 from ...passes.place.infeasible import Infeasible
 from ...passes.place.pieces import Chain, make_chain
 from ...passes.place.place import place
 from ...passes.place.tiers import Reckoned, Room, reckon
-from ..artifact import PROCESS_FLOOR
 from ..driver import place_request
 from ..forms import choose_form
-from ..options import CompileOptions
+from ..options import CompileOptions, size_text
 from ..profiles import load_machine
+from ..report.text import time_text
+from .facts import binding, how, phases, row_of, top
 from .model import EstimatedModel, read_model
 
 #: of a GPU's memory, what its driver and context keep
@@ -129,21 +131,34 @@ class _Estimate:
             tier: {"needed": float(used), "available": float(solution.budgets.get(tier, self.budget(tier)))}
             for tier, used in solution.used.items()
         }
-        streamed = sum(self._read(home.nbytes, home.tier) for home in placed.homes.values())
-        links = {f"{self.disk.name}->ram": streamed} if self.disk is not None and streamed else {}
+        links = self.moved_between(placed)
         priced = tuple(choice.chosen for choice in placed.choices.values())
-        bound = "storage" if streamed and solution.seconds > 1.2 * sum(p.seconds for p in priced) else "computing"
+        waits = solution.seconds > 1.2 * sum(p.seconds for p in priced)
+        read = any(self.disk is not None and name.startswith(f"{self.disk.name}->") for name in links)
+        bound = "computing" if not links or not waits else "storage" if read else "link"
         seconds = solution.seconds + (self.cpu.run_s if self.cpu is not None else 0.0)
         return _Found(True, seconds, f"placed: {solution.method}", memory, links, priced, bound, {})
 
-    def _read(self, nbytes: int, tier: str) -> float:
-        return float(nbytes) if self.machine.tier(tier).kind == "disk" else 0.0
+    def moved_between(self, placed: Placed) -> dict[str, float]:
+        """Bytes of a run from tier to tier: weights to clusters that do not work where they live, and transferred values."""
+        found: dict[str, float] = {}
+        for node in placed.graph.nodes:
+            candidate = placed.choices[node.outputs[0]].chosen.candidate
+            memory, formats = self.machine.device(candidate.device).memory, dict(candidate.formats)
+            for value in node.used:
+                home = placed.homes.get(home_key(value, formats.get(value, DENSE)))
+                if home is not None and home.tier != memory and value not in candidate.direct:
+                    name = f"{home.tier}->{memory}"
+                    found[name] = found.get(name, 0.0) + home.nbytes
+        for transfer in placed.transfers:
+            name = f"{transfer.source}->{transfer.target}"
+            nbytes = typical(placed.graph.types[transfer.value].nbytes, placed.graph.symbols)
+            found[name] = found.get(name, 0.0) + nbytes
+        return found
 
     def infeasible(self, short: Infeasible) -> _Found:
         memory = {short.tier: {"needed": float(short.needed), "available": float(short.budget)}}
-        return _Found(
-            False, 0.0, "placed", memory, {}, (), "memory", {short.tier: float(short.smallest_budget)}
-        )
+        return _Found(False, 0.0, "placed", memory, {}, (), "memory", {short.tier: float(short.smallest_budget)})
 
     def room(self, gpu: Device | None) -> Room:
         storage = read_bandwidth(self.disk, REQUEST_BYTES, REQUEST_DEPTH) if self.disk is not None else 0.0
@@ -159,14 +174,23 @@ class _Estimate:
         found = [k for k in self.machine.links if k.source == source and k.target == target]
         return Way(found[0].bandwidth, found[0].latency_s) if found else None
 
+    def reckon(self, gpu: Device | None, weights: float = 1.0) -> Reckoned:
+        """One host, with so many times the bytes of weights."""
+        host = self.chain(self.cpu).scaled(weights) if self.cpu is not None else None
+        device = self.chain(gpu).scaled(weights) if gpu is not None else None
+        return reckon(host, device, self.room(gpu), float(self.request.floor))
+
     def reckoned(self, gpu: Device | None) -> _Found:
         """One host, by `passes.place.tiers`."""
         host = self.chain(self.cpu) if self.cpu is not None else None
         device = self.chain(gpu) if gpu is not None else None
-        way = reckon(host, device, self.room(gpu), float(self.request.floor))
+        way = self.reckon(gpu)
         names = {"memory": "ram", "device": gpu.memory if gpu else "", "disk": self.disk.name if self.disk else ""}
         memory = {
-            names[tier]: {"needed": max(way.needed[tier], way.held[tier] if way.fits else 0.0), "available": self.budget(names[tier])}
+            names[tier]: {
+                "needed": max(way.needed[tier], way.held[tier] if way.fits else 0.0),
+                "available": self.budget(names[tier]),
+            }
             for tier in ("device", "memory", "disk")
             if names[tier] and (way.held[tier] or way.needed[tier])
         }
@@ -179,7 +203,7 @@ class _Estimate:
             links[f"{names['disk']}->ram"] = way.read
         priced = (*(device.priced[: way.on_device] if device else ()), *(host.priced[way.on_device :] if host else ()))
         smallest = {} if way.fits else {t: m["needed"] for t, m in memory.items() if m["needed"] > m["available"]}
-        return _Found(way.fits, way.seconds, _how(way, device is not None), memory, links, priced, way.bound, smallest)
+        return _Found(way.fits, way.seconds, how(way, device is not None), memory, links, priced, way.bound, smallest)
 
     def on_gpus(self) -> _Found:
         gpu = self.gpus[0]
@@ -247,14 +271,24 @@ class _Estimate:
 
     def over(self, split: Split, chain: Chain, device: Device) -> _Found:
         """What a split over units needs and moves."""
-        held = split.memory + chain.activations + (GPU_RESERVE if device.kind == "gpu" else self.request.floor)
-        memory = {device.memory: {"needed": held - split.streamed, "available": self.budget(device.memory)}}
-        links = {"ram->unit" if device.kind == "gpu" else "disk->ram": split.streamed} if split.streamed else {}
+        gpu = device.kind == "gpu"
+        held = split.memory - split.over + chain.activations + (GPU_RESERVE if gpu else self.request.floor)
+        memory = {device.memory: {"needed": held, "available": self.budget(device.memory)}}
+        units = min(split.stages * split.tensor, len(self.gpus)) if gpu else 1
+        below = split.over * units  # of one host; what its memory cannot hold is on its disk
+        if gpu and below:
+            memory["ram"] = {"needed": min(below, self.budget("ram")), "available": self.budget("ram")}
+            below = max(below - self.budget("ram"), 0.0)
+        if below and self.disk is not None:
+            memory[self.disk.name] = {"needed": below, "available": self.budget(self.disk.name)}
+        links = {"ram->unit" if gpu else "disk->ram": split.streamed} if split.streamed else {}
         sent = sum(p.reduce + p.gather for p in chain.pieces) if split.tensor > 1 else 0.0
         sent += sum(chain.pieces[cut - 1].sent for cut in split.cuts[1:])
         if sent:
             links["between units"] = sent
         bound = "exchange" if split.exchange_s > split.seconds / 2 else "computing"
+        if split.starved:
+            bound = "storage" if below else "link"
         method = f"reckoned: {split.stages} pipeline stages x {split.tensor} in a tensor group"
         return _Found(True, split.seconds, method, memory, links, chain.priced, bound, {}, split)
 
@@ -287,17 +321,17 @@ class _Estimate:
             "memory": memory,
             "smallest_budget": found.smallest,
             "method": found.method,
-            "bound": _binding(found),
+            "bound": binding(found.bound, found.priced),
             "units": self.fabric_size(found),
             "seconds": seconds,
             "tokens": model.tokens,
             "tokens_per_second": model.tokens / seconds if seconds else 0.0,
             "links": found.links,
-            "phases": _phases(found.priced, model),
-            "top": _top(found.priced, model),
+            "phases": phases(found.priced, model),
+            "top": top(found.priced, model),
             "hosts_used": hosts,
-            "hosts": [_row(count, split, model.tokens) for count, split in rows],
-            "hosts_throughput": [_row(count, split, model.tokens) for count, split in self.scale("throughput")],
+            "hosts": [row_of(count, split, model.tokens) for count, split in rows],
+            "hosts_throughput": [row_of(count, split, model.tokens) for count, split in self.scale("throughput")],
             "stops_paying": stops_paying(rows),
             "energy_joules": machine.watts * seconds * hosts,
             "price_usd": machine.price_per_hour * seconds * hosts / 3600,
@@ -313,108 +347,26 @@ class _Estimate:
     def help(self, found: _Found) -> list[str]:
         """What would make a run fit or faster, with numbers where the chain gives them."""
         device = self.gpus[0] if self.gpus else self.cpu
-        if device is None or not found.priced:
+        if device is None:
             return []
-        chain = self.chain(device)
-        compute, weights = sum(p.compute_s for p in chain.pieces), sum(p.weight_s for p in chain.pieces)
-        said = []
-        if found.bound in ("storage", "link") or not found.fits:
-            half = model_half(self.model.weight_bytes)
-            said.append(f"weights of 8 bits would take {half}, half of what is streamed or short now")
-        if compute and weights > 1.5 * compute:
+        chain, said = self.chain(device), []
+        if found.split is None:
+            half = self.reckon(self.gpus[0] if self.gpus else None, 0.5)
+            if half.fits and (not found.fits or half.seconds < 0.8 * found.seconds):
+                said.append(f"weights of half as many bits: fits, about {time_text(half.seconds)} a run")
+        if not found.fits and chain.activations + chain.state > 0.1 * self.budget(device.memory):
             said.append(
-                f"memory binds: up to {weights / compute:.0f} times as many tokens per run cost little more time, "
+                f"at the greatest dims activations take {size_text(chain.activations)} and caches {size_text(chain.state)}: "
+                "lower them"
+            )
+        compute, weights = sum(p.compute_s for p in chain.pieces), sum(p.weight_s for p in chain.pieces)
+        if found.fits and compute and weights > 1.5 * compute:
+            said.append(
+                f"reading weights binds: up to {weights / compute:.0f} times as many tokens in a run cost little more time, "
                 "since the weights are read once for all of them"
             )
         if found.bound == "storage" and self.disk is not None:
             said.append(f"storage binds: twice the read bandwidth of {self.disk.name} makes a run up to twice as fast")
         if found.bound == "link":
-            said.append("the link binds: more device memory, or more tokens per run, hides it")
+            said.append("the link binds: more device memory, or more tokens in a run, hides it")
         return said
-
-
-def model_half(weight_bytes: int) -> str:
-    return f"{weight_bytes / 2 / (1 << 30):.1f} GiB"
-
-
-def _how(way: Reckoned, has_device: bool) -> str:
-    if not has_device:
-        return "reckoned: weights that do not fit are read from storage in every run" if way.read else "reckoned"
-    total = way.on_device
-    return f"reckoned: the first {total} clusters on the accelerator, the others on the processor"
-
-
-def _binding(found: _Found) -> str:
-    """storage, link or exchange; else what binds most of the computing: compute, memory or launch."""
-    if found.bound != "computing":
-        return found.bound
-    seconds: dict[str, float] = {}
-    for choice in found.priced:
-        seconds[choice.bound] = seconds.get(choice.bound, 0.0) + choice.seconds
-    return max(seconds, key=lambda bound: seconds[bound], default="")
-
-
-def _kind(ops: frozenset[str]) -> str:
-    for kind, names in (
-        ("experts", {"moe"}),
-        ("attention", {"attention"}),
-        ("products", {"matmul", "conv"}),
-        ("lookups", {"gather"}),
-    ):
-        if ops & names:
-            return kind
-    return "the rest"
-
-
-def _phases(priced: Sequence[Priced], model: EstimatedModel) -> list[dict[str, Any]]:
-    """Seconds by kind of cluster, and what binds most of them."""
-    if len(priced) != len(model.clusters.nodes):
-        return []  # another form of the model was placed
-    found: dict[str, dict[str, float]] = {}
-    for node, choice in zip(model.clusters.nodes, priced, strict=True):
-        row = found.setdefault(_kind(frozenset(n.op for n in node.body)), {})
-        row[choice.bound] = row.get(choice.bound, 0.0) + choice.seconds
-    total = sum(p.seconds for p in priced) or 1.0
-    rows = [
-        {"name": name, "seconds": sum(row.values()), "share": sum(row.values()) / total, "bound": max(row, key=lambda b: row[b])}
-        for name, row in found.items()
-    ]
-    return sorted(rows, key=lambda row: -float(row["seconds"]))  # type: ignore[arg-type]
-
-
-def _top(priced: Sequence[Priced], model: EstimatedModel, count: int = 8) -> list[dict[str, Any]]:
-    """The clusters that take most, equal ones counted together."""
-    if len(priced) != len(model.clusters.nodes):
-        return []
-    groups: dict[tuple[str, str, str], list[Any]] = {}
-    for node, choice in zip(model.clusters.nodes, priced, strict=True):
-        ops = " + ".join(dict.fromkeys(n.op for n in node.body if n.op not in ("reshape", "transpose", "expand", "slice", "fill")))
-        key = (ops or node.body[0].op, str(model.clusters.types[node.outputs[0]]), choice.candidate.name)
-        groups.setdefault(key, [0, 0.0, choice.bound, str(node.source.node)])
-        groups[key][0] += 1
-        groups[key][1] += choice.seconds
-    ranked = sorted(groups.items(), key=lambda item: -item[1][1])[:count]
-    return [
-        {"ops": ops, "result": result, "kernel": kernel, "count": n, "seconds": s, "bound": b, "first": first}
-        for (ops, result, kernel), (n, s, b, first) in ranked
-    ]
-
-
-def _row(count: int, split: Split | None, tokens: int) -> dict[str, Any]:
-    if split is None:
-        return {"hosts": count, "fits": False}
-    return {
-        "hosts": count,
-        "fits": True,
-        "stages": split.stages,
-        "tensor": split.tensor,
-        "microbatches": split.microbatches,
-        "copies": split.copies,
-        "seconds": split.seconds,
-        "tokens_per_second": tokens / split.seconds,
-        "runs_per_second": split.runs_per_second,
-        "bubble": split.bubble,
-        "exchange_seconds": split.exchange_s,
-        "bytes_per_unit": split.memory,
-        "streamed_per_unit": split.streamed,
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..options import size_text
@@ -19,7 +19,16 @@ def number_text(value: float) -> str:
 
 def estimate_text(answer: Mapping[str, Any]) -> str:
     """The whole page for one target."""
-    lines = [*_verdict(answer), "", *_model(answer), "", *_memory(answer), *_time(answer), *_hosts(answer), *_rest(answer)]
+    lines = [
+        *_verdict(answer),
+        "",
+        *_model(answer),
+        "",
+        *_memory(answer),
+        *_time(answer),
+        *_hosts(answer),
+        *_rest(answer),
+    ]
     return "\n".join(lines)
 
 
@@ -68,7 +77,12 @@ def _model(answer: Mapping[str, Any]) -> list[str]:
 def _memory(answer: Mapping[str, Any]) -> list[str]:
     each = f" (each of {answer['units']})" if answer["units"] > 1 else ""
     rows = [
-        (tier + (each if k == 0 else ""), size_text(m["needed"]), size_text(m["available"]), size_text(m["short"]) if m["short"] else "-")
+        (
+            tier + (each if k == 0 else ""),
+            size_text(m["needed"]),
+            size_text(m["available"]),
+            size_text(m["short"]) if m["short"] else "-",
+        )
         for k, (tier, m) in enumerate(answer["memory"].items())
     ]
     lines = table(rows, ("memory at the greatest dims", "needed", "there is", "short"), frozenset({1, 2, 3}))
@@ -106,10 +120,13 @@ def _hosts(answer: Mapping[str, Any]) -> list[str]:
         cells.append(
             (
                 str(row["hosts"]),
-                f"{row['stages']} x {row['tensor']}" + (f", {row['microbatches']} microbatches" if row["microbatches"] > 1 else ""),
+                f"{row['stages']} x {row['tensor']}"
+                + (f", {row['microbatches']} microbatches" if row["microbatches"] > 1 else ""),
                 time_text(row["seconds"]),
                 f"{row['exchange_seconds'] / row['seconds'] * 100:.0f} %",
-                f"{busy['runs_per_second'] * tokens:.3g} tokens/s" if tokens else f"{busy['runs_per_second']:.3g} runs/s",
+                f"{busy['runs_per_second'] * tokens:.3g} tokens/s"
+                if tokens
+                else f"{busy['runs_per_second']:.3g} runs/s",
                 f"{busy['copies']} of {busy['stages']} x {busy['tensor']}",
             )
         )
@@ -126,12 +143,14 @@ def _rest(answer: Mapping[str, Any]) -> list[str]:
     if answer["energy_joules"] and answer["seconds"]:
         lines.append(f"energy   {answer['energy_joules']:.3g} J a run at the machine's greatest power")
     if answer["price_usd"]:
-        lines.append(f"price    ${answer['price_usd']:.3g} a run, ${answer['price_usd'] / tokens * 1e6:.3g} per million tokens")
+        lines.append(
+            f"price    ${answer['price_usd']:.3g} a run, ${answer['price_usd'] / tokens * 1e6:.3g} per million tokens"
+        )
     lines += [f"help     {text}" for text in answer["help"]]
     return lines
 
 
-def summary_table(answers: list[Mapping[str, Any]]) -> list[str]:
+def summary_table(answers: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line for each target."""
     rows = []
     for a in answers:

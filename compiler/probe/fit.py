@@ -44,22 +44,34 @@ def nnls(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def fit_prices(
-    samples: Sequence[Mapping[str, float]], seconds: Sequence[float], least: Mapping[str, float], rounds: int = 6
+    samples: Sequence[Mapping[str, float]],
+    seconds: Sequence[float],
+    least: Mapping[str, float],
+    traffic: frozenset[str] = frozenset(),
+    loss: float = 1.0,
+    rounds: int = 12,
 ) -> tuple[dict[str, float], np.ndarray]:
     """(price of each term, relative residual of each sample): relative errors count, and outliers for less with every round.
 
-    No price is below `least`: what is known otherwise is not left to chance.
+    Of the two sums over the terms in `traffic` and over the others, the lesser counts only by the share `loss`; which it is
+    is found again in each round. No price is below `least`: what is known otherwise is not left to chance.
     """
     names = sorted({name for sample in samples for name in sample})
     counts = np.array([[sample.get(name, 0.0) for name in names] for sample in samples], dtype=float)
     wanted = np.asarray(seconds, dtype=float)
     relative = counts.reshape(len(samples), len(names)) / wanted[:, None]
+    moved = np.array([name in traffic for name in names])
     known = np.array([least.get(name, 0.0) for name in names])
-    rest = 1.0 - relative @ known
-    weight = np.ones(len(wanted))
-    prices = np.zeros(len(names))
+    weight, prices = np.ones(len(wanted)), known.copy()
+    share = np.where(moved, loss, 1.0) * np.ones((len(wanted), 1))  # at first, arithmetic is the greater everywhere
     for _ in range(rounds):
-        prices = nnls(relative * weight[:, None], rest * weight)
+        rest = 1.0 - (relative * share) @ known
+        prices = nnls(relative * share * weight[:, None], rest * weight) + known
+        memory, compute = relative @ (prices * moved), relative @ (prices * ~moved)
+        bound = (memory > compute)[:, None]
+        # half of the old guess keeps samples near the edge from jumping to and fro
+        share = 0.5 * share + 0.5 * np.where(bound == moved, 1.0, loss)
+        residual = np.maximum(memory, compute) + loss * np.minimum(memory, compute) - 1.0
         # Huber's weights: beyond a tenth, a sample pulls as if it were only that far off
-        weight = np.sqrt(np.minimum(1.0, 0.1 / np.maximum(np.abs(relative @ prices - rest), 1e-9)))
-    return dict(zip(names, (float(p) for p in prices + known), strict=True)), relative @ prices - rest
+        weight = np.sqrt(np.minimum(1.0, 0.1 / np.maximum(np.abs(residual), 1e-9)))
+    return dict(zip(names, (float(p) for p in prices), strict=True)), residual

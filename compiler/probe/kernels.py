@@ -19,7 +19,7 @@ from ...ir.graph import Graph
 from ...ir.machine import Machine
 from ...passes.base import run_passes
 from ...passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
-from ...passes.place.cost import COMMON, WORTH_SHARING_S, memory_bandwidth
+from ...passes.place.cost import COMMON, OVERLAP_LOSS, TRAFFIC, WORTH_SHARING_S, memory_bandwidth
 from ...passes.place.place import place
 from ...passes.place.request import PlaceRequest
 from ...passes.schedule.order import order
@@ -69,6 +69,8 @@ SHARED = frozenset(
         "s_div",
         "s_call",
         "s_fold",
+        "s_scatter",
+        "s_collide",
         "to_l1",
         "to_l2",
         "to_l3",
@@ -191,7 +193,8 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     least = {f"{_PRODUCT}.fma": 2 * device.lanes / device.peak_flops}
     if len(device.caches) > 1:  # a vector packed is read from one place and written to another
         least |= {f"{_PRODUCT}.{term}": 8 * device.lanes / device.caches[1].bandwidth for term in ("pack", "copy")}
-    prices, residual = fit_prices(columns, [t.typical(1) for t in kept], least)
+    traffic = frozenset(_column(family, term) for family in {t.family for t in kept} for term in TRAFFIC)
+    prices, residual = fit_prices(columns, [t.typical(1) for t in kept], least, traffic, OVERLAP_LOSS)
     launch = prices.pop(LAUNCH)
     kernels: dict[str, dict[str, float]] = {}
     for column, price in sorted(prices.items()):

@@ -113,21 +113,25 @@ def _profile(report: _Row) -> dict[str, Any]:
 def _pairs(
     a: Sequence[_Row], b: Sequence[_Row], keys: Sequence[Callable[[_Row], Hashable]]
 ) -> tuple[list[tuple[_Row, _Row]], list[_Row], list[_Row]]:
-    """Rows that are the same thing in both, by the first of `keys` that is unique on both sides; then the rest of each."""
+    """Rows that are the same thing in both: those with an equal key, by each of `keys` in turn; among equal ones the first with the
+    first and so on, where there are as many in both. Then the rest of each."""
     pairs: list[tuple[int, int]] = []
     left, right = dict(enumerate(a)), dict(enumerate(b))
     for key in keys:
-        mine, theirs = _unique(left, key), _unique(right, key)
-        for value, i in mine.items():
-            if value in theirs:
-                pairs.append((i, theirs[value]))
-                del left[i], right[theirs[value]]
+        mine, theirs = _grouped(left, key), _grouped(right, key)
+        for value, rows in mine.items():
+            if len(rows) == len(theirs.get(value, ())):
+                for i, j in zip(rows, theirs[value], strict=True):
+                    pairs.append((i, j))
+                    del left[i], right[j]
     return [(a[i], b[j]) for i, j in sorted(pairs)], list(left.values()), list(right.values())
 
 
-def _unique(rows: Mapping[int, _Row], key: Callable[[_Row], Hashable]) -> dict[Hashable, int]:
-    counts = Counter(key(row) for row in rows.values())
-    return {key(row): index for index, row in rows.items() if counts[key(row)] == 1}
+def _grouped(rows: Mapping[int, _Row], key: Callable[[_Row], Hashable]) -> dict[Hashable, list[int]]:
+    found: dict[Hashable, list[int]] = {}
+    for index, row in rows.items():
+        found.setdefault(key(row), []).append(index)
+    return found
 
 
 def _clusters(a: _Row, b: _Row) -> dict[str, Any]:
@@ -197,7 +201,7 @@ def _rest(count: int) -> list[str]:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= 56 else f"{text[:55]}…"
+    return text if len(text) <= 44 else f"{text[:43]}…"
 
 
 def _is_time(part: str, key: str) -> bool:

@@ -36,10 +36,12 @@
       t.base.push(row.start / unit); t.x.push((row.end - row.start) / unit); t.y.push(row.queue); t.text.push(row.text); t.customdata.push(row.cluster);
     };
     for (const c of data.clusters) {
+      // hatched, so that waiting is told from work without colours
       if (c.waited > 0) add("~wait", "waiting for reads", css("--bad"), { start: c.start - c.waited, end: c.start, queue: "cpu", text: "waits " + time(c.waited) + " for its weights<br>" + safe(c.name), cluster: c.cluster });
       add(c.family, safe(c.family), color(c.family), { start: c.start, end: c.end, queue: "cpu", text: safe(c.name) + "<br>" + safe(c.ops) + "<br>" + safe(c.kernel) + ", " + time(c.end - c.start), cluster: c.cluster });
     }
     for (const r of data.reads) add("~read", "reads from storage", css("--storage"), { start: r.start, end: r.end, queue: "io", text: "read " + safe(r.label) + "<br>" + size(r.bytes) + ", " + time(r.end - r.start) + ", exposed " + time(r.exposed), cluster: r.cluster });
+    if (families["~wait"]) families["~wait"].marker.pattern = { shape: "/", fgcolor: css("--bad"), bgcolor: css("--card"), size: 6, solidity: 0.45 };
     traces.push(...Object.keys(families).sort().map(key => families[key]));
     const queues = data.reads.length ? ["io", "cpu"] : ["cpu"];
     const shapes = [0, data.seconds].map(x => ({ type: "line", x0: x / unit, x1: x / unit, yref: "paper", y0: 0, y1: 1, line: { color: css("--minor"), width: 1, dash: "dot" } }));

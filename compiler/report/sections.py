@@ -156,7 +156,7 @@ def _cluster_row(c: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any]],
     why = c["why"].removeprefix(f"{c['chosen']['name']}: ")
     text = " ".join([c["name"], *c["ops"], *c["nodes"], c["chosen"]["name"], c["binding"], *(w["label"] for w in own), how, why])
     meter = f'<div class="meter" style="width:{seconds / most * 72:.0f}px"></div>'
-    wait = f'<br><small class="bad">waits {time_text(c["waited"])}</small>' if c["waited"] > 0 else ""
+    wait = f'<small class="bad">waits {time_text(c["waited"])}</small>' if c["waited"] > 0 else ""
     dash = '<td class="minor">none</td>' if other is None else f"<td>{escape(candidate_text(other['name']))}</td>"
     return (
         f'<tr class="row" data-cluster="{escape(c["cluster"])}" data-text="{escape(text.lower())}">'
@@ -164,7 +164,7 @@ def _cluster_row(c: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any]],
         + f'<td><span class="dot f-{escape(family)}"></span>{escape(short(ops_text(c["ops"]), 44))}<br>'
         f'<small class="minor">{escape(short(c["name"], 40))}</small></td>'
         f"<td>{escape(candidate_text(c['chosen']['name']))}</td>"
-        + _number(seconds, time_text(seconds), f'{meter}<small class="minor">{share_text(seconds, total)}</small>{wait}')
+        + _number(seconds, time_text(seconds), f' <small class="minor">{share_text(seconds, total)}</small>{meter}{wait}')
         + dash
         + _number(c["difference"], "-" if other is None else signed_time(c["difference"]))
         + f"<td>{escape(c['binding'] or c['chosen']['bound'])}</td>"
@@ -195,7 +195,7 @@ def crossing_tables(report: Mapping[str, Any]) -> str:
     body = "".join(
         f"<tr><td>{escape(r['kind'])}</td><td>{escape(short(r['label'], 60))}</td>"
         f"<td>{escape(short(names.get(r['cluster'], r['cluster']), 40))}</td>"
-        f"<td>{escape(r['from'])} → {escape(r['to'])}</td>{_sums(r)}</tr>"
+        f'<td class="keep">{escape(r["from"])} → {escape(r["to"])}</td>{_sums(r)}</tr>'
         for r in report["crossings"]
     )
     every = f'<div class="card scroll" style="margin-top:14px"><table>{_head(columns)}<tbody>{body}</tbody></table></div>'
@@ -219,7 +219,7 @@ def weight_table(report: Mapping[str, Any]) -> str:
     columns = [("Weight", "t"), ("Bytes", "n"), ("Home", "t"), ("How", "t"), ("Format", "t"), ("Uses", "n"), ("Why", "t")]
     rows = sorted(report["weights"], key=lambda w: (-w["bytes"], w["key"]))
     body = "".join(
-        f"<tr><td>{escape(short(w['label'], 64))}</td>{_number(w['bytes'], size_text(w['bytes']))}<td>{escape(w['tier'])}</td>"
+        f"<tr><td class=name>{escape(short(w['label'], 64))}</td>{_number(w['bytes'], size_text(w['bytes']))}<td>{escape(w['tier'])}</td>"
         f'<td class="keep">{escape(w["how"])}</td>'
         f"<td>{escape(format_text(w['format']))}</td>{_number(len(w['users']), str(len(w['users'])))}"
         f'<td class="minor">{escape(w["why"])}</td></tr>'

@@ -38,7 +38,15 @@ def _gelu(x: Array) -> Array:
     return np.asarray(0.5 * x * (1.0 + erf(x / np.sqrt(2.0))))
 
 
-_ACTIVATIONS = {"silu": lambda x: x / (1.0 + np.exp(-x)), "gelu": _gelu, "relu": lambda x: np.maximum(x, 0.0)}
+def _silu(x: Array) -> Array:
+    return np.asarray(x / (1.0 + np.exp(-x)))
+
+
+def _relu(x: Array) -> Array:
+    return np.asarray(np.maximum(x, 0.0))
+
+
+_ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "relu": _relu}
 
 
 @meaning("moe")

@@ -141,7 +141,8 @@ class _Fusion:
         group = self.lower({i})
         if isinstance(group, str):
             return 0
-        return 2 if group.kernel is None or isinstance(group.kernel, Contraction) or OPS[self.nodes[i].op].category != "contraction" else 1
+        heavy = group.kernel is None or isinstance(group.kernel, Contraction)
+        return 2 if heavy or OPS[self.nodes[i].op].category != "contraction" else 1
 
     def views_in_front(self, node: Node) -> list[int]:
         producers = (self.position.get(value) for value in node.used)

@@ -11,8 +11,8 @@ from ...ir.builder import GraphBuilder
 from ...ir.dims import Dim, evaluate_shape
 from ...ir.graph import Graph, Node, Port
 from ...ir.interp import evaluate_weight
-from ...ir.rewrite import drop_unused
 from ...ir.interp.elementwise import bf16_to_f32
+from ...ir.rewrite import drop_unused
 from ...ir.types import COMPUTABLE, TensorType, bf16, f16, f32
 
 SMALL_BYTES = 1 << 16

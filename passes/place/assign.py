@@ -4,6 +4,7 @@ the simulated queues."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from .cuts import best_on_chain, is_chain, minimum_cut
 from .fleet import Fleet, homes_for, outcome
@@ -62,7 +63,9 @@ def all_on(fleet: Fleet, device: str) -> tuple[str, ...] | None:
     """The naive twin: one device for every cluster that has a kernel there, the first that has one for the others."""
     if not any(device in row.spots for row in fleet.rows):
         return None
-    return tuple(device if device in row.spots else next(d for d in fleet.devices if d in row.spots) for row in fleet.rows)
+    return tuple(
+        device if device in row.spots else next(d for d in fleet.devices if d in row.spots) for row in fleet.rows
+    )
 
 
 def lower_bound(fleet: Fleet) -> float:
@@ -102,7 +105,7 @@ def _moves(fleet: Fleet, devices: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     count = len(devices)
     borders = [0, *(n for n in range(1, count) if devices[n] != devices[n - 1]), count]
     spans = []
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in pairwise(borders):
         middle = (start + end) // 2
         spans += [(start, end), (start, middle), (middle, end), (start, start + 1), (end - 1, end)]
     spans += [(n, n + 1) for n in range(count)] if count <= 200 else []

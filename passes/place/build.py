@@ -37,7 +37,9 @@ def infeasible(problem: Problem) -> Infeasible:
         parts += [f"workspace {text(workspace)} for each of {problem.threads} threads"] if workspace else []
         parts += [f"a ring of {text(found[1].ring)}"] if found[1].ring else []
         parts += [f"weights {text(kept)}"] if kept else []
-    advice = "lower the greatest dims or threads" + ("" if problem.storage else ", or plan for a machine with a disk tier")
+    advice = "lower the greatest dims or threads" + (
+        "" if problem.storage else ", or plan for a machine with a disk tier"
+    )
     return Infeasible(
         RAM,
         needed,
@@ -54,7 +56,7 @@ def build_placed(problem: Problem, outcome: Outcome, method: str, lower_bound: f
     options = dict(zip((node.outputs[0] for node in problem.nodes), chosen(problem, decision), strict=True))
     rows = dict(zip((node.outputs[0] for node in problem.nodes), problem.options, strict=True))
     kept = decision.resident
-    users, stores, _ = evaluator.layout(kept, decision.ring)
+    stores = evaluator.reads(kept)[1]
     stalls: dict[int, float] = {}
     if stores:
         for (wait, _), (cluster, _) in zip(
@@ -62,7 +64,8 @@ def build_placed(problem: Problem, outcome: Outcome, method: str, lower_bound: f
         ):
             stalls[cluster] = wait
     position = {node.outputs[0]: k for k, node in enumerate(problem.nodes)}
-    choices, homes = {}, {}
+    choices: dict[str, Choice] = {}
+    homes: dict[str, Home] = {}
     everything = not stores and not evaluator.direct
     for node in problem.graph.nodes:
         name = node.outputs[0]
@@ -77,7 +80,9 @@ def build_placed(problem: Problem, outcome: Outcome, method: str, lower_bound: f
         for value in node.used:
             if value in problem.graph.weights:
                 key = home_key(value, formats.get(value, DENSE))
-                home = _home(problem, numbers[key], numbers[key] in kept, everything, evaluator, stall if reads else 0.0)
+                home = _home(
+                    problem, numbers[key], numbers[key] in kept, everything, evaluator, stall if reads else 0.0
+                )
                 homes.setdefault(key, home)
     used = {RAM: ram_bytes(problem, decision)}
     budgets = {RAM: problem.budget}
@@ -119,7 +124,15 @@ def _home(problem: Problem, store: int, kept: bool, everything: bool, evaluator:
     elif kept:
         tier = RAM
         saved = f"saves {1e3 * row.seconds * uses:.3f} ms of reading in each run"
-        why = "everything fits" if everything else "small" if row.small else saved if row.may_stream else "cannot be streamed"
+        why = (
+            "everything fits"
+            if everything
+            else "small"
+            if row.small
+            else saved
+            if row.may_stream
+            else "cannot be streamed"
+        )
     else:
         tier = problem.storage
         times = f"{uses} times " if uses > 1 else ""

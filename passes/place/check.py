@@ -16,7 +16,7 @@ def check_placement(placed: Placed, machine: Machine, request: PlaceRequest) -> 
     """Every violation found: budgets, pins, tiers, candidates that cannot run, what `Placed.solution` says of bytes."""
     problems = []
     kinds = {tier.name: tier.kind for tier in machine.tiers}
-    graph, solution = placed.graph, placed.solution
+    solution = placed.solution
     several = len({device.memory for device in machine.devices}) > 1 and not request.executable
     for name, choice in placed.choices.items():
         if request.executable and not choice.chosen.candidate.executable:

@@ -4,7 +4,8 @@ Where the profile has a kernel table for the family, a candidate costs the sum o
 codegen) of count x measured price, shared by the threads in whole pieces; but never less than its bytes from memory need at
 the bandwidth all threads have together:
 
-    seconds = max(sum(terms x prices) / threads x imbalance, bytes from ram / bandwidth) + launch + barrier
+    busy    = max(arithmetic, traffic) + OVERLAP_LOSS x min(arithmetic, traffic)    (each a sum of terms x prices)
+    seconds = max(busy / threads x imbalance, bytes from ram / bandwidth) + launch + barrier
 
 Elsewhere it is the roofline, scaled by the share of it the family reaches.
 """
@@ -25,6 +26,8 @@ from ...ir.plan import REQUEST_BYTES, REQUEST_DEPTH
 DEFAULT_EFFICIENCY = 0.5
 #: below this many seconds on one thread, sharing the work costs more than it saves
 WORTH_SHARING_S = 2e-6
+#: what of the lesser of arithmetic and traffic is not hidden behind the greater
+OVERLAP_LOSS = 0.3
 #: the table that prices a term its family's own table lacks: callbacks of heavy kernels are loop bodies
 COMMON = "loops"
 #: terms that count bytes from or to a cache or memory
@@ -37,11 +40,11 @@ def price(candidate: Candidate, machine: Machine, threads: int) -> Priced:
     threads = threads if device.kind == "cpu" else 1  # a GPU is one core
     compute, memory, floor = _seconds(candidate, machine, device, threads)
     launch = device.launch_s + (device.barrier_s if threads > 1 else 0.0)
-    busy = max(compute + memory, floor)
+    busy = max(overlapped(compute, memory), floor)
     if candidate.direct:  # beside its bytes in memory, which such a kernel moves while no read is under way
         lookups = lookup_seconds(candidate, machine, threads)
         busy, floor = busy + lookups, floor + lookups
-    bound = "launch" if launch >= busy else "memory" if floor >= compute + memory or memory > compute else "compute"
+    bound = "launch" if launch >= busy else "memory" if floor >= busy or memory > compute else "compute"
     return Priced(candidate, busy + launch, bound)
 
 
@@ -61,7 +64,12 @@ def worth_sharing(candidate: Candidate, machine: Machine) -> bool:
     if candidate.direct:
         return True
     compute, memory, floor = _seconds(candidate, machine, machine.device(candidate.device), 1)
-    return max(compute + memory, floor) >= WORTH_SHARING_S
+    return max(overlapped(compute, memory), floor) >= WORTH_SHARING_S
+
+
+def overlapped(compute: float, memory: float) -> float:
+    """Seconds of arithmetic and traffic side by side."""
+    return max(compute, memory) + OVERLAP_LOSS * min(compute, memory)
 
 
 def _seconds(candidate: Candidate, machine: Machine, device: Device, threads: int) -> tuple[float, float, float]:
@@ -79,7 +87,7 @@ def _seconds(candidate: Candidate, machine: Machine, device: Device, threads: in
     compute = sum(prices.get(name, 0.0) * count for name, count in terms.items())
     moved = dict(work.terms)
     least = (moved.get("ram", 0.0) + moved.get("to_ram", 0.0)) / memory_bandwidth(tier, threads)
-    if compute + memory < WORTH_SHARING_S:
+    if overlapped(compute, memory) < WORTH_SHARING_S:
         threads = 1
     share = math.ceil(units / threads) / units
     return compute * share, memory * share, least

@@ -98,10 +98,17 @@ def best_on_chain(fleet: Fleet) -> tuple[str, ...]:
             def copies(source: str, spot_tier: str = spot.tier, values: Sequence[str] = values) -> float:
                 return sum(fleet.ways.seconds(source, spot_tier, fleet.sizes[v]) for v in values)
 
-            ways = [(cost + copies(tiers[d]), path) for d, (cost, path) in best.items()] if number else [(copies(HOST), ())]
+            ways = (
+                [(cost + copies(tiers[d]), path) for d, (cost, path) in best.items()]
+                if number
+                else [(copies(HOST), ())]
+            )
             cost, path = min(ways)
             now[device] = (cost + spot.priced.seconds, (*path, device))
         best = now
     last = [v for v in fleet.graph.output_values if fleet.rows and v in fleet.rows[-1].node.outputs]
-    ends = [(cost + sum(fleet.ways.seconds(tiers[d], HOST, fleet.sizes[v]) for v in last), path) for d, (cost, path) in best.items()]
+    ends = [
+        (cost + sum(fleet.ways.seconds(tiers[d], HOST, fleet.sizes[v]) for v in last), path)
+        for d, (cost, path) in best.items()
+    ]
     return min(ends)[1] if ends else ()

@@ -7,6 +7,8 @@ device by itself, is improved by moving clusters and runs of clusters while the 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from ...ir.candidate import KernelLibrary, Priced
 from ...ir.errors import StratacError, VerifyError
 from ...ir.graph import Graph
@@ -87,7 +89,9 @@ def make_fleet(graph: Graph, library: KernelLibrary, machine: Machine, request: 
     fixed[HOST] = fixed.get(HOST, 0) + request.floor
     tiers = (*dict.fromkeys(d.memory for d in devices.values()), *([storage] if storage else []))
     budgets = {tier: request.budgets.get(tier, machine.tier(tier).bytes) for tier in tiers}
-    return Fleet(graph, machine, request, rules, tuple(rows), weights, sizes, fixed, budgets, storage, ways, _order(devices))
+    return Fleet(
+        graph, machine, request, rules, tuple(rows), weights, sizes, fixed, budgets, storage, ways, _order(devices)
+    )
 
 
 def _order(devices: dict[str, Device]) -> tuple[str, ...]:
@@ -125,7 +129,7 @@ def _build(fleet: Fleet, devices: tuple[str, ...], method: str, bound: float) ->
     def send(value: str, target: str) -> None:
         source = tier_of[value]
         hops = [source, target] if len(fleet.ways.steps(source, target, 1)) < 2 else [source, HOST, target]
-        for a, b in zip(hops, hops[1:], strict=False):
+        for a, b in pairwise(hops):
             if a != b and (value, b) not in sent:
                 sent.add((value, b))
                 transfers.append(Transfer(value, a, b))
@@ -150,9 +154,15 @@ def _build(fleet: Fleet, devices: tuple[str, ...], method: str, bound: float) ->
                 if value in candidate.direct:
                     nbytes = fleet.graph.weights[value].type.nbytes
                     assert isinstance(nbytes, int)
-                    placed_homes[key] = Home(value, fleet.storage, format, nbytes, "its kernel reads rows of it from storage")
+                    placed_homes[key] = Home(
+                        value, fleet.storage, format, nbytes, "its kernel reads rows of it from storage"
+                    )
                 elif key not in placed_homes:
-                    why = "resident" if homes[key] == spot.tier else f"copied to {spot.tier} for each use; budget {spot.tier}"
+                    why = (
+                        "resident"
+                        if homes[key] == spot.tier
+                        else f"copied to {spot.tier} for each use; budget {spot.tier}"
+                    )
                     placed_homes[key] = Home(value, homes[key], format, fleet.weights[key][2], why)
     for value in fleet.graph.output_values:
         if value in tier_of:

@@ -12,6 +12,10 @@ from ..schedule.stream_weights import RingLayout, lay_ring, padded, ring_sizes
 from .problem import Decision, Option, Problem, chosen, storage_bytes
 
 
+#: how much slower than predicted the reads may be that a plan should bear
+STRESS = 1.5
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A decision that keeps the budgets, with its predicted seconds; the ring is as large as it is used."""
@@ -50,7 +54,9 @@ class Evaluator:
         self.can_stay = frozenset(s for s in self.used if rows[s].may_stay) - self.direct
         self.beside = problem.fixed + problem.threads * workspace_bytes(option.workspace for option in self.chosen)
         self.stored = sum(self.padded[s] for s in self.used | self.direct)  # in storage, were all streamed
-        groups = [(sum(self.padded[s] for s in option.stores), option.stores) for option in self.chosen if option.stores]
+        groups = [
+            (sum(self.padded[s] for s in option.stores), option.stores) for option in self.chosen if option.stores
+        ]
         self.groups = sorted(groups, key=lambda group: -group[0])  # what each call reads, the most bytes first
 
     def keep(self, resident: Iterable[int]) -> frozenset[int]:
@@ -121,6 +127,13 @@ class Evaluator:
                 times = [self.seconds_of[s] for s in stores]
                 self.known[key] = (latency(self.segments(resident), users, times, layout.after), layout.bytes)
         return self.known[key]
+
+    def stressed(self, outcome: Outcome) -> float:
+        """Predicted latency where every read takes STRESS times as long: what tells plans of equal seconds apart."""
+        users, stores, layout = self.layout(outcome.decision.resident, outcome.decision.ring)
+        assert layout is not None
+        times = [STRESS * self.seconds_of[s] for s in stores]
+        return latency(self.segments(outcome.decision.resident), users, times, layout.after)
 
     def outcome(self, resident: frozenset[int], ring: int | None = None) -> Outcome | None:
         """With the ring given or the greatest there is room for; None where that is too small."""

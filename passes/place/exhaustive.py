@@ -46,9 +46,7 @@ def place_exhaustively(
     return best
 
 
-def _every_placed(
-    graph: Graph, library: KernelLibrary, machine: Machine, request: PlaceRequest
-) -> Iterator[Placed]:
+def _every_placed(graph: Graph, library: KernelLibrary, machine: Machine, request: PlaceRequest) -> Iterator[Placed]:
     storage = [tier.name for tier in machine.tiers if tier.kind == "disk"][:1]
     rows: list[Sequence[Priced]] = [
         [price(c, machine, request.threads) for c in library.candidates(node, graph, machine)] for node in graph.nodes

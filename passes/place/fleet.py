@@ -67,7 +67,11 @@ def homes_for(fleet: Fleet, devices: Sequence[str]) -> dict[str, str] | None:
         spot = row.spots[device]
         for key in spot.keys:
             wanted.setdefault(key, spot.tier)
-    room = {tier: fleet.budgets[tier] - count for tier, count in fleet.fixed.items() if tier in set(wanted.values()) | {HOST}}
+    room = {
+        tier: fleet.budgets[tier] - count
+        for tier, count in fleet.fixed.items()
+        if tier in set(wanted.values()) | {HOST}
+    }
     if any(left < 0 for left in room.values()):
         return None
     homes: dict[str, str] = {}

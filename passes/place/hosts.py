@@ -40,6 +40,7 @@ class Piece:
     split: bool = False
     reduce: float = 0.0
     gather: float = 0.0
+    touched: float = 1.0  # share of the weights that a run reads: of a mixture of experts the chosen ones
 
     @property
     def memory_s(self) -> float:
@@ -66,13 +67,14 @@ class Unit:
     memory: float
     below: tuple[Below, ...] = ()
 
-    def streaming(self, over: float) -> float | None:
-        """Seconds to bring in so many bytes, the ways from all levels working side by side; None where no level has room."""
+    def streaming(self, over: float, touched: float = 1.0) -> float | None:
+        """Seconds to bring in a share of so many bytes, the ways from all levels working side by side; None where no level has
+        room for them."""
         seconds = 0.0
         for level in self.below:
             if over <= 0:
                 break
-            seconds = max(seconds, over / level.bandwidth)
+            seconds = max(seconds, over * touched / level.bandwidth)
             over -= level.bytes
         return seconds if over <= 0 else None
 
@@ -106,7 +108,9 @@ class Split:
     bubble: float  # share of the stages' time spent waiting within one run
     exchange_s: float  # of `seconds`: collectives and transfers between stages, not overlapped
     memory: float  # bytes of weights and state on the fullest unit
-    streamed: float  # bytes a run brings in from below, of the fullest unit
+    over: float  # bytes of weights that the fullest unit has no room for
+    streamed: float  # bytes a run brings in from below, of the unit with most
+    starved: bool  # whether a stage waits for these longer than it computes
     cuts: tuple[int, ...]  # the first piece of each stage
 
 
@@ -130,7 +134,19 @@ class Chain:
         self.pieces = tuple(pieces)
         self.column = {
             name: np.array([float(getattr(p, name)) for p in pieces])
-            for name in ("compute_s", "weight_s", "moved_s", "launch_s", "weights", "state", "sent", "split", "reduce", "gather")
+            for name in (
+                "compute_s",
+                "weight_s",
+                "moved_s",
+                "launch_s",
+                "weights",
+                "state",
+                "sent",
+                "split",
+                "reduce",
+                "gather",
+                "touched",
+            )
         }
 
     def under(self, tensor: int, microbatches: int, way: Way | None) -> _Chain:
@@ -147,7 +163,9 @@ class Chain:
         return _Chain(busy + c["launch_s"] + exchange, exchange, weights, weights + c["state"] / members)
 
 
-def balance(seconds: Sequence[float] | Floats, held: Sequence[float] | Floats, stages: int, limit: float) -> tuple[int, ...] | None:
+def balance(
+    seconds: Sequence[float] | Floats, held: Sequence[float] | Floats, stages: int, limit: float
+) -> tuple[int, ...] | None:
     """Cut a chain into at most so many runs of neighbours so that the slowest takes least and none holds more than `limit`.
 
     Returns the first piece of each stage, or None where no cut keeps the limit. Exact: for a bound on the slowest stage, filling
@@ -156,7 +174,8 @@ def balance(seconds: Sequence[float] | Floats, held: Sequence[float] | Floats, s
     time, memory = np.concatenate(([0.0], np.cumsum(seconds))), np.concatenate(([0.0], np.cumsum(held)))
 
     def cuts(bound: float) -> tuple[int, ...] | None:
-        found, at = [], 0
+        found: list[int] = []
+        at = 0
         while at < len(time) - 1:
             if len(found) == stages:
                 return None
@@ -237,9 +256,15 @@ def evaluate(chain: Chain, fabric: Fabric, stages: int, tensor: int, microbatche
     over = [max(h - unit.memory, 0.0) for h in held]
     if any(o > w for o, w in zip(over, weights, strict=True)):
         return None  # state cannot be streamed
-    arrive = [unit.streaming(o) for o in over]
+    part = chain.column["touched"] * under.weights
+    shares = [
+        float(part[start:end].sum()) / total if total > 0 else 1.0
+        for start, end, total in zip(cuts, (*cuts[1:], len(chain.pieces)), weights, strict=True)
+    ]
+    arrive = [unit.streaming(o, share) for o, share in zip(over, shares, strict=True)]
     if any(seconds is None for seconds in arrive):
         return None
+    starved = any((seconds or 0.0) / microbatches > t for t, seconds in zip(time, arrive, strict=True))
     time = [max(t, (seconds or 0.0) / microbatches) for t, seconds in zip(time, arrive, strict=True)]
     sent = [float(chain.column["sent"][cut - 1]) / microbatches for cut in cuts[1:]]
     transfers = [along.seconds(n) for n in sent] if along is not None else []
@@ -258,6 +283,8 @@ def evaluate(chain: Chain, fabric: Fabric, stages: int, tensor: int, microbatche
         exchange,
         max(held),
         max(over),
+        max(o * share for o, share in zip(over, shares, strict=True)),
+        starved,
         cuts,
     )
 
@@ -273,8 +300,10 @@ def splits(chain: Chain, fabric: Fabric, batch: int, tensor_limit: int) -> Itera
                     yield found
 
 
-def best_split(chain: Chain, fabric: Fabric, batch: int = 1, tensor_limit: int = 64, objective: str = "latency") -> Split | None:
-    """The split with the shortest run, or for `throughput` the most runs per second; the smaller split of equals. None: none fits."""
+def best_split(
+    chain: Chain, fabric: Fabric, batch: int = 1, tensor_limit: int = 64, objective: str = "latency"
+) -> Split | None:
+    """The split with the shortest run, or for `throughput` the most runs per second; of equals the smaller. None: none fits."""
     least = {
         "latency": lambda s: (s.seconds, s.stages * s.tensor, s.microbatches),
         "throughput": lambda s: (-s.runs_per_second, s.seconds, s.stages * s.tensor),

@@ -105,7 +105,7 @@ def run_highs(rows: Rows, gap: float, nodes: int) -> tuple[list[float], float] |
     """Values of the columns and the dual bound of `min cost`; None where it is infeasible."""
     import highspy
 
-    solver = highspy.Highs()
+    solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
     for key, value in (
         ("output_flag", False),
         ("threads", 1),
@@ -137,7 +137,9 @@ def run_highs(rows: Rows, gap: float, nodes: int) -> tuple[list[float], float] |
     info = solver.getInfo()
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return None
-    return list(solver.getSolution().col_value), float(info.mip_dual_bound if rows.integer else info.objective_function_value)
+    return list(solver.getSolution().col_value), float(
+        info.mip_dual_bound if rows.integer else info.objective_function_value
+    )
 
 
 class _Builder:
@@ -208,14 +210,14 @@ class _Builder:
             rows.at_least({start_best: 1.0, best: -1.0, period: 1.0, total: -1.0}, 0.0)
             rows.cost[total] = 1e-6  # of equal periods the one that reads least
         rows.lower[start_best] = 0.0
-        rows.at_least(memory, spent - 1.0)  # without what rounding to whole blocks takes: the bound holds, the search repairs
+        rows.at_least(
+            memory, spent - 1.0
+        )  # without what rounding to whole blocks takes: the bound holds, the search repairs
         found = run_highs(rows, GAP, NODES)
         if found is None:
             return None
         values, bound = found
-        picked = tuple(
-            max(picks, key=lambda o: (values[picks[o]], -o)) if picks else 0 for picks in self.picks
-        )
+        picked = tuple(max(picks, key=lambda o: (values[picks[o]], -o)) if picks else 0 for picks in self.picks)
         resident = frozenset(self.always | self.rounded(values))
         size = int(values[ring] / self.byte)
         least = max(0.0, bound * (1 - 1e-5)) / self.second if whole else 0.0

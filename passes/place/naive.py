@@ -23,7 +23,7 @@ def all_resident(problem: Problem) -> Decision | None:
     """The cheapest candidates with every weight in memory."""
     evaluator = Evaluator(problem, (0,) * len(problem.options))
     resident = evaluator.keep(evaluator.used)
-    return Decision(evaluator.options, resident, 0) if evaluator.fits(resident) else None
+    return Decision(evaluator.options, resident, 0) if resident == evaluator.used and evaluator.fits(resident) else None
 
 
 def greedy_fill(problem: Problem) -> Decision | None:

@@ -9,7 +9,7 @@ has to bring them together. Lookups and mixtures of experts divide their tables 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir.candidate import Candidate, KernelLibrary, Priced
 from ...ir.dims import typical, upper
@@ -22,7 +22,17 @@ from .cost import DEFAULT_EFFICIENCY, memory_bandwidth, price
 from .hosts import Piece
 
 _FOLDS = frozenset(
-    ("softmax", "log_softmax", "rms_norm", "layer_norm", "reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "argmax")
+    (
+        "softmax",
+        "log_softmax",
+        "rms_norm",
+        "layer_norm",
+        "reduce_sum",
+        "reduce_mean",
+        "reduce_max",
+        "reduce_min",
+        "argmax",
+    )
 )
 #: weights below this many bytes are held by every member, tables that are looked up in below LARGE
 SMALL, LARGE = 1 << 20, 256 << 20
@@ -40,6 +50,11 @@ class Chain:
     priced: tuple[Priced, ...]
     activations: int
     members: int
+
+    def scaled(self, weights: float) -> Chain:
+        """With so many times the bytes of weights, to hold and to bring from memory."""
+        pieces = (replace(p, weights=int(p.weights * weights), weight_s=p.weight_s * weights) for p in self.pieces)
+        return replace(self, pieces=tuple(pieces)) if weights != 1 else self
 
     @property
     def weights(self) -> int:
@@ -70,10 +85,13 @@ def make_chain(graph: Graph, library: KernelLibrary, machine: Machine, device: D
                 seen.add(key)
                 held += library.packed_bytes(graph, value, formats.get(value, DENSE), machine)
         times = _times(node, choice, graph, machine, device, threads)
+        whole = sum(_bytes(v, graph) for v in node.used if v in graph.weights)
+        read = sum(count for v, count in moved(node, graph).items() if v in graph.weights)
+        touched = min(read / whole, 1.0) if whole else 1.0
         split, reduce, gather = _division(node, graph, divided)
         state = sum(upper(graph.types[n.output].nbytes, graph.symbols) for n in node.body if appended(n, graph))
         pieces.append(
-            Piece(node.outputs[0], *times, held, state, across, split, reduce, gather),
+            Piece(node.outputs[0], *times, held, state, across, split, reduce, gather, touched),
         )
     return Chain(tuple(pieces), priced, activations, _members(graph))
 
@@ -159,7 +177,9 @@ def _division(node: Node, graph: Graph, divided: set[str]) -> tuple[bool, float,
         if _reaches(product.inputs[0], producers, divided):
             return True, results, 0.0
         return _divide(node, graph, divided)
-    rows = [n.output for n in node.body if n.op == "gather" and n.inputs[0] in large and _bytes(n.inputs[0], graph) >= LARGE]
+    rows = [
+        n.output for n in node.body if n.op == "gather" and n.inputs[0] in large and _bytes(n.inputs[0], graph) >= LARGE
+    ]
     if rows:
         return True, sum(_bytes(v, graph) for v in rows), whole
     if apart and "attention" not in ops and (ops & _FOLDS) and product is None:

@@ -44,14 +44,16 @@ def resolve_pins(graph: Graph, machine: Machine, pins: Sequence[Pin]) -> Rules:
         if target not in devices and target not in tiers:
             close = difflib.get_close_matches(target, devices + tiers)
             hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(devices + tiers)}"
-            raise StratacError(f"pin {pin.pattern}={pin.where}: {machine.name} has no device or tier {target!r}", hint=hint)
-        names, where, table = (
-            (clusters, devices, rules.devices) if target in devices else (weights, tiers, rules.tiers)
-        )
+            raise StratacError(
+                f"pin {pin.pattern}={pin.where}: {machine.name} has no device or tier {target!r}", hint=hint
+            )
+        names, where, table = (clusters, devices, rules.devices) if target in devices else (weights, tiers, rules.tiers)
         found = _matches(pin, names)
         if not found and target in tiers:  # a pattern over nodes means their weights
             nodes = set(_matches(pin, clusters))
-            used = {v: None for node in graph.nodes if node.outputs[0] in nodes for v in node.used if v in graph.weights}
+            used = {
+                v: None for node in graph.nodes if node.outputs[0] in nodes for v in node.used if v in graph.weights
+            }
             found = list(used)
         if not found:
             raise StratacError(f"pin {pin.pattern}={pin.where} matches nothing", hint=_near(pin, names))

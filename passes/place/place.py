@@ -70,7 +70,9 @@ def check_request(request: PlaceRequest, machine: Machine) -> None:
     tiers = [tier.name for tier in machine.tiers]
     for tier, count in request.budgets.items():
         if tier not in tiers:
-            raise StratacError(f"a budget of {tier!r}: {machine.name} has no such tier", hint=f"it has {', '.join(tiers)}")
+            raise StratacError(
+                f"a budget of {tier!r}: {machine.name} has no such tier", hint=f"it has {', '.join(tiers)}"
+            )
         if count < 0:
             raise StratacError(f"a budget of {count} bytes of {tier}")
 

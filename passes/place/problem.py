@@ -215,7 +215,9 @@ class _Maker:
             raise StratacError(
                 f"%{node.outputs[0]} may run on none of the devices that have a kernel for it",
                 source=node.source,
-                hint=f"pins: {self.rules.pins(node.outputs[0])}" if usable else "its kernels are only estimated: see `stratac estimate`",
+                hint=f"pins: {self.rules.pins(node.outputs[0])}"
+                if usable
+                else "its kernels are only estimated: see `stratac estimate`",
             )
         found = [option for c in allowed if (option := self.option(node, c)) is not None]
         if not found:

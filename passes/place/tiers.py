@@ -86,6 +86,8 @@ class _Sums:
         self.chain = one
         self.on = {name: self.column(device or one, name) for name in ("weights", "state", "seconds")}
         self.off = {name: self.column(host or one, name) for name in ("weights", "state", "seconds")}
+        touched = sum(p.weights * p.touched for p in one.pieces)
+        self.touched = touched / one.weights if one.weights else 1.0
         self.largest = float(max((p.weights for p in one.pieces), default=0))
 
     @staticmethod
@@ -128,9 +130,11 @@ def _at(sums: _Sums, room: Room, floor: float, cut: int) -> Reckoned:
         "disk": weights if room.storage > 0 else 0.0,
     }
     needed = {"device": least_device if cut else 0.0, "memory": least_memory, "disk": weights if read else 0.0}
-    link_s = streamed / room.link.bandwidth if room.link is not None else 0.0
-    disk_s = read / room.storage if room.storage > 0 else 0.0
+    # which experts a run needs is not known before it: those not in memory are read as they are chosen
+    moved, loaded = streamed * sums.touched, read * sums.touched
+    link_s = moved / room.link.bandwidth if room.link is not None else 0.0
+    disk_s = loaded / room.storage if room.storage > 0 else 0.0
     fits = needed["device"] <= room.device and needed["memory"] <= room.memory and needed["disk"] <= max(room.disk, 0.0)
     seconds = max(computing, link_s, disk_s)
     bound = "storage" if seconds == disk_s else "link" if seconds == link_s else "computing"
-    return Reckoned(seconds, computing, cut, streamed, read, held, needed, fits, bound)
+    return Reckoned(seconds, computing, cut, moved, loaded, held, needed, fits, bound)

@@ -115,7 +115,14 @@ def _stream_note(plan: Plan, timeline: Timeline) -> str:
 def _buffer(life: Lifetime, memory: MemoryPlan, graph: Graph) -> Buffer:
     why = "at a gap" if memory.offsets[life.value] else "at the arena's start"
     return Buffer(
-        life.value, ACTIVATIONS, memory.offsets[life.value], life.bytes, life.first, life.last, graph.types[life.value], why
+        life.value,
+        ACTIVATIONS,
+        memory.offsets[life.value],
+        life.bytes,
+        life.first,
+        life.last,
+        graph.types[life.value],
+        why,
     )
 
 
@@ -182,7 +189,9 @@ def _stream(placed: Placed, nodes: Sequence[Node], machine: Machine, file: _File
     sizes = [padded(entry.bytes) for _, entry in uses]
     layout = lay_ring(users, sizes, len(nodes), placed.ring_bytes)
     if layout is None:
-        raise StratacError(f"a ring of {placed.ring_bytes} bytes is too small for what one cluster streams", level="placed")
+        raise StratacError(
+            f"a ring of {placed.ring_bytes} bytes is too small for what one cluster streams", level="placed"
+        )
     reads, buffers = [], []
     places: dict[tuple[int, str], Arg] = {}
     needs: dict[int, int] = {}
@@ -204,7 +213,9 @@ class _Arguments:
         self, graph: Graph, placed: Placed, buffers: Iterable[Buffer], weights: Iterable[WeightEntry], stream: _Stream
     ) -> None:
         self.graph, self.placed, self.stream = graph, placed, stream
-        self.places: dict[str, Arg] = {b.name: Arg("buffer", i) for i, b in enumerate(buffers) if b.arena == ACTIVATIONS}
+        self.places: dict[str, Arg] = {
+            b.name: Arg("buffer", i) for i, b in enumerate(buffers) if b.arena == ACTIVATIONS
+        }
         self.places |= {p.value: Arg("input", i) for i, p in enumerate(graph.inputs)}
         self.places |= {p.value: Arg("output", i) for i, p in enumerate(graph.outputs)}
         self.weights = {w.name: i for i, w in enumerate(weights)}

@@ -49,9 +49,13 @@ def simulate_plan(plan: Plan) -> Timeline:
         if len(runs) > 1 and abs(runs[-1].seconds - runs[-2].seconds) <= _SAME * runs[-1].seconds:
             break
     run = runs[-1]
+    queues: tuple[tuple[str, Sequence[Call | Read], list[tuple[float, float, float]]], ...] = (
+        ("cpu", calls, run.calls),
+        ("io", reads, run.reads),
+    )
     spans = [
         Span(queue, number, one.label, start - run.begin, end - run.begin, waited)
-        for queue, instructions, times in (("cpu", calls, run.calls), ("io", reads, run.reads))
+        for queue, instructions, times in queues
         for number, (one, (start, end, waited)) in enumerate(zip(instructions, times, strict=True))
     ]
     return Timeline(tuple(spans), run.seconds, sum(waited for _, _, waited in run.calls), runs[0].seconds)

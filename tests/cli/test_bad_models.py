@@ -154,7 +154,7 @@ def test_unknown_targets(stratac: CommandLine) -> None:
         (GENERIC.replace('name = "cpu"', 'name = "tpu"'), "has no device 'cpu'; it has tpu"),
         (GENERIC.replace('name = "ram"', 'name = "disk"'), "has two tiers called 'disk'"),
         (GENERIC.replace('name = "ram"', 'name = "main"'), "the memory of device cpu, 'ram', is no tier; it has main, disk"),
-        (GENERIC + "[kernels]\nmatmul = 3\n", "kernels.matmul must be a table of numbers"),
+        (GENERIC + '[kernels.odd]\nfma = "x"\n', "fma in kernels.odd must be a number, at least 0"),
         (GENERIC + "[wheels]\n", "unknown key 'wheels'"),
         (GENERIC.replace("matmul = 0.60", "matmul = true"), "efficiency must be shares above 0"),
     ],

@@ -53,7 +53,9 @@ def test_smallest_budget_is_the_compilers(stratac: CommandLine) -> None:
     (answer,) = answers(stratac, "mlp.onnx", "--dim", "seq=1:5:16", "--budget", "ram=3MiB", code=2)
     assert not answer["fits"] and answer["memory"]["ram"]["short"] > 0
     least = int(answer["smallest_budget"]["ram"])
-    stratac.refused(("compile", "mlp.onnx", "-o", "x.plan", "--dim", "seq=1:5:16", "--budget", f"ram={least - 1}"), 2, str(least))
+    stratac.refused(
+        ("compile", "mlp.onnx", "-o", "x.plan", "--dim", "seq=1:5:16", "--budget", f"ram={least - 1}"), 2, str(least)
+    )
     assert answers(stratac, "mlp.onnx", "--dim", "seq=1:5:16", "--budget", f"ram={least}")[0]["fits"]
 
 
@@ -65,7 +67,14 @@ def test_verdict_comes_first(stratac: CommandLine) -> None:
     page = stratac.good("estimate", "llama70b-decode.onnx", "--target", "h200-server", *PAST)
     first, *rest = page.splitlines()
     assert first.startswith("llama70b-decode on h200-server: fits, ") and "tokens/s" in first
-    for text in ("an estimate only", "past = 0:512:1024, batch = 1 assumed", "absent   llama70b.data", "hbm0 (each of", "energy", "price"):
+    for text in (
+        "an estimate only",
+        "past = 0:512:1024, batch = 1 assumed",
+        "absent   llama70b.data",
+        "hbm0 (each of",
+        "energy",
+        "price",
+    ):
         assert any(text in line for line in rest), (text, page)
 
 
@@ -112,7 +121,9 @@ def test_a_gpu_is_only_estimated(stratac: CommandLine) -> None:
     save(transformer_block(), Path("block.onnx"))
     (answer,) = answers(stratac, "block.onnx", "--target", "desktop-24gb-gpu", "--dim", "seq=1:8:32")
     assert answer["fits"] and not answer["runs_today"] and answer["hosts"]
-    plan = lower_model(Path("block.onnx"), CompileOptions(target="desktop-24gb-gpu", dims={"seq": parse_dim("seq=1:8:32")[1]}))
+    plan = lower_model(
+        Path("block.onnx"), CompileOptions(target="desktop-24gb-gpu", dims={"seq": parse_dim("seq=1:8:32")[1]})
+    )
     assert {c.chosen.candidate.device for c in plan.placed.choices.values()} == {"cpu"}
 
 
@@ -120,7 +131,8 @@ def test_more_tokens_never_take_less_time(stratac: CommandLine) -> None:
     thin("prefill")
     for target in ("h200-server", "desktop-24gb-gpu", "server-amx"):
         times = [
-            answers(stratac, "llama70b-prefill.onnx", "--target", target, "--dim", f"seq={n}")[0]["seconds"] for n in (1, 64, 1024, 4096)
+            answers(stratac, "llama70b-prefill.onnx", "--target", target, "--dim", f"seq={n}")[0]["seconds"]
+            for n in (1, 64, 1024, 4096)
         ]
         assert times == sorted(times) and times[-1] > 2 * times[0]
 
@@ -175,7 +187,9 @@ def test_numbers(value: float, text: str) -> None:
     assert number_text(value) == text
 
 
-@pytest.mark.parametrize("name", ["desktop-24gb-gpu", "h200-server", "laptop-8gb", "phone-flash", "raspberry-pi-5", "server-amx"])
+@pytest.mark.parametrize(
+    "name", ["desktop-24gb-gpu", "h200-server", "laptop-8gb", "phone-flash", "raspberry-pi-5", "server-amx"]
+)
 def test_shipped_profiles_say_where_their_figures_come_from(name: str) -> None:
     machine = load_machine(name)
     assert machine.source and machine.watts > 0

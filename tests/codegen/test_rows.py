@@ -24,6 +24,7 @@ from stratac.ir.types import DType, TensorType, f32, f64, i8, i32, i64
 from stratac.passes.base import run_passes
 from stratac.passes.graph.fuse import fuse
 from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES, storage_passes
+from stratac.passes.place.cost import lookup_seconds, price
 from stratac.tests.codegen.harness import ISAS, machine_for
 
 B, S = symbol("b"), symbol("s")
@@ -141,6 +142,21 @@ def test_the_candidate_says_what_it_reads() -> None:
     assert found.work.workspace >= storage_bytes(6400) + READ_ALIGNMENT
     assert rows_candidates(graph, disk=False) == [], "nothing is read from storage there"
     assert rows_candidates(graph, storage=False) == [], "only plans that keep weights in storage are offered it"
+
+
+def test_lookups_cost_a_wait_for_each_row() -> None:
+    """Each thread waits for its rows one after the other; many threads share the disk's bandwidth."""
+    (found,) = rows_candidates(clusters(lookup((1000, 1600))))
+    machine = machine_for(ISAS[0])
+    tiers = [t for t in machine.tiers if t.kind != "disk"] + [Tier("disk", 1 << 40, 1e9, 1e9, "disk", 1e-4)]
+    machine = replace(machine, tiers=tuple(tiers))
+    assert lookup_seconds(found, machine, 1) == pytest.approx(6e-4)
+    assert lookup_seconds(found, machine, 4) == pytest.approx(2e-4)
+    assert lookup_seconds(found, machine, 64) == pytest.approx(max(1e-4, 6 * storage_bytes(6400) / 1e9))
+    assert price(found, machine, 1).seconds >= 6e-4
+    graph = clusters(lookup((1000, 1600)))
+    (plain,) = Library().candidates(graph.nodes[0], graph, machine)
+    assert price(plain, machine, 1).seconds < 1e-4, "from memory"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,13 @@ def silu(x: np.ndarray) -> np.ndarray:
 
 def arrays(seed: int, second: bool = True) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    shapes = {"x": (T, H), "shares": (T, E), "up": (E, F, H), "down": (E, H, F), **({"second": (E, F, H)} if second else {})}
+    shapes = {
+        "x": (T, H),
+        "shares": (T, E),
+        "up": (E, F, H),
+        "down": (E, H, F),
+        **({"second": (E, F, H)} if second else {}),
+    }
     found = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     found["shares"] = np.abs(found["shares"])
     return found
@@ -130,12 +136,21 @@ def onnx_moe(path: Path, fused: int = 0, **attrs: Any) -> Path:
     shapes = {"up": (E, rows, H), "down": (E, H, F), **({} if fused else {"second": (E, F, H)})}
     rng = np.random.default_rng(6)
     weights = [
-        helper.make_tensor(n, TensorProto.FLOAT, s, rng.standard_normal(int(np.prod(s))).astype(np.float32)) for n, s in shapes.items()
+        helper.make_tensor(n, TensorProto.FLOAT, s, rng.standard_normal(int(np.prod(s))).astype(np.float32))
+        for n, s in shapes.items()
     ]
     inputs = ["x", "logits", "up", "", "down", "", *([] if fused else ["second"])]
-    attrs = {"k": 2, "activation_type": "swiglu" if fused else "silu", "normalize_routing_weights": 1, "swiglu_fusion": fused, **attrs}
+    attrs = {
+        "k": 2,
+        "activation_type": "swiglu" if fused else "silu",
+        "normalize_routing_weights": 1,
+        "swiglu_fusion": fused,
+        **attrs,
+    }
     node = helper.make_node("MoE", inputs, ["y"], domain="com.microsoft", **attrs)
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["b", 3, H]), ("logits", ["r", E]))]
+    ends = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["b", 3, H]), ("logits", ["r", E]))
+    ]
     graph = helper.make_graph([node], "g", ends, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], weights)
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
@@ -147,7 +162,10 @@ def test_import(tmp_path: Path, fused: int) -> None:
     path = onnx_moe(tmp_path / "moe.onnx", fused)
     graph = import_onnx(path, {"b": Bounds(2, 2, 2), "r": Bounds(6, 6, 6)})
     rng = np.random.default_rng(7)
-    given = {"x": rng.standard_normal((2, 3, H)).astype(np.float32), "logits": rng.standard_normal((6, E)).astype(np.float32)}
+    given = {
+        "x": rng.standard_normal((2, 3, H)).astype(np.float32),
+        "logits": rng.standard_normal((6, E)).astype(np.float32),
+    }
     found = run(graph, given)["y"].reshape(6, H)
     constants = {w.name: onnx.numpy_helper.to_array(w) for w in onnx.load(path).graph.initializer}
     gate, linear = constants["up"], constants.get("second")
@@ -160,7 +178,8 @@ def test_import(tmp_path: Path, fused: int) -> None:
         best = np.argsort(-shares)[:2]
         x = given["x"].reshape(6, H)[row]
         wanted = sum(
-            shares[e] / shares[best].sum() * (constants["down"][e] @ (silu(gate[e] @ x) * (linear[e] @ x))) for e in best
+            shares[e] / shares[best].sum() * (constants["down"][e] @ (silu(gate[e] @ x) * (linear[e] @ x)))
+            for e in best
         )
         np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-4)
 

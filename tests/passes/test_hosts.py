@@ -156,7 +156,9 @@ def test_weights_are_not_divided_by_microbatches() -> None:
 
 def test_memory_decides_how_many_stages_there_must_be() -> None:
     small = replace(ROOMY, memory=45.0)
-    found = [(s.stages, s.tensor) for s in splits(Chain([piece(1.0, 10) for _ in range(16)]), fabric(8, 1, small), 1, 1)]
+    found = [
+        (s.stages, s.tensor) for s in splits(Chain([piece(1.0, 10) for _ in range(16)]), fabric(8, 1, small), 1, 1)
+    ]
     assert found == [(4, 1), (8, 1)]
     assert best_split(Chain([piece(1.0, 50)]), fabric(8, 1, small)) is None
 
@@ -166,6 +168,15 @@ def test_what_does_not_fit_is_streamed_and_state_is_not() -> None:
     chain = Chain([piece(1.0, 10) for _ in range(16)])
     split = evaluate(chain, fabric(1, 1, unit), 1, 1, 1)
     assert split is not None and split.streamed == 60 and split.seconds == pytest.approx(max(16.0, 60 / 10, 20 / 1))
+    assert not split.starved and split.over == 60
+    chosen = Chain([piece(0.1, 10, touched=0.25) for _ in range(16)])
+    few = evaluate(chosen, fabric(1, 1, unit), 1, 1, 1)  # a quarter of the experts is read
+    assert (
+        few is not None
+        and few.starved
+        and few.seconds == pytest.approx(max(1.6, 15 / 10, 5 / 1))
+        and few.streamed == 15
+    )
     assert unit.streaming(2000.0) is None and unit.streaming(0.0) == 0.0
     assert evaluate(Chain([piece(1.0, 10, state=200)]), fabric(1, 1, unit), 1, 1, 1) is None
 
@@ -174,7 +185,16 @@ def test_what_does_not_fit_is_streamed_and_state_is_not() -> None:
 def test_best_is_the_best_of_all_and_more_hosts_never_hurt(seed: int) -> None:
     rng = np.random.default_rng(seed)
     pieces = [
-        Piece("p", *rng.uniform(0, 1, 3), 1e-6, int(rng.integers(0, 50)), 0, 1e6, bool(rng.integers(2)), 1e6 * rng.integers(2))
+        Piece(
+            "p",
+            *rng.uniform(0, 1, 3),
+            1e-6,
+            int(rng.integers(0, 50)),
+            0,
+            1e6,
+            bool(rng.integers(2)),
+            1e6 * rng.integers(2),
+        )
         for _ in range(10)
     ]
     chain, unit = Chain(pieces), Unit(float(rng.integers(60, 600)))

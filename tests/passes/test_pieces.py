@@ -117,6 +117,13 @@ def test_a_group_of_eight_is_nearly_eight_times_as_fast(folder: Path) -> None:
     assert found.members == 8
 
 
+def test_weights_of_half_as_many_bits(folder: Path) -> None:
+    found = chain("llama70b", "decode", folder)
+    half = found.scaled(0.5)
+    assert half.weights == pytest.approx(found.weights / 2, rel=1e-6) and half.state == found.state
+    assert found.seconds / 2 < half.seconds < found.seconds and found.scaled(1.0) is found
+
+
 def test_between_layers_only_the_hidden_state_is_sent(folder: Path) -> None:
     """And what all layers share, angles of the rotary embedding and positions."""
     shape, found = thin("llama70b"), chain("llama70b", "decode", folder)

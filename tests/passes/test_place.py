@@ -73,7 +73,12 @@ def test_budgets_from_too_small_to_roomy(seed: int) -> None:
             with pytest.raises(Infeasible) as caught:
                 place(graph, library, MACHINE, asked)
             error = caught.value
-            assert (error.tier, error.short_bytes, error.smallest_budget, error.exit_code) == ("ram", low - budget, low, 2)
+            assert (error.tier, error.short_bytes, error.smallest_budget, error.exit_code) == (
+                "ram",
+                low - budget,
+                low,
+                2,
+            )
             continue
         placed = place(graph, library, MACHINE, asked)
         check(placed, asked)
@@ -125,7 +130,8 @@ def test_least_memory_is_the_least_of_all_decisions(seed: int, monkeypatch: pyte
     graph, library = sample(seed + 300, 5)
     problem = make_problem(graph, library, MACHINE, request())
     every = [
-        ram_bytes(problem, Decision(e.options, resident, e.least(resident))) for e, resident in every_decision(problem, False)
+        ram_bytes(problem, Decision(e.options, resident, e.least(resident)))
+        for e, resident in every_decision(problem, False)
     ]
     assert least(problem) == min(every)
     monkeypatch.setattr("stratac.passes.place.smallest.FEW", 0)
@@ -168,7 +174,9 @@ def test_the_objective_memory_takes_less_for_a_bounded_time() -> None:
 
 def test_weights_read_row_by_row_cost_no_memory() -> None:
     graph, library = chain(random.Random(3), 4, sizes=(4000,))
-    name, rows = next((n, r) for n, r in library.rows.items() if any(v in graph.weights for v in graph.producers()[n].used))
+    name, rows = next(
+        (n, r) for n, r in library.rows.items() if any(v in graph.weights for v in graph.producers()[n].used)
+    )
     table = next(v for v in graph.producers()[name].used if v in graph.weights)
     slow = replace(rows[0], mode="rows", direct=(table,), work=replace(rows[0].work, flops=rows[0].work.flops * 3))
     library.rows[name] = [*rows, slow]

@@ -31,6 +31,12 @@ def test_the_rest_is_read_from_storage_beside_computing() -> None:
     assert reckon(chain(100.0, GB), None, room, 0).seconds == 1000.0  # hidden behind computing
 
 
+def test_of_experts_only_the_chosen_ones_are_read() -> None:
+    pieces = tuple(Piece(f"p{k}", 0.0, 0.0, 0.0, 0.0, GB, 0, 1e6, touched=0.1) for k in range(10))
+    way = reckon(Chain(pieces, (), 0, 1), None, Room(5 * GB, 0, 100 * GB, None, GB), 0)
+    assert way.fits and way.read == pytest.approx(0.1 * (5 * GB + RING_BYTES)) == pytest.approx(way.seconds * GB)
+
+
 def test_without_storage_or_with_too_much_state_it_does_not_fit() -> None:
     way = reckon(chain(0.1, GB), None, Room(5 * GB), 0)
     assert not way.fits and way.needed["memory"] == 10 * GB

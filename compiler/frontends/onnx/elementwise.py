@@ -50,7 +50,7 @@ def _rounded(dtype: DType, function: Callable[..., Scalar]) -> Callable[..., Sca
         if dtype.is_float and not isinstance(value, Expr):
             with np.errstate(over="ignore"):
                 if dtype == bf16:
-                    return float(bf16_to_f32(f32_to_bf16(np.float32([value])))[0])
+                    return float(bf16_to_f32(f32_to_bf16(np.array([value], np.float32)))[0])
                 return float(dtype.np.type(value))
         if dtype.is_integer and isinstance(value, int):
             limits = np.iinfo(dtype.np)

@@ -17,13 +17,18 @@ def moe(site: Site) -> Result:
         raise Unsupported("biases of experts are not supported yet")
     activation, fused = site.get_str("activation_type", "relu"), site.get_int("swiglu_fusion")
     if activation == "swiglu":
-        if site.get_float("swiglu_limit", float("inf")) != float("inf") or site.get_float("activation_alpha", 1.0) != 1.0:
+        if (
+            site.get_float("swiglu_limit", float("inf")) != float("inf")
+            or site.get_float("activation_alpha", 1.0) != 1.0
+        ):
             raise Unsupported("swiglu with a limit or an alpha is not supported yet")
         activation = "silu"
     elif fused:
         raise Unsupported(f"swiglu_fusion = {fused} with the activation {activation!r}")
     if activation not in MOE_ACTIVATIONS:
-        raise Unsupported(f"activation_type {activation!r} is not supported", f"use {', '.join(MOE_ACTIVATIONS)} or swiglu")
+        raise Unsupported(
+            f"activation_type {activation!r} is not supported", f"use {', '.join(MOE_ACTIVATIONS)} or swiglu"
+        )
     if site.get_int("use_sparse_mixer"):
         raise Unsupported("use_sparse_mixer = 1 is not supported yet")
     shape = site.type(0).shape
