@@ -73,11 +73,11 @@ def chart(found: Mapping[str, Any]) -> str:
     at = WIDTH - RIGHT - 318
     for kind, label in keys:
         mark = (
-            f'<circle class="point" cx="{at + 12}" cy="{TOP + 9}" r="5.5"/>'
+            f'<circle class="point" cx="{at + 12}" cy="47" r="5.5"/>'
             if kind == "point"
-            else f'<path class="{kind}" d="M{at} {TOP + 9}h24"/>'
+            else f'<path class="{kind}" d="M{at} 47h24"/>'
         )
-        parts += [mark, _text(at + 31, TOP + 13, label, "minor")]
+        parts += [mark, _text(at + 31, 51, label, "minor")]
         at += 47 + 7 * len(label)
     if resident["used"] < high:
         parts += [

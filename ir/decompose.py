@@ -141,7 +141,8 @@ def _moe(s: _Scope, x: str, shares: str, up: str, down: str, second: str = "") -
         kept = s.emit("div", kept, s.emit("reduce_sum", kept, axes=(1,), keepdims=True))
     tall = s.emit("reshape", x, shape=(1, *s.shape(x)))
     hidden = s.emit("matmul", tall, s.emit("transpose", up, perm=(0, 2, 1)))
-    hidden = s.emit(MOE_ACTIVATIONS[s.node.attr("activation", "silu")], hidden)
+    activation, attrs = MOE_ACTIVATIONS[s.node.attr("activation", "silu")]
+    hidden = s.emit(activation, hidden, **attrs)
     if second:
         hidden = s.emit("mul", hidden, s.emit("matmul", tall, s.emit("transpose", second, perm=(0, 2, 1))))
     wide = s.emit("matmul", hidden, s.emit("transpose", down, perm=(0, 2, 1)))

@@ -34,6 +34,8 @@ def root_of(scope: Scope) -> Node | None:
         return None
     if len(roots) > 1:
         raise NotLowerable("two contractions")
+    if roots[0].op == "moe":
+        raise NotLowerable("a mixture of experts")
     return roots[0] if scope.types[roots[0].output].dtype == f32 else None
 
 

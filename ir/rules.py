@@ -6,7 +6,7 @@ and returns one TensorType per output. It raises VerifyError where the inputs do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .dims import Dim, Shape, product
 from .errors import VerifyError
@@ -278,8 +278,12 @@ def attention(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(q.dtype, (*q.shape[:3], v.shape[3]))]
 
 
-#: activations an expert may have: attribute -> op
-MOE_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "relu": "relu"}
+#: activations an expert may have: attribute -> op and its attributes
+MOE_ACTIVATIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "silu": ("silu", {}),
+    "gelu": ("gelu", {"approximate": "tanh"}),
+    "relu": ("relu", {}),
+}
 
 
 def moe(node: Node, types: Types) -> list[TensorType]:

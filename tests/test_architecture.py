@@ -36,7 +36,7 @@ ROOMS = {
 }
 IR_THIRD_PARTY = {"numpy"}
 #: a command loads only what it needs: running a plan works without onnx, jinja2 and a C compiler
-LAZY = {"compiler.cli", "compiler.commands", "compiler.checks", "compiler.machine_report"}
+LAZY = {"compiler.cli", "compiler.commands", "compiler.commands_report", "compiler.checks", "compiler.machine_report"}
 
 
 def modules() -> dict[str, Path]:

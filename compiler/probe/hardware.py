@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,28 @@ def cache_sizes() -> dict[int, int]:
 
 def memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def busy_seconds() -> float:
+    """CPU time that all CPUs have spent on anything so far, time stolen by the hypervisor included; 0 where that is not told."""
+    try:
+        fields = Path("/proc/stat").read_text().split()[1:9]
+    except OSError:
+        return 0.0
+    user, nice, system, _, _, irq, softirq, steal = map(int, fields)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+class Others:
+    """The share of all CPU time that other programs take while something runs."""
+
+    def __init__(self) -> None:
+        self.started, self.busy, self.own = time.monotonic(), busy_seconds(), sum(os.times()[:4])
+
+    def share(self) -> float:
+        passed = (time.monotonic() - self.started) * (os.cpu_count() or 1)
+        others = busy_seconds() - self.busy - (sum(os.times()[:4]) - self.own)
+        return min(max(others / max(passed, 1e-9), 0.0), 1.0)
 
 
 def measure_caches(loops: Loops, tell: Callable[[Figure], None]) -> tuple[Cache, ...]:

@@ -19,10 +19,11 @@ from ...ir.plan import REQUEST_BYTES, REQUEST_DEPTH
 from ..options import CompileOptions, version
 from ..profiles import cpu_clock, cpu_model, cpu_name
 from .disk import DiskFigures, at, measure_disk
-from .hardware import Figure, Loops, isa_levels, measure_caches, measure_memory, memory_bytes
+from .hardware import Figure, Loops, Others, isa_levels, measure_caches, measure_memory, memory_bytes
 from .kernels import Tables, measure_kernels, with_tables
 
 Say = Callable[[str], None]
+QUIET = 0.05  # share of CPU time that others may take unmentioned
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Probed:
 
 def probe(*, disk: Path, quick: bool, cc: str | None, cache: Path | None, say: Say) -> Probed:
     """Measure this machine: about a minute, a third of that when `quick`. Raises EnvironmentProblem."""
-    started = time.monotonic()
+    started, others = time.monotonic(), Others()
     figures: list[Figure] = []
 
     def tell(figure: Figure) -> None:
@@ -68,6 +69,10 @@ def probe(*, disk: Path, quick: bool, cc: str | None, cache: Path | None, say: S
         tell(figure)
     machine = replace(with_tables(machine, tables), efficiency=tables.efficiency)
     notes = [found.note] if found.note else []
+    if others.share() > QUIET:
+        notes.append(
+            f"other programs took {others.share():.0%} of the CPUs meanwhile: measure again when the machine is idle"
+        )
     return Probed(machine, tuple(figures), tables, tuple(notes), time.monotonic() - started)
 
 

@@ -88,8 +88,7 @@ def transformer() -> Graph:
         outputs.append(_linear(b, x, inside, outside))
     for batch, rows, inside, outside in ((6, 70, 96, 160), (2, 300, 64, 420), (1, 8, 512, 640)):
         x, y = (
-            b.input(f"x{len(b.inputs)}", TensorType(f32, s))
-            for s in ((batch, rows, inside), (batch, outside, inside))
+            b.input(f"x{len(b.inputs)}", TensorType(f32, s)) for s in ((batch, rows, inside), (batch, outside, inside))
         )
         outputs.append(b.op("matmul", x, b.op("transpose", y, perm=(0, 2, 1))))
         outputs.append(b.op("matmul", outputs[-1], y))

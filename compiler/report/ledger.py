@@ -79,6 +79,7 @@ def _totals(
         "waited": waited,
         "predicted_waited": sum(c["predicted_waited"] for c in calls),
         "unaccounted": max(wall - busy - waited, 0.0),
+        "predicted_unaccounted": report["start_seconds"],
     }
 
 
@@ -175,9 +176,10 @@ def _total_lines(ledger: Mapping[str, Any]) -> list[str]:
         f"first run  {_time(first['measured'])}, predicted {_time(first['predicted'])}",
         f"measured {time_text(wall)}, predicted {time_text(total['predicted'])} in total ({_error(total)}; "
         f"{counted(ledger['runs'], 'run')}, the fastest {time_text(total['least'])})",
-        f"  calls        {_time(total['calls']):>10}  {share_text(total['calls'], wall)}",
-        f"  waiting      {_time(total['waited']):>10}  {share_text(total['waited'], wall)}",
-        f"  unaccounted  {_time(total['unaccounted']):>10}  {share_text(total['unaccounted'], wall)}",
+        *(
+            f"  {name:11}  {_time(total[key]):>10}  {share_text(total[key], wall):>7}  predicted {_time(total[f'predicted_{key}'])}"
+            for name, key in (("calls", "calls"), ("waiting", "waited"), ("unaccounted", "unaccounted"))
+        ),
     ]
     if ledger["threads"] != ledger["planned_threads"]:
         lines.append(
@@ -207,7 +209,7 @@ def compare(report: Mapping[str, Any], ledger: Mapping[str, Any]) -> dict[str, A
         for c, row in zip(ledger["calls"], report["clusters"], strict=True)
         if c["waited"] or row["waited"]
     ]
-    rows += [*waits, _line("rest", "unaccounted", 0.0, totals["unaccounted"])]
+    rows += [*waits, _line("rest", "unaccounted", report["start_seconds"], totals["unaccounted"])]
     rows.sort(key=lambda row: (-abs(row["difference"]), row["label"]))
     return {"total": _line("total", "one run", report["predicted_seconds"], totals["measured"]), "lines": rows}
 

@@ -32,6 +32,7 @@ def build_report(plan: Plan, placed: Placed, machine: Machine) -> dict[str, Any]
     clusters = _clusters(plan, placed, nodes, timeline)
     bill = crossings(plan, placed, machine, nodes, timeline)
     tiers = tier_rows(plan, placed, machine, PROCESS_FLOOR)
+    start = max(plan.seconds - timeline.seconds, 0.0)  # what a run costs beside its instructions
     return {
         "report_version": REPORT_VERSION,
         "name": plan.name,
@@ -46,8 +47,9 @@ def build_report(plan: Plan, placed: Placed, machine: Machine) -> dict[str, Any]
         "tiers": tiers,
         "load": load_facts(plan, machine, tiers),
         "predicted_seconds": plan.seconds,
-        "first_seconds": timeline.first,
-        "seconds_by": _seconds_by(placed, machine, plan.threads, timeline),
+        "first_seconds": timeline.first + start,
+        "start_seconds": start,
+        "seconds_by": {**_seconds_by(placed, machine, plan.threads, timeline), "start": start},
         "instructions": sum(len(queue.calls) for queue in plan.queues),
         "kernels": len(plan.kernels),
         "notes": dict(plan.notes),

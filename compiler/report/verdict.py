@@ -14,6 +14,7 @@ BOUNDS = {
     "compute": "arithmetic",
     "memory": "memory traffic",
     "launch": "starting kernels",
+    "start": "starting the run",
     "storage": "storage",
 }
 

@@ -17,11 +17,13 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str], right: frozenset[i
 
 
 def time_text(seconds: float) -> str:
-    """Seconds for people: 1.25 s, 3.200 ms, 40.0 us; a difference keeps its sign."""
+    """Seconds for people: 1.25 s, 3.200 ms, 40.0 us, 47 ns; a difference keeps its sign."""
     if seconds == 0:
         return "0 s"
     if abs(seconds) >= 1:
         return f"{seconds:.2f} s"
+    if abs(seconds) < 1e-7:
+        return f"{seconds * 1e9:.3g} ns"
     return f"{seconds * 1e3:.3f} ms" if abs(seconds) >= 1e-3 else f"{seconds * 1e6:.1f} us"
 
 

@@ -11,7 +11,6 @@ from ..schedule.simulate import Segments, latency
 from ..schedule.stream_weights import RingLayout, lay_ring, padded, ring_sizes
 from .problem import Decision, Option, Problem, chosen, storage_bytes
 
-
 #: how much slower than predicted the reads may be that a plan should bear
 STRESS = 1.5
 

@@ -214,6 +214,9 @@ class _Builder:
             memory, spent - 1.0
         )  # without what rounding to whole blocks takes: the bound holds, the search repairs
         found = run_highs(rows, GAP, NODES)
+        if found is None and rows.integer:  # none within the limits: shares of everything, rounded
+            rows.integer.clear()
+            found = run_highs(rows, GAP, NODES)
         if found is None:
             return None
         values, bound = found

@@ -24,7 +24,7 @@ STARTS = 8
 #: rings of the evenly spread starts, in units of the smallest
 RINGS = (1.0, 1.25, 1.5, 2.0, 3.0)
 #: stores tried in the end where plans are equally fast
-SETTLE = 200
+SETTLE = 100
 #: random exchanges tried at the end
 KICKS = 60
 #: single options tried beside the integer program's

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import stratac as package
+from stratac.compiler.profiles import native
 from stratac.ir.dims import Bounds
 from stratac.ir.parse import parse_graph
 from stratac.ir.text import print_graph
@@ -18,7 +19,7 @@ from stratac.tests.cli.command import child
 from stratac.tests.cli.conftest import CommandLine
 from stratac.tests.cli.models import DIMS, N, mlp, model, save, value
 
-COMMANDS = ("compile", "run", "verify", "inspect", "bench", "doctor")
+COMMANDS = ("compile", "run", "verify", "inspect", "explain", "diff", "bench", "doctor")
 
 
 def test_compile_says_what_it_made(stratac: CommandLine) -> None:
@@ -41,7 +42,7 @@ def test_the_plan_lands_beside_the_model(stratac: CommandLine) -> None:
 
 def test_inspect(stratac: CommandLine) -> None:
     out = stratac.good("inspect", "mlp.plan")
-    for text in ("plan mlp", "target generic-", "input   x: f32[batch, seq, 8]", "output  y: f32[batch, seq, 12]"):
+    for text in ("plan mlp", f"target {native().name}", "input   x: f32[batch, seq, 8]", "output  y: f32[batch, seq, 12]"):
         assert text in out
     for text in ("dim     seq = 1:5:16 (min:typical:max)", "weights", "peak", "1 cluster", "matmul + add + relu"):
         assert text in out

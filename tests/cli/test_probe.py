@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from stratac.compiler.probe import kernels, samples
 from stratac.compiler.probe.command import write_profile
 from stratac.compiler.probe.disk import DEPTHS, measure_disk
 from stratac.compiler.probe.fit import fit_prices, nnls
-from stratac.compiler.probe.hardware import Loops, isa_levels
+from stratac.compiler.probe.hardware import Loops, Others, isa_levels
 from stratac.compiler.profiles import cpu_model, load_machine, native, native_isa, shipped
 from stratac.ir.errors import EnvironmentProblem, StratacError
 from stratac.ir.machine import machine_from_table
@@ -83,6 +84,16 @@ def test_arithmetic_and_memory(tmp_path: Path) -> None:
     for threads in (1, 2):
         rate = loops.bandwidth(1 << 16, threads, 0.002)
         assert 0 < rate.least <= rate.median <= rate.most < 1e14
+
+
+def test_others_are_those_who_are_not_we() -> None:
+    others = Others()
+    end = time.monotonic() + 0.2
+    while time.monotonic() < end:
+        pass
+    assert 0 <= others.share() <= 1
+    others.busy -= 100.0
+    assert others.share() == 1.0
 
 
 def test_disk(tmp_path: Path) -> None:

@@ -40,5 +40,5 @@ def test_commands(stratac: CommandLine) -> None:
 
 @pytest.mark.parametrize("word", re.findall(r"`?--([a-z]+)", README))
 def test_options_exist(stratac: CommandLine, word: str) -> None:
-    names = ("compile", "run", "verify", "inspect", "bench", "doctor")
+    names = ("compile", "run", "verify", "inspect", "explain", "diff", "bench", "doctor")
     assert any(f"--{word}" in stratac.good(name, "--help") for name in names)

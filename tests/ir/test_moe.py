@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 from stratac.compiler.frontends.onnx import import_onnx
@@ -182,6 +183,32 @@ def test_import(tmp_path: Path, fused: int) -> None:
             for e in best
         )
         np.testing.assert_allclose(found[row], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("activation", "fused", "normalize"), [("relu", 0, 0), ("silu", 0, 1), ("gelu", 0, 1), ("swiglu", 1, 1)]
+)
+def test_import_agrees_with_onnxruntime(tmp_path: Path, activation: str, fused: int, normalize: int) -> None:
+    """Without a third matrix, which its CPU kernel lacks."""
+    rng, rows = np.random.default_rng(8), F * 2 if fused else F
+    weights = [
+        onnx.numpy_helper.from_array((rng.standard_normal(s) * 0.3).astype(np.float32), n)
+        for n, s in (("up", (E, rows, H)), ("down", (E, H, F)))
+    ]
+    attrs = {"k": 2, "activation_type": activation, "normalize_routing_weights": normalize}
+    attrs |= {"swiglu_fusion": fused} if fused else {}
+    node = helper.make_node("MoE", ["x", "logits", "up", "", "down"], ["y"], domain="com.microsoft", **attrs)
+    ends = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+        for n, s in (("x", [T, H]), ("logits", [T, E]), ("y", [T, H]))
+    ]
+    graph = helper.make_graph([node], "g", ends[:2], ends[2:], weights)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    path = tmp_path / "moe.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
+    given = {n: rng.standard_normal(s).astype(np.float32) for n, s in (("x", (T, H)), ("logits", (T, E)))}
+    (wanted,) = onnxruntime.InferenceSession(path).run(None, given)
+    np.testing.assert_allclose(run(import_onnx(path), given)["y"], wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

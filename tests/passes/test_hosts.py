@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stratac.passes.place.collectives import (
     Way,
@@ -75,6 +75,7 @@ def brute_balance(seconds: list[float], held: list[float], stages: int, limit: f
     return best
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.integers(0, 10)), min_size=1, max_size=9),
     st.integers(1, 5),
@@ -96,6 +97,7 @@ def test_balance_equals_brute_force(rows: list[tuple[int, int]], stages: int, li
 # -- the pipeline
 
 
+@settings(deadline=None)
 @given(st.integers(1, 8), st.integers(1, 12), st.floats(0.01, 10))
 def test_equal_stages_take_stages_plus_microbatches_minus_one(stages: int, batches: int, each: float) -> None:
     flow = simulate_pipeline([each] * stages, [0.0] * (stages - 1), batches)
@@ -103,6 +105,7 @@ def test_equal_stages_take_stages_plus_microbatches_minus_one(stages: int, batch
     assert flow.bubble == pytest.approx((stages - 1) / (stages + batches - 1))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 8), st.integers(0, 12))
 def test_the_slowest_place_paces_the_pipeline(stages: list[int], batches: int, link: int) -> None:
     """A chain of servers in order: the first microbatch takes the sum, each further one the slowest place."""
@@ -168,7 +171,7 @@ def test_what_does_not_fit_is_streamed_and_state_is_not() -> None:
     chain = Chain([piece(1.0, 10) for _ in range(16)])
     split = evaluate(chain, fabric(1, 1, unit), 1, 1, 1)
     assert split is not None and split.streamed == 60 and split.seconds == pytest.approx(max(16.0, 60 / 10, 20 / 1))
-    assert not split.starved and split.over == 60
+    assert split.starved and split.over == 60
     chosen = Chain([piece(0.1, 10, touched=0.25) for _ in range(16)])
     few = evaluate(chosen, fabric(1, 1, unit), 1, 1, 1)  # a quarter of the experts is read
     assert (
@@ -181,6 +184,7 @@ def test_what_does_not_fit_is_streamed_and_state_is_not() -> None:
     assert evaluate(Chain([piece(1.0, 10, state=200)]), fabric(1, 1, unit), 1, 1, 1) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_best_is_the_best_of_all_and_more_hosts_never_hurt(seed: int) -> None:
     rng = np.random.default_rng(seed)

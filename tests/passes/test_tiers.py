@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stratac.passes.place.collectives import Way
 from stratac.passes.place.hosts import Piece
@@ -59,6 +59,7 @@ def test_a_small_accelerator_shares_with_the_processor_or_streams() -> None:
     assert slow.on_device == 5 and slow.streamed == 0 and slow.bound == "computing"
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 30).map(lambda n: n * GB // 2),
     st.integers(0, 30).map(lambda n: n * GB // 2),

@@ -212,7 +212,8 @@ place = {str(folder / "weights.bin")!r}
 with load({str(folder)!r}, threads=2, io="uring", verify=False) as session:
     number = next(int(f) for f in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{{f}}") == place)
     other = os.open("/", os.O_RDONLY)
-    change = threading.Timer(0.008, os.dup2, (other, number))
+    session.run(None, dict(x=numbers(0)))
+    change = threading.Timer(DELAY, os.dup2, (other, number))
     change.start()
     try:
         while True:
@@ -223,9 +224,10 @@ with load({str(folder)!r}, threads=2, io="uring", verify=False) as session:
 """
     environment = {**os.environ, "LD_PRELOAD": str(shim), "FAULT": "nofixed"}
     said = ""
-    for _ in range(5):  # between two runs it is noticed in another way
+    for delay in range(8, 80, 6):  # between two runs it is noticed in another way
+        timed = code.replace("DELAY", str(delay / 1000))
         found = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment, check=True
+            [sys.executable, "-c", timed], capture_output=True, text=True, timeout=60, env=environment, check=True
         )
         said += found.stdout
         if "Is a directory; check the disk" in said:
