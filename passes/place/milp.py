@@ -76,9 +76,9 @@ class Rows:
         self.starts.append(len(self.index))
 
 
-def solve(problem: Problem, small: bool) -> Program | None:
-    """None where no decision was found within the limits."""
-    return _Builder(problem, small).solve()
+def solve(problem: Problem, small: bool, known: Decision | None = None) -> Program | None:
+    """`known` is a decision that fits: its options are always among the program's. None where none is found within the limits."""
+    return _Builder(problem, small, known.options if known else ()).solve()
 
 
 def worthwhile(problem: Problem, cluster: int) -> list[int]:
@@ -94,10 +94,8 @@ def worthwhile(problem: Problem, cluster: int) -> list[int]:
         for number in problem.live[cluster]
         if number == 0
         or len(problem.options) <= SHORT
-        or (
-            options[number].seconds <= WORTH * options[0].seconds
-            and (options[number].direct or weight(options[number]) < THRIFT * best)
-        )
+        or options[number].direct
+        or (options[number].seconds <= WORTH * options[0].seconds and weight(options[number]) < THRIFT * best)
     ]
 
 
@@ -145,8 +143,8 @@ def run_highs(rows: Rows, gap: float, nodes: int) -> tuple[list[float], float] |
 class _Builder:
     """The program of one problem. Times are in units of all calls' seconds, bytes in units of the budget."""
 
-    def __init__(self, problem: Problem, small: bool) -> None:
-        self.problem, self.rows = problem, Rows()
+    def __init__(self, problem: Problem, small: bool, known: tuple[int, ...]) -> None:
+        self.problem, self.rows, self.known = problem, Rows(), known
         self.second = 1.0 / max(sum(options[0].seconds for options in problem.options), 1e-12)
         self.byte = 1.0 / max(problem.budget - problem.fixed, 1)
         self.kept: dict[int, int] = {}  # store -> column, 1 where it stays
@@ -168,6 +166,7 @@ class _Builder:
         workspace = rows.column()
         memory: dict[int, float] = {ring: -1.0, workspace: -1.0}
         options = [worthwhile(problem, number) for number in range(len(problem.options))]
+        options = [sorted({*some, *self.known[n : n + 1]}) for n, some in enumerate(options)]
         whole = all(len(some) == len(live) for some, live in zip(options, problem.live, strict=True))
         spent = 0.0
         for number, row in enumerate(problem.options):

@@ -72,11 +72,10 @@ def settle(problem: Problem, best: Outcome) -> Outcome:
 
 def approximate(problem: Problem, small: bool, twins: Iterable[Decision]) -> Answer:
     """What `search` does where there are many decisions."""
-    program = solve(problem, small)
-    starts = list(twins)
     least = smallest(problem, small)
     assert least is not None, "checked before"
-    starts.append(least[1])
+    program = solve(problem, small, least[1])
+    starts = [*twins, least[1]]
     numbers = program.decision.options if program is not None else (0,) * len(problem.options)
     starts += [
         decision for share in RINGS if (decision := spread(Evaluator(problem, numbers), small, share)) is not None
