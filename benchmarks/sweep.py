@@ -27,6 +27,7 @@ from stratac.compiler.profiles import load_machine
 from stratac.compiler.report.words import table, time_text
 from stratac.passes.place.infeasible import Infeasible
 from stratac.runtime.session import load
+
 from .sweep_chart import chart
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,7 +97,9 @@ def sweep(model: Path, options: CompileOptions, points: int, measure: int) -> di
     most = max(int(roomy["used"] * 1.02), least + 1)
     found = [predicted(model, options, budget) for budget in budgets_between(least, most, points)]
     feasible = [row["budget"] for row in found if row["seconds"] is not None]
-    chosen = [feasible[round(k * (len(feasible) - 1) / max(measure - 1, 1))] for k in range(measure)] if feasible else []
+    chosen = (
+        [feasible[round(k * (len(feasible) - 1) / max(measure - 1, 1))] for k in range(measure)] if feasible else []
+    )
     machine = load_machine(options.target)
     return {
         "model": model.stem,

@@ -13,13 +13,15 @@ WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 76, 28, 78, 58
 _STYLE = """
 svg { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-.back { fill: #ffffff; } text { fill: #1d2126; } .minor { fill: #616a74; } .axis { stroke: #b9bfc6; } .grid { stroke: #e6e8ea; }
-.line { fill: none; stroke: #0072b2; stroke-width: 2.2; } .bound { fill: none; stroke: #7d8792; stroke-width: 1.3; stroke-dasharray: 5 4; }
-.point { fill: #d55e00; stroke: #ffffff; stroke-width: 1.6; } .none { fill: #d55e00; fill-opacity: .09; } .title { font-size: 17px; font-weight: 600; }
-.dot { fill: #0072b2; } .edge { stroke: #d55e00; stroke-dasharray: 2 3; }
+.back { fill: #ffffff; } text { fill: #1d2126; } .minor { fill: #616a74; } .title { font-size: 17px; font-weight: 600; }
+.axis { stroke: #b9bfc6; } .grid { stroke: #e6e8ea; } .line { fill: none; stroke: #0072b2; stroke-width: 2.2; }
+.bound { fill: none; stroke: #7d8792; stroke-width: 1.3; stroke-dasharray: 5 4; } .dot { fill: #0072b2; }
+.point { fill: #d55e00; stroke: #ffffff; stroke-width: 1.6; } .none { fill: #d55e00; fill-opacity: .09; }
+.edge { stroke: #d55e00; stroke-dasharray: 2 3; }
 @media (prefers-color-scheme: dark) {
- .back { fill: #1a1d21; } text { fill: #e6e8eb; } .minor { fill: #9ba4ae; } .axis { stroke: #4a525b; } .grid { stroke: #2d3238; }
- .line { stroke: #56b4e9; } .dot { fill: #56b4e9; } .point { fill: #f0894b; stroke: #1a1d21; } .none { fill: #f0894b; } .edge { stroke: #f0894b; }
+ .back { fill: #1a1d21; } text { fill: #e6e8eb; } .minor { fill: #9ba4ae; } .axis { stroke: #4a525b; }
+ .grid { stroke: #2d3238; } .line { stroke: #56b4e9; } .dot { fill: #56b4e9; } .none { fill: #f0894b; }
+ .point { fill: #f0894b; stroke: #1a1d21; } .edge { stroke: #f0894b; }
 }
 """
 

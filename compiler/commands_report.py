@@ -47,7 +47,9 @@ def explain(args: argparse.Namespace) -> int:
     manifest = read_manifest(args.plan)
     report = read_report(args.plan)
     if args.node is None and not args.what_if:
-        raise StratacError("explain what?", hint="give a node, a weight or a regular expression; or --what-if ram=+1GiB")
+        raise StratacError(
+            "explain what?", hint="give a node, a weight or a regular expression; or --what-if ram=+1GiB"
+        )
     found: dict[str, Any] = {}
     texts = []
     if args.node is not None:

@@ -23,10 +23,13 @@ _PARTS = {"weights": "weights", "ring": "ring", "scratch": "activations"}
 
 
 class Watch:
-    """One measured opening and use of a plan. Make it before the plan is opened, call `opened` behind that, then `first` and `rest`."""
+    """One measured opening and use of a plan. Make it before the plan is opened, then call `opened`, `first`
+    and `rest`."""
 
     def __init__(self) -> None:
-        np.random.default_rng(0).standard_normal(1)  # what inputs are made with is loaded now, so that it is not the plan's
+        np.random.default_rng(0).standard_normal(
+            1
+        )  # what inputs are made with is loaded now, so that it is not the plan's
         self.before = _resident()
         with suppress(OSError):
             resident.reset_peak()

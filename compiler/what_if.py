@@ -39,7 +39,9 @@ def recorded_options(report: Mapping[str, Any], profile: Path) -> CompileOptions
     profile.write_text(report["profile"], encoding="utf-8")
     options = options_from_facts(facts)
     budgets = dict(options.budgets)
-    if options.objective != "memory" and report["solution"] is not None:  # the limit of a control group counted as a budget
+    if (
+        options.objective != "memory" and report["solution"] is not None
+    ):  # the limit of a control group counted as a budget
         budgets = {**report["solution"]["budgets"], **budgets}
     return replace(options, target=str(profile), budgets=budgets, threads=report["threads"])
 
@@ -50,14 +52,20 @@ def change(options: CompileOptions, report: Mapping[str, Any], text: str) -> Com
     name, found, value = (part.strip() for part in text.partition("="))
     tiers = {tier["name"]: tier for tier in report["tiers"]}
     if not found or not value:
-        raise StratacError(f"--what-if {text!r} is not understood", hint="write ram=+1GiB, threads=4 or objective=memory")
+        raise StratacError(
+            f"--what-if {text!r} is not understood", hint="write ram=+1GiB, threads=4 or objective=memory"
+        )
     if name == "threads":
         match = re.fullmatch(r"([+-]?)(\d+)", value)
         if match is None:
-            raise StratacError(f"--what-if {text!r}: {value!r} is no number of threads", hint="write threads=4 or threads=+2")
+            raise StratacError(
+                f"--what-if {text!r}: {value!r} is no number of threads", hint="write threads=4 or threads=+2"
+            )
         number = int(match[2]) if not match[1] else options.threads + int(value)
         if not 1 <= number <= 1024:
-            raise StratacError(f"--what-if {text!r} would be {counted(number, 'thread')}", hint="1 to 1024 are possible")
+            raise StratacError(
+                f"--what-if {text!r} would be {counted(number, 'thread')}", hint="1 to 1024 are possible"
+            )
         return replace(options, threads=number)
     if name == "objective":
         return replace(options, objective=value)
@@ -75,7 +83,11 @@ def change(options: CompileOptions, report: Mapping[str, Any], text: str) -> Com
 
 
 def what_if(
-    manifest: Mapping[str, Any], report: Mapping[str, Any], model: Path, changes: list[str], progress: Progress | None = None
+    manifest: Mapping[str, Any],
+    report: Mapping[str, Any],
+    model: Path,
+    changes: list[str],
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Before, after and what moved; and for each budget of the plan the seconds that more of it saves.
 
@@ -90,7 +102,9 @@ def what_if(
         if changes:
             levels = lower_model(model, changed, progress)
             after = build_report(levels.plan, levels.placed, levels.machine)
-            difference = diff_plans((manifest, dict(report)), (_manifest(manifest, levels), {**after, **_given(report)}))
+            difference = diff_plans(
+                (manifest, dict(report)), (_manifest(manifest, levels), {**after, **_given(report)})
+            )
             found |= {"before": _figures(report), "after": _figures(after), "difference": difference}
         found["marginal"] = [_marginal(report, options, tier, model, progress) for tier in _budgeted(report)]
     return found

@@ -42,6 +42,8 @@ def test_a_sweep(tmp_path: Path) -> None:
     dots = [c for c in root.iter(f"{SVG}circle") if c.get("class") == "dot"]
     assert len(dots) == len(rows)
     width, height = float(root.get("width", 0)), float(root.get("height", 0))
-    assert all(0 < float(c.get("cx", -1)) < width and 0 < float(c.get("cy", -1)) < height for c in root.iter(f"{SVG}circle"))
+    assert all(
+        0 < float(c.get("cx", -1)) < width and 0 < float(c.get("cy", -1)) < height for c in root.iter(f"{SVG}circle")
+    )
     text = sweep.sweep_text(found)
     assert "no plan" in text and "1.000 ms" in text

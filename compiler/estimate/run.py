@@ -21,7 +21,7 @@ from ...ir.placed import DENSE, Placed, home_key
 from ...ir.plan import REQUEST_BYTES, REQUEST_DEPTH
 from ...passes.place.collectives import Way
 from ...passes.place.cost import read_bandwidth
-from ...passes.place.hosts import Below, Fabric, Split, Unit, scaling, stops_paying
+from ...passes.place.hosts import Below, Fabric, Scale, Split, Unit, best_split, scaling, stops_paying
 from ...passes.place.hosts import Chain as HostChain
 from ...passes.place.infeasible import Infeasible
 from ...passes.place.pieces import Chain, make_chain
@@ -83,12 +83,13 @@ class _Estimate:
         for tier in options.budgets:
             machine.tier(tier)  # raises for one the machine does not have
         self._chains: dict[str, Chain] = {}
+        self._host_chains: dict[int, HostChain] = {}
 
     def answer(self) -> dict[str, Any]:
         found = self.on_gpus() if self.gpus else self.on_cpu()
         rows = self.scale()
         if not found.fits:
-            fitting = [split for _, split in rows if split is not None]
+            fitting = [row.fastest for row in rows if row.fastest is not None]
             found = self.over_hosts(found, fitting[0]) if fitting and self.hosts != 1 else found
         return self.facts(found, rows)
 
@@ -102,6 +103,12 @@ class _Estimate:
             threads = self.threads if device.kind == "cpu" else 1
             self._chains[device.name] = make_chain(self.model.clusters, self.library, self.machine, device, threads)
         return self._chains[device.name]
+
+    def host_chain(self, chain: Chain) -> HostChain:
+        """The same as the search over splits wants it; kept, since it remembers sums."""
+        if id(chain) not in self._host_chains:
+            self._host_chains[id(chain)] = HostChain(chain.pieces)
+        return self._host_chains[id(chain)]
 
     def on_cpu(self) -> _Found:
         """As `compile` would place it, where it could or the graph is small; else reckoned."""
@@ -178,7 +185,8 @@ class _Estimate:
         """One host, with so many times the bytes of weights."""
         host = self.chain(self.cpu).scaled(weights) if self.cpu is not None else None
         device = self.chain(gpu).scaled(weights) if gpu is not None else None
-        return reckon(host, device, self.room(gpu), float(self.request.floor))
+        way = reckon(host, device, self.room(gpu), float(self.request.floor))
+        return replace(way, seconds=way.seconds + (self.cpu.run_s if self.cpu is not None else 0.0))
 
     def reckoned(self, gpu: Device | None) -> _Found:
         """One host, by `passes.place.tiers`."""
@@ -216,8 +224,7 @@ class _Estimate:
             return self.reckoned(gpu)
         chain, fabric = self.chain(gpu), self.fabric()
         assert fabric is not None
-        rows = scaling(HostChain(chain.pieces), fabric, (1,), self.model.batch, chain.members)
-        split = rows[0][1]
+        split = best_split(self.host_chain(chain), fabric, self.model.batch, chain.members)
         if split is None:
             return self.reckoned(gpu)
         return self.over(split, chain, gpu)
@@ -256,8 +263,8 @@ class _Estimate:
         reserve = GPU_RESERVE if device.kind == "gpu" else self.request.floor
         return max(self.budget(device.memory) - self.chain(device).activations - reserve, 0.0)
 
-    def scale(self, objective: str = "latency") -> list[tuple[int, Split | None]]:
-        """The best split for 1, 2, 4, .. hosts."""
+    def scale(self) -> list[Scale]:
+        """The best splits for 1, 2, 4, .. hosts."""
         device = self.gpus[0] if self.gpus else self.cpu
         network, fabric = self.machine.network, self.fabric()
         most = min(self.hosts or (network.hosts if network is not None else 1), 64)
@@ -267,7 +274,7 @@ class _Estimate:
             return []
         counts = sorted({*(n for n in HOST_COUNTS if n <= most), most})
         chain = self.chain(device)
-        return scaling(HostChain(chain.pieces), fabric, counts, self.model.batch, chain.members, objective)
+        return scaling(self.host_chain(chain), fabric, counts, self.model.batch, chain.members)
 
     def over(self, split: Split, chain: Chain, device: Device) -> _Found:
         """What a split over units needs and moves."""
@@ -301,7 +308,7 @@ class _Estimate:
 
     # -- the answer
 
-    def facts(self, found: _Found, rows: list[tuple[int, Split | None]]) -> dict[str, Any]:
+    def facts(self, found: _Found, rows: list[Scale]) -> dict[str, Any]:
         model, machine, seconds = self.model, self.machine, found.seconds
         memory = {t: {**m, "short": max(m["needed"] - m["available"], 0.0)} for t, m in found.memory.items()}
         hosts = found.split.hosts if found.split is not None else 1
@@ -330,8 +337,8 @@ class _Estimate:
             "phases": phases(found.priced, model),
             "top": top(found.priced, model),
             "hosts_used": hosts,
-            "hosts": [row_of(count, split, model.tokens) for count, split in rows],
-            "hosts_throughput": [row_of(count, split, model.tokens) for count, split in self.scale("throughput")],
+            "hosts": [row_of(row.hosts, row.fastest, model.tokens) for row in rows],
+            "hosts_throughput": [row_of(row.hosts, row.busiest, model.tokens) for row in rows],
             "stops_paying": stops_paying(rows),
             "energy_joules": machine.watts * seconds * hosts,
             "price_usd": machine.price_per_hour * seconds * hosts / 3600,

@@ -46,7 +46,9 @@ def _verdict(answer: Mapping[str, Any]) -> list[str]:
             lines.append(f"  it fits {counted(answer['hosts_used'], 'host')} of this kind: {_speed(answer)}")
     lines.append(f"  {answer['method']}; bound by {answer['bound']}" if answer["seconds"] else f"  {answer['method']}")
     if not answer["runs_today"]:
-        lines.append("  an estimate only: no code is generated for this device, these element types or chosen experts yet")
+        lines.append(
+            "  an estimate only: no code is generated for this device, these element types or chosen experts yet"
+        )
     return lines
 
 

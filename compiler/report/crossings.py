@@ -34,7 +34,8 @@ def link_bytes(bill: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for row in bill:
         way = (row["from"], row["to"])
         total = found.setdefault(
-            way, {"from": way[0], "to": way[1], "crossings": 0, "bytes": 0, "seconds": 0.0, "hidden": 0.0, "exposed": 0.0}
+            way,
+            {"from": way[0], "to": way[1], "crossings": 0, "bytes": 0, "seconds": 0.0, "hidden": 0.0, "exposed": 0.0},
         )
         total["crossings"] += 1
         for key in ("bytes", "seconds", "hidden", "exposed"):

@@ -36,9 +36,7 @@ def diff_plans(one: tuple[_Row, _Row], two: tuple[_Row, _Row]) -> dict[str, Any]
 
 def _changed(a: _Row, b: _Row) -> dict[str, list[Any]]:
     """key -> [a's value, b's value] where they differ; None where one has no such key."""
-    return {
-        key: [a.get(key), b.get(key)] for key in dict.fromkeys((*a, *b)) if not _equal(a.get(key), b.get(key))
-    }
+    return {key: [a.get(key), b.get(key)] for key in dict.fromkeys((*a, *b)) if not _equal(a.get(key), b.get(key))}
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -48,7 +46,11 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _signature(manifest: _Row) -> dict[str, Any]:
-    found = {f"{kind[:-1]} {p['name']}": f"{p['dtype']}{p['shape']}" for kind in ("inputs", "outputs") for p in manifest[kind]}
+    found = {
+        f"{kind[:-1]} {p['name']}": f"{p['dtype']}{p['shape']}"
+        for kind in ("inputs", "outputs")
+        for p in manifest[kind]
+    }
     dims = {f"dim {n}": f"{b['min']}:{b['typical']}:{b['max']}" for n, b in manifest["symbols"].items()}
     return {**found, **dims}
 
@@ -186,8 +188,10 @@ def diff_text(found: _Row, names: tuple[str, str] = ("first", "second")) -> str:
     lines: list[str] = []
     for part in ("signature", "facts", "time", "memory", "storage", "notes"):
         if found[part]:
-            rows = [(key, _value(part, key, a), _value(part, key, b), _delta(part, key, a, b)) for key, (a, b) in found[part].items()]  # fmt: skip
-            cells = [(key, _cut(a), _cut(b), delta) for key, a, b, delta in rows]
+            cells = [
+                (key, _cut(_value(part, key, a)), _cut(_value(part, key, b)), _delta(part, key, a, b))
+                for key, (a, b) in found[part].items()
+            ]
             lines += [part, *(f"  {line}" for line in table(cells, ("", *names, "difference"))), ""]
     lines += _cluster_lines(found["clusters"], names) + _weight_lines(found["weights"], names)
     if found["machine"]:
@@ -245,7 +249,9 @@ def _cluster_lines(part: _Row, names: tuple[str, str]) -> list[str]:
             if "candidate" in c:
                 said.append(" -> ".join(map(candidate_text, c["candidate"])))
             if "seconds" in c:
-                said.append(" -> ".join(map(time_text, c["seconds"])) + f" ({signed_time(c['seconds'][1] - c['seconds'][0])})")
+                said.append(
+                    " -> ".join(map(time_text, c["seconds"])) + f" ({signed_time(c['seconds'][1] - c['seconds'][0])})"
+                )
             if "waited" in c:
                 said.append("waits " + " -> ".join(map(time_text, c["waited"])))
             said += [f"{key} {c[key][0] or 'none'} -> {c[key][1] or 'none'}" for key in ("ops", "binding") if key in c]
@@ -276,5 +282,10 @@ def _only(noun: str, part: _Row, names: tuple[str, str]) -> list[str]:
     lines = []
     for side, name in zip(("only first", "only second"), names, strict=True):
         if rows := part.get(side):
-            lines += [f"{counted(len(rows), noun)} only in {name}", *(f"  {row}" for row in rows[:SHOWN]), *_rest(len(rows)), ""]
+            lines += [
+                f"{counted(len(rows), noun)} only in {name}",
+                *(f"  {row}" for row in rows[:SHOWN]),
+                *_rest(len(rows)),
+                "",
+            ]
     return lines

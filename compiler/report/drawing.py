@@ -24,7 +24,9 @@ def draw(report: Mapping[str, Any]) -> str:
     parts = [f'<svg id="graph-svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">']
     parts.append("<title>clusters and what they read from each other</title>")
     for source, target, points in layout.edges:
-        parts.append(f'<path class="edge" data-from="{escape(source)}" data-to="{escape(target)}" d="{_path(points)}"/>')
+        parts.append(
+            f'<path class="edge" data-from="{escape(source)}" data-to="{escape(target)}" d="{_path(points)}"/>'
+        )
     parts += [_box(c, layout, most) for c in clusters]
     parts.append("</svg>")
     return "".join(parts)

@@ -35,7 +35,9 @@ def find(report: Mapping[str, Any], wanted: str) -> list[dict[str, Any]]:
         close = difflib.get_close_matches(wanted, every, 3, 0.4)
         hint = f"nearest: {', '.join(close)}" if close else "`stratac inspect --all` lists the clusters"
         raise StratacError(f"plan {report['name']} has no node or weight {wanted!r}", hint=hint)
-    return [{"kind": kind, **(_cluster(report, row) if kind == "cluster" else _weight(report, row))} for kind, row in found]
+    return [
+        {"kind": kind, **(_cluster(report, row) if kind == "cluster" else _weight(report, row))} for kind, row in found
+    ]
 
 
 def _cluster_names(cluster: Mapping[str, Any]) -> Iterable[str]:
@@ -97,16 +99,19 @@ def _cluster_text(c: Mapping[str, Any]) -> str:
         ("computes", "; ".join(c["outputs"])),
         ("made of", f"{' + '.join(dict.fromkeys(c['ops']))} ({fused})"),
         ("nodes", parts),
-        ("runs on", f"{c['device']}, {candidate_text(chosen['name'])}: {time_text(chosen['seconds'])}, {chosen['bound']} bound"),
-        ("", f"{rate_text(c['flops'], 'FLOP')}, {size_text(c['bytes'])} moved, {c['intensity']:.3g} FLOP per byte"),
+        ("runs on", f"{c['device']}, {candidate_text(chosen['name'])}: {time_text(chosen['seconds'])}"),
+        (
+            "bound by",
+            f"{chosen['bound']}: {rate_text(c['flops'], 'FLOP')}, {size_text(c['bytes'])} moved, {c['intensity']:.3g} FLOP per byte",
+        ),
         ("runner-up", "none" if other is None else _runner_up(other, c["difference"])),
         ("binds", c["binding"] or "nothing: the fastest candidate runs"),
         ("why", c["why"]),
-        ("when", f"{time_text(c['start'])} to {time_text(c['end'])} of {time_text(c['run_seconds'])}, call {c['call']} of {c['calls']}"),
+        ("when", _when(c)),
         ("waits for", _waits(c)),
         ("feeds", ", ".join(c["feeds"]) or "only outputs of the model"),
         ("holds", _holds(c)),
-    ]  # fmt: skip
+    ]
     lines = [f"cluster {c['name']}  (%{c['cluster']})", *_fields(rows)]
     if c["weights"]:
         lines.append("  weights")
@@ -118,11 +123,17 @@ def _runner_up(other: Mapping[str, Any], difference: float) -> str:
     return f"{candidate_text(other['name'])}: {time_text(other['seconds'])}, {signed_time(difference)}"
 
 
+def _when(c: Mapping[str, Any]) -> str:
+    span = f"{time_text(c['start'])} to {time_text(c['end'])} of {time_text(c['run_seconds'])}"
+    return f"{span}, call {c['call']} of {c['calls']}"
+
+
 def _waits(c: Mapping[str, Any]) -> str:
     parts = [f"values of {', '.join(c['inputs'])}" if c["inputs"] else "no other cluster"]
     reads = [row for row in c["crossings"] if row["kind"] == "read"]
     parts += [
-        f"read {row['number']} of {row['label']} ({size_text(row['bytes'])}, complete at {time_text(row['end'])})" for row in reads
+        f"read {row['number']} of {row['label']} ({size_text(row['bytes'])}, complete at {time_text(row['end'])})"
+        for row in reads
     ]
     if c["waited"] > 0:
         parts.append(f"in all {time_text(c['waited'])} for reads")

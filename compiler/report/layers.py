@@ -35,7 +35,9 @@ def lay_out(nodes: Mapping[str, Sequence[str]], track: float = 0.25) -> Layout:
         for other in reads:
             last[other] = max(last[other], layer[name])
     count = 1 + max(layer.values(), default=-1)
-    rows: list[list[tuple[str, int]]] = [[] for _ in range(count)]  # a node and the layer: its own, or one its track passes
+    rows: list[list[tuple[str, int]]] = [
+        [] for _ in range(count)
+    ]  # a node and the layer: its own, or one its track passes
     for name in nodes:
         for at in range(layer[name], max(layer[name] + 1, last[name])):
             rows[at].append((name, at))
@@ -48,9 +50,9 @@ def lay_out(nodes: Mapping[str, Sequence[str]], track: float = 0.25) -> Layout:
             else:
                 above[item] = [(other, at - 1) for other in dict.fromkeys(nodes[name])]
     below: dict[tuple[str, int], list[tuple[str, int]]] = {}
-    for item, others in above.items():
-        for other in others:
-            below.setdefault(other, []).append(item)
+    for item, near in above.items():
+        for upper in near:
+            below.setdefault(upper, []).append(item)
     _order(rows, above, below)
     sizes = {item: 1.0 if item[1] == layer[item[0]] else track for row in rows for item in row}
     x = _places(rows, above, below, sizes)

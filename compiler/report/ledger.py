@@ -99,7 +99,9 @@ def _memory(report: Mapping[str, Any], measured: Mapping[str, Any]) -> list[dict
                 rows.append({"tier": tier["name"], "part": part, **_pair(size, held[part])})
         if "process floor" in tier["parts"]:
             beyond = None if growth is None else max(growth - own, 0)
-            rows.append({"tier": tier["name"], "part": "process floor", **_pair(tier["parts"]["process floor"], beyond)})
+            rows.append(
+                {"tier": tier["name"], "part": "process floor", **_pair(tier["parts"]["process floor"], beyond)}
+            )
             rows.append({"tier": tier["name"], "part": "total", **_pair(tier["used"], growth)})
     return rows
 
@@ -109,11 +111,17 @@ def read_ledger(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise StratacError(f"cannot read {path}: {error.strerror or error}", hint="give a file of `run --profile FILE`") from error
+        raise StratacError(
+            f"cannot read {path}: {error.strerror or error}", hint="give a file of `run --profile FILE`"
+        ) from error
     except ValueError as error:
-        raise StratacError(f"{path} is no ledger: {error}", hint="write one with `stratac run PLAN --profile FILE`") from error
+        raise StratacError(
+            f"{path} is no ledger: {error}", hint="write one with `stratac run PLAN --profile FILE`"
+        ) from error
     if not isinstance(found, dict) or found.get("ledger_version") != LEDGER_VERSION:
-        raise StratacError(f"{path} is no ledger of this version", hint="write one with `stratac run PLAN --profile FILE`")
+        raise StratacError(
+            f"{path} is no ledger of this version", hint="write one with `stratac run PLAN --profile FILE`"
+        )
     return found
 
 
@@ -133,7 +141,13 @@ def ledger_text(ledger: Mapping[str, Any], top: int = 0) -> str:
     calls = sorted(ledger["calls"], key=lambda c: -(c["measured"] + c["waited"]))
     shown = calls[:top] if top else calls
     cells = [
-        (_time(c["measured"]), _time(c["predicted"]), _error(c), _time(c["waited"]) if c["waited"] else "-", short(c["label"], 76))
+        (
+            _time(c["measured"]),
+            _time(c["predicted"]),
+            _error(c),
+            _time(c["waited"]) if c["waited"] else "-",
+            short(c["label"], 76),
+        )
         for c in shown
     ]
     lines = table(cells, ("measured", "predicted", "error", "waited", "cluster"), frozenset({0, 1, 2, 3}))
@@ -228,7 +242,14 @@ def compare_text(found: Mapping[str, Any], top: int) -> str:
     ]
     rows = found["lines"][:top] if top else found["lines"]
     cells = [
-        (signed_time(r["difference"]), _error(r), _time(r["predicted"]), _time(r["measured"]), r["kind"], short(r["label"], 72))
+        (
+            signed_time(r["difference"]),
+            _error(r),
+            _time(r["predicted"]),
+            _time(r["measured"]),
+            r["kind"],
+            short(r["label"], 72),
+        )
         for r in rows
     ]
     lines += table(cells, ("difference", "error", "predicted", "measured", "", "line"), frozenset({0, 1, 2, 3}))

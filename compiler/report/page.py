@@ -116,9 +116,8 @@ def chart_data(report: Mapping[str, Any]) -> dict[str, Any]:
             "end": c["end"],
             "waited": c["waited"],
             "weights": [
-                {**{k: weights[key][k] for k in ("label", "bytes", "how", "tier", "why")}, "format": format_text(weights[key]["format"])}
-                for key in c["weights"]
-                if key in weights
+                {**{k: w[k] for k in ("label", "bytes", "how", "tier", "why")}, "format": format_text(w["format"])}
+                for w in (weights[key] for key in c["weights"] if key in weights)
             ],
         }
         for c in report["clusters"]

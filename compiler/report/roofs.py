@@ -19,9 +19,7 @@ def device_roofs(placed: Placed, machine: Machine, threads: int) -> list[dict[st
         device = machine.device(name)
         count = threads if device.kind == "cpu" else 1
         modes = dict.fromkeys(
-            choice.chosen.candidate.mode
-            for choice in placed.choices.values()
-            if choice.chosen.candidate.device == name
+            choice.chosen.candidate.mode for choice in placed.choices.values() if choice.chosen.candidate.device == name
         )
         levels = [{"name": f"L{cache.level}", "bandwidth": cache.bandwidth * count} for cache in device.caches]
         tier = machine.tier(device.memory)

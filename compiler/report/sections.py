@@ -56,7 +56,11 @@ def _answer(question: str, value: str, rest: str) -> str:
 
 
 def _bar(parts: Iterable[tuple[str, float]], total: float) -> str:
-    cells = "".join(f'<i class="f-{escape(n)}" style="width:{s / total * 100:.2f}%"></i>' for n, s in parts) if total else ""
+    cells = (
+        "".join(f'<i class="f-{escape(n)}" style="width:{s / total * 100:.2f}%"></i>' for n, s in parts)
+        if total
+        else ""
+    )
     return f'<div class="bar">{cells}</div>'
 
 
@@ -154,7 +158,9 @@ def _cluster_row(c: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any]],
     held = sum(w["bytes"] for w in own)
     how = ", ".join(dict.fromkeys(w["how"] for w in own if w["bytes"] * 10 >= held))
     why = c["why"].removeprefix(f"{c['chosen']['name']}: ")
-    text = " ".join([c["name"], *c["ops"], *c["nodes"], c["chosen"]["name"], c["binding"], *(w["label"] for w in own), how, why])
+    text = " ".join(
+        [c["name"], *c["ops"], *c["nodes"], c["chosen"]["name"], c["binding"], *(w["label"] for w in own), how, why]
+    )
     meter = f'<div class="meter" style="width:{seconds / most * 72:.0f}px"></div>'
     wait = f'<small class="bad">waits {time_text(c["waited"])}</small>' if c["waited"] > 0 else ""
     dash = '<td class="minor">none</td>' if other is None else f"<td>{escape(candidate_text(other['name']))}</td>"
@@ -164,12 +170,16 @@ def _cluster_row(c: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any]],
         + f'<td><span class="dot f-{escape(family)}"></span>{escape(short(ops_text(c["ops"]), 44))}<br>'
         f'<small class="minor">{escape(short(c["name"], 40))}</small></td>'
         f"<td>{escape(candidate_text(c['chosen']['name']))}</td>"
-        + _number(seconds, time_text(seconds), f' <small class="minor">{share_text(seconds, total)}</small>{meter}{wait}')
+        + _number(
+            seconds, time_text(seconds), f' <small class="minor">{share_text(seconds, total)}</small>{meter}{wait}'
+        )
         + dash
         + _number(c["difference"], "-" if other is None else signed_time(c["difference"]))
         + f"<td>{escape(c['binding'] or c['chosen']['bound'])}</td>"
         + _number(c["intensity"], f"{c['intensity']:.3g}")
-        + _number(held, size_text(held) if held else "-", f'<br><small class="minor">{escape(how)}</small>' if held else "")
+        + _number(
+            held, size_text(held) if held else "-", f'<br><small class="minor">{escape(how)}</small>' if held else ""
+        )
         + f'<td><small class="minor">{escape(why)}</small></td></tr>'
     )
 
@@ -184,21 +194,24 @@ def crossing_tables(report: Mapping[str, Any]) -> str:
             else "The machine's profile has no disk, so that nothing is said about opening."
         )
         return f'<div class="card">{opened}</div>'
-    columns = [("From", "t"), ("To", "t"), ("Crossings", "n"), ("Bytes a run", "n"), ("Seconds", "n"), ("Hidden", "n"), ("Exposed", "n"), ("", "")]  # fmt: skip
+    sums = [("Bytes", "n"), ("Seconds", "n"), ("Hidden", "n"), ("Exposed", "n"), ("", "")]
+    columns = [("From", "t"), ("To", "t"), ("Crossings", "n"), *sums]
     body = "".join(
         f"<tr><td>{escape(r['from'])}</td><td>{escape(r['to'])}</td>{_number(r['crossings'], str(r['crossings']))}{_sums(r)}</tr>"
         for r in report["links"]
     )
     links = f'<div class="card scroll"><table>{_head(columns)}<tbody>{body}</tbody></table></div>'
     names = {c["cluster"]: c["name"] for c in report["clusters"]}
-    columns = [("What", "t"), ("Weight or value", "t"), ("For", "t"), ("Way", "t"), ("Bytes", "n"), ("Seconds", "n"), ("Hidden", "n"), ("Exposed", "n"), ("", "")]  # fmt: skip
+    columns = [("What", "t"), ("Weight or value", "t"), ("For", "t"), ("Way", "t"), *sums]
     body = "".join(
         f"<tr><td>{escape(r['kind'])}</td><td>{escape(short(r['label'], 60))}</td>"
         f"<td>{escape(short(names.get(r['cluster'], r['cluster']), 40))}</td>"
         f'<td class="keep">{escape(r["from"])} → {escape(r["to"])}</td>{_sums(r)}</tr>'
         for r in report["crossings"]
     )
-    every = f'<div class="card scroll" style="margin-top:14px"><table>{_head(columns)}<tbody>{body}</tbody></table></div>'
+    every = (
+        f'<div class="card scroll" style="margin-top:14px"><table>{_head(columns)}<tbody>{body}</tbody></table></div>'
+    )
     return links + every
 
 
@@ -216,10 +229,19 @@ def _sums(row: Mapping[str, Any]) -> str:
 
 def weight_table(report: Mapping[str, Any]) -> str:
     """Every weight in each of its formats, largest first."""
-    columns = [("Weight", "t"), ("Bytes", "n"), ("Home", "t"), ("How", "t"), ("Format", "t"), ("Uses", "n"), ("Why", "t")]
+    columns = [
+        ("Weight", "t"),
+        ("Bytes", "n"),
+        ("Home", "t"),
+        ("How", "t"),
+        ("Format", "t"),
+        ("Uses", "n"),
+        ("Why", "t"),
+    ]
     rows = sorted(report["weights"], key=lambda w: (-w["bytes"], w["key"]))
     body = "".join(
-        f"<tr><td class=name>{escape(short(w['label'], 64))}</td>{_number(w['bytes'], size_text(w['bytes']))}<td>{escape(w['tier'])}</td>"
+        f"<tr><td class=name>{escape(short(w['label'], 64))}</td>{_number(w['bytes'], size_text(w['bytes']))}"
+        f"<td>{escape(w['tier'])}</td>"
         f'<td class="keep">{escape(w["how"])}</td>'
         f"<td>{escape(format_text(w['format']))}</td>{_number(len(w['users']), str(len(w['users'])))}"
         f'<td class="minor">{escape(w["why"])}</td></tr>'
@@ -254,7 +276,8 @@ def _caches(device: Device) -> str:
 
 def machine_tables(machine: Machine) -> str:
     """Devices with their caches, tiers and links, as the profile has them."""
-    columns = [("Device", ""), ("Kind", ""), ("Cores", "n"), ("Peak of a core", "n"), ("Caches of a core", ""), ("Start of a kernel", "n")]  # fmt: skip
+    columns = [("Device", ""), ("Kind", ""), ("Cores", "n"), ("Peak of a core", "n"), ("Caches of a core", "")]
+    columns.append(("Start of a kernel", "n"))
     devices = "".join(
         f"<tr><td>{escape(d.name)}</td><td>{escape(f'{d.kind} {d.arch} {d.isa}')}</td><td class=n>{d.cores}</td>"
         f"<td class=n>{rate_text(d.peak_flops, 'FLOP/s')}</td>"

@@ -26,11 +26,15 @@ def chrome_trace(report: Mapping[str, Any], ledger: Mapping[str, Any]) -> dict[s
         "displayTimeUnit": "ms",
         "traceEvents": [
             *(_named("process_name", pid, 0, name) for pid, name in names.items()),
-            *(_named("thread_name", pid, tid, "cpu" if tid == _CPU else f"io {tid - _IO}".replace("io 0", "io")) for pid, tid in lanes),
+            *(_named("thread_name", pid, tid, _lane(tid)) for pid, tid in lanes),
             *spans,
         ],
         "otherData": {"plan": report["name"], "target": report["target"], "threads": ledger["threads"]},
     }
+
+
+def _lane(tid: int) -> str:
+    return "cpu" if tid == _CPU else "io" if tid == _IO else f"io, overlapping {tid - _IO}"
 
 
 def _named(kind: str, pid: int, tid: int, name: str) -> dict[str, Any]:
@@ -38,7 +42,16 @@ def _named(kind: str, pid: int, tid: int, name: str) -> dict[str, Any]:
 
 
 def _span(pid: int, tid: int, name: str, start: float, seconds: float, **args: Any) -> dict[str, Any]:
-    return {"ph": "X", "cat": "plan", "name": name, "pid": pid, "tid": tid, "ts": start * _US, "dur": seconds * _US, "args": args}
+    return {
+        "ph": "X",
+        "cat": "plan",
+        "name": name,
+        "pid": pid,
+        "tid": tid,
+        "ts": start * _US,
+        "dur": seconds * _US,
+        "args": args,
+    }
 
 
 def _predicted(report: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -47,7 +60,9 @@ def _predicted(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         if c["waited"] > 0:
             spans.append(_span(PREDICTED, _CPU, "waits for reads", c["start"] - c["waited"], c["waited"]))
         spans.append(
-            _span(PREDICTED, _CPU, c["name"], c["start"], c["end"] - c["start"], kernel=c["chosen"]["name"], why=c["why"])
+            _span(
+                PREDICTED, _CPU, c["name"], c["start"], c["end"] - c["start"], kernel=c["chosen"]["name"], why=c["why"]
+            )
         )
     for row in _reads(report):
         spans.append(_span(PREDICTED, _IO, row["label"], row["start"], row["seconds"], bytes=row["bytes"]))
@@ -67,7 +82,15 @@ def _measured(report: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[dict
             now += call["waited"]
         error = None if call["error"] is None else f"{call['error'] * 100:+.1f} %"
         spans.append(
-            _span(MEASURED, _CPU, cluster["name"], now, call["measured"], predicted_us=call["predicted"] * _US, error=error)
+            _span(
+                MEASURED,
+                _CPU,
+                cluster["name"],
+                now,
+                call["measured"],
+                predicted_us=call["predicted"] * _US,
+                error=error,
+            )
         )
         now += call["measured"]
         ends.append(now)
@@ -84,10 +107,12 @@ def _measured_reads(
     rate = ledger["traffic"]["bandwidth"]
     for row, read in zip(_reads(report), ledger["reads"], strict=True):
         after = row["after"]
-        released = ends[after - 1] if after > 0 else ends[len(ends) + after - 1] - seconds if after > -len(ends) else -seconds
+        released = (
+            ends[after - 1] if after > 0 else ends[len(ends) + after - 1] - seconds if after > -len(ends) else -seconds
+        )
         start = max(released, started)
         started = start + (read["bytes"] / rate if rate else read["measured"])
         lane = next((k for k, until in enumerate(free) if until <= start), len(free))
-        free[lane:lane + 1] = [start + read["measured"]]
+        free[lane : lane + 1] = [start + read["measured"]]
         spans.append(_span(MEASURED, _IO + lane, read["label"], start, read["measured"], bytes=read["bytes"]))
     return spans

@@ -53,7 +53,9 @@ def _speed(report: Mapping[str, Any]) -> str:
 def _why(report: Mapping[str, Any]) -> str:
     by = sorted(report["seconds_by"].items(), key=lambda pair: (-pair[1], pair[0]))
     total = sum(seconds for _, seconds in by)
-    shown = [f"{share_text(seconds, total)} {BOUNDS.get(name, name)}" for name, seconds in by if seconds > 0.005 * total]
+    shown = [
+        f"{share_text(seconds, total)} {BOUNDS.get(name, name)}" for name, seconds in by if seconds > 0.005 * total
+    ]
     waited = sum(queue["waited"] for queue in report["queues"] if queue["name"] == "cpu")
     reads = [row for row in report["crossings"] if row["kind"] == "read"]
     if reads:

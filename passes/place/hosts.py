@@ -8,7 +8,7 @@ simulated event by event. What is left of the units holds copies of the whole, w
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -149,7 +149,16 @@ class Chain:
             )
         }
 
+        self._known: dict[tuple[int, int, Way | None], _Chain] = {}
+
     def under(self, tensor: int, microbatches: int, way: Way | None) -> _Chain:
+        """The chain as members of tensor groups see it."""
+        key = (tensor, microbatches, way)
+        if key not in self._known:
+            self._known[key] = self._under(*key)
+        return self._known[key]
+
+    def _under(self, tensor: int, microbatches: int, way: Way | None) -> _Chain:
         c = self.column
         members = np.where(c["split"] > 0, float(tensor), 1.0)
         parts = members * microbatches
@@ -300,33 +309,47 @@ def splits(chain: Chain, fabric: Fabric, batch: int, tensor_limit: int) -> Itera
                     yield found
 
 
-def best_split(
-    chain: Chain, fabric: Fabric, batch: int = 1, tensor_limit: int = 64, objective: str = "latency"
-) -> Split | None:
-    """The split with the shortest run, or for `throughput` the most runs per second; of equals the smaller. None: none fits."""
-    least = {
+def best_of(found: Iterable[Split], objective: str = "latency") -> Split | None:
+    """The split with the shortest run, or for `throughput` the most runs per second; of equals the smaller. None of none."""
+    least: Callable[[Split], tuple[float, ...]] = {
         "latency": lambda s: (s.seconds, s.stages * s.tensor, s.microbatches),
         "throughput": lambda s: (-s.runs_per_second, s.seconds, s.stages * s.tensor),
     }[objective]
-    return min(splits(chain, fabric, batch, tensor_limit), key=least, default=None)
+    return min(found, key=least, default=None)
 
 
-def scaling(
-    chain: Chain, fabric: Fabric, counts: Sequence[int], batch: int, tensor_limit: int, objective: str = "latency"
-) -> list[tuple[int, Split | None]]:
-    """The best split for each number of hosts."""
-    return [
-        (count, best_split(chain, replace(fabric, hosts=count), batch, tensor_limit, objective)) for count in counts
-    ]
+def best_split(
+    chain: Chain, fabric: Fabric, batch: int = 1, tensor_limit: int = 64, objective: str = "latency"
+) -> Split | None:
+    """The best of all splits; None where none fits."""
+    return best_of(splits(chain, fabric, batch, tensor_limit), objective)
 
 
-def stops_paying(rows: Sequence[tuple[int, Split | None]], least: float = 0.1) -> int:
+@dataclass(frozen=True)
+class Scale:
+    """What a number of hosts can do at best: the fastest run, and the most runs per second."""
+
+    hosts: int
+    fastest: Split | None
+    busiest: Split | None
+
+
+def scaling(chain: Chain, fabric: Fabric, counts: Sequence[int], batch: int, tensor_limit: int) -> list[Scale]:
+    """The best splits for each number of hosts."""
+    rows = []
+    for count in counts:
+        found = list(splits(chain, replace(fabric, hosts=count), batch, tensor_limit))
+        rows.append(Scale(count, best_of(found), best_of(found, "throughput")))
+    return rows
+
+
+def stops_paying(rows: Sequence[Scale], least: float = 0.1) -> int:
     """The last number of hosts that made a run faster by at least this share, against fewer; 0 where nothing fits."""
     best: Split | None = None
     last = 0
-    for count, split in rows:
-        if split is not None and (best is None or split.seconds < best.seconds * (1 - least)):
-            best, last = split, count
+    for row in rows:
+        if row.fastest is not None and (best is None or row.fastest.seconds < best.seconds * (1 - least)):
+            best, last = row.fastest, row.hosts
     return last
 
 

@@ -29,7 +29,13 @@ def make(stratac: CommandLine, name: str, budget: int | None = BUDGET) -> str:
 
 def test_inspect_says_what_streams(stratac: CommandLine) -> None:
     out = stratac.good("inspect", make(stratac, "s.plan"))
-    for text in ("fits    ", "of the 4.00 MiB allowed in ram", "through which weights are streamed", "hidden", "lower bound"):
+    for text in (
+        "fits    ",
+        "of the 4.00 MiB allowed in ram",
+        "through which weights are streamed",
+        "hidden",
+        "lower bound",
+    ):
         assert text in out
     assert all(len(line) <= 140 and line == line.rstrip() for line in out.splitlines())
     report = json.loads(stratac.good("inspect", "s.plan", "--json"))["report"]
@@ -71,7 +77,16 @@ def test_what_if_is_a_real_plan(stratac: CommandLine, change: str) -> None:
             budget += 512 << 10
         case _:
             threads = 1
-    words = ("--target", "generic-portable", "--threads", str(threads), "--dim", "n=1:8:16", "--budget", f"ram={budget}")
+    words = (
+        "--target",
+        "generic-portable",
+        "--threads",
+        str(threads),
+        "--dim",
+        "n=1:8:16",
+        "--budget",
+        f"ram={budget}",
+    )
     stratac.good("compile", "chain.onnx", "-o", "t.plan", *words, "--quiet")
     assert found["after"]["seconds"] == seconds("t.plan") != seconds("s.plan") == found["before"]["seconds"]
     real = json.loads(stratac.good("inspect", "t.plan", "--json"))["report"]
@@ -144,7 +159,9 @@ def events(path: str) -> list[dict[str, Any]]:
 
 def test_the_ledger_of_a_run(stratac: CommandLine) -> None:
     make(stratac, "s.plan")
-    out = stratac.good("run", "s.plan", "--random", "1", "--profile", "ledger.json", "--trace", "trace.json", "--runs", "3")
+    out = stratac.good(
+        "run", "s.plan", "--random", "1", "--profile", "ledger.json", "--trace", "trace.json", "--runs", "3"
+    )
     assert "unaccounted" in out and "ledger written to ledger.json" in out and "trace written to trace.json" in out
     ledger = json.loads(Path("ledger.json").read_text())
     report = json.loads(stratac.good("inspect", "s.plan", "--json"))["report"]
@@ -180,5 +197,5 @@ def test_a_report_of_another_version(stratac: CommandLine) -> None:
     report = json.loads(path.read_text())
     for text in (json.dumps({**report, "report_version": 1}), json.dumps([1]), "{"):
         path.write_text(text)
-        with pytest.raises(PlanError, match="report.json"):
+        with pytest.raises(PlanError, match=r"report\.json"):
             read_report(Path("mlp.plan"))

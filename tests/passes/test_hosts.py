@@ -22,6 +22,7 @@ from stratac.passes.place.hosts import (
     Chain,
     Fabric,
     Piece,
+    Scale,
     Unit,
     balance,
     best_split,
@@ -203,21 +204,21 @@ def test_best_is_the_best_of_all_and_more_hosts_never_hurt(seed: int) -> None:
     ]
     chain, unit = Chain(pieces), Unit(float(rng.integers(60, 600)))
     rows = scaling(chain, fabric(1, 1, unit), (1, 2, 4, 8), 4, 8)
-    seconds = [split.seconds if split is not None else math.inf for _, split in rows]
+    seconds = [row.fastest.seconds if row.fastest is not None else math.inf for row in rows]
     assert all(later <= sooner * (1 + 1e-9) for sooner, later in itertools.pairwise(seconds))
-    for count, split in rows:
-        every = list(splits(chain, fabric(count, 1, unit), 4, 8))
-        assert (split is None) == (not every)
-        if split is not None:
-            assert split.seconds == min(s.seconds for s in every)
-            assert split.memory <= unit.memory and split.stages * split.tensor * split.copies <= count
-    most = scaling(chain, fabric(1, 1, unit), (1, 2, 4, 8), 4, 8, "throughput")
-    for (_, fast), (_, busy) in zip(rows, most, strict=True):
-        assert busy is None or fast is None or busy.runs_per_second >= fast.runs_per_second * (1 - 1e-9)
+    for row in rows:
+        every = list(splits(chain, fabric(row.hosts, 1, unit), 4, 8))
+        assert (row.fastest is None) == (row.busiest is None) == (not every)
+        if row.fastest is not None and row.busiest is not None:
+            assert row.fastest == best_split(chain, fabric(row.hosts, 1, unit), 4, 8)
+            assert row.fastest.seconds == min(s.seconds for s in every)
+            assert row.busiest.runs_per_second == max(s.runs_per_second for s in every)
+            assert row.fastest.memory <= unit.memory
+            assert row.fastest.stages * row.fastest.tensor * row.fastest.copies <= row.hosts
 
 
 def test_stops_paying_names_the_last_count_that_helped() -> None:
     chain = Chain([piece(1.0, 10, split=True) for _ in range(8)])
     rows = scaling(chain, fabric(1), (1, 2, 4, 8), 1, 2)  # groups of at most two; more stages cannot help one run
     assert stops_paying(rows) == 2
-    assert stops_paying([(1, None), (2, None)]) == 0
+    assert stops_paying([Scale(1, None, None), Scale(2, None, None)]) == 0

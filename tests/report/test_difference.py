@@ -28,7 +28,9 @@ def test_a_budget_moves_weights() -> None:
     homes = {w["name"]: w for w in found["weights"]["changed"]}
     a = {w["label"]: w["how"] for w in resident[1]["weights"]}
     b = {w["label"]: w["how"] for w in streamed[1]["weights"]}
-    assert {name for name, w in homes.items() if "how" in w} == {name for name in a.keys() & b.keys() if a[name] != b[name]}
+    assert {name for name, w in homes.items() if "how" in w} == {
+        name for name in a.keys() & b.keys() if a[name] != b[name]
+    }
     assert found["memory"]["ram used"] == [r[1]["tiers"][0]["used"] for r in (resident, streamed)]
     assert found["time"]["one run"][0] < found["time"]["one run"][1]
     assert found["storage"]["reads"] == [None, len(streamed[1]["queues"][1]["spans"])]

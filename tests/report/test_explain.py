@@ -28,7 +28,18 @@ def test_a_cluster_in_full() -> None:
     (found,) = find(report, late["name"])
     text = explain_text([found])
     assert f"cluster {late['name']}  (%{late['cluster']})" in text
-    for word in ("computes", "made of", "runs on", "runner-up", "binds", "when", "waits for", "feeds", "holds", "weights"):
+    for word in (
+        "computes",
+        "made of",
+        "runs on",
+        "runner-up",
+        "binds",
+        "when",
+        "waits for",
+        "feeds",
+        "holds",
+        "weights",
+    ):
         assert f"\n  {word}" in text
     assert "streamed from disk" in text and "in all" in text and late["why"] in text
     assert found["crossings"][0]["label"] == found["weights"][0]["label"]

@@ -30,7 +30,9 @@ def check(nodes: dict[str, list[str]], layout: Layout) -> None:
         by_layer.setdefault(layer, []).append(x)
     for row in by_layer.values():
         assert all(b - a >= 1 - 1e-9 for a, b in pairwise(sorted(row)))
-    assert sorted((a, b) for a, b, _ in layout.edges) == sorted((o, n) for n, reads in nodes.items() for o in set(reads))
+    assert sorted((a, b) for a, b, _ in layout.edges) == sorted(
+        (o, n) for n, reads in nodes.items() for o in set(reads)
+    )
     for source, target, points in layout.edges:
         assert points[0] == layout.place[source] and points[-1] == layout.place[target]
         assert [layer for layer, _ in points] == list(range(points[0][0], points[-1][0] + 1))

@@ -20,7 +20,11 @@ def measured(streamed: bool, factor: float = 1.5, seed: int = 0, wall: float | N
     rng = random.Random(seed)
     report = samples.report(streamed)
     calls = [
-        {"label": c["name"], "seconds": c["chosen"]["seconds"] * factor * rng.uniform(0.9, 1.1), "waited": c["waited"] * factor}
+        {
+            "label": c["name"],
+            "seconds": c["chosen"]["seconds"] * factor * rng.uniform(0.9, 1.1),
+            "waited": c["waited"] * factor,
+        }
         for c in report["clusters"]
     ]
     reads = [{"label": r["label"], "bytes": r["bytes"], "seconds": r["seconds"] * factor} for r in report["crossings"]]
@@ -60,7 +64,9 @@ def test_every_line_of_the_plan_is_in_the_ledger(streamed: bool) -> None:
     total = ledger["totals"]
     assert total["calls"] + total["waited"] + total["unaccounted"] == pytest.approx(found["wall_seconds"])
     assert total["predicted"] == report["predicted_seconds"]
-    assert total["predicted_calls"] + total["predicted_waited"] + total["predicted_unaccounted"] == pytest.approx(total["predicted"])
+    assert total["predicted_calls"] + total["predicted_waited"] + total["predicted_unaccounted"] == pytest.approx(
+        total["predicted"]
+    )
     for row in (*ledger["calls"], *ledger["reads"], total):
         assert row["error"] == pytest.approx(row["measured"] / row["predicted"] - 1)
     assert json.loads(json.dumps(ledger, allow_nan=False)) == ledger
@@ -77,10 +83,15 @@ def test_memory_by_part(streamed: bool) -> None:
     assert rows["ram", "total"]["measured"] == found["growth"]
     assert rows["ram", "process floor"]["measured"] == 2 << 20
     parts = [r for (tier, part), r in rows.items() if tier == "ram" and part != "total"]
-    assert sum(r["measured"] for r in parts) == found["growth"] and sum(r["predicted"] for r in parts) == report["tiers"][0]["used"]
+    assert (
+        sum(r["measured"] for r in parts) == found["growth"]
+        and sum(r["predicted"] for r in parts) == report["tiers"][0]["used"]
+    )
     assert rows["disk", "total"]["predicted"] == rows["disk", "total"]["measured"]
     unknown = make_ledger(report, {**found, "growth": None})["memory"]
-    assert any(r["measured"] is None for r in unknown) and "not known" in ledger_text({**make_ledger(report, found), "memory": unknown})
+    assert any(r["measured"] is None for r in unknown) and "not known" in ledger_text(
+        {**make_ledger(report, found), "memory": unknown}
+    )
 
 
 def test_the_text(streamed: bool) -> None:

@@ -65,10 +65,14 @@ def test_crossings_are_hidden_or_exposed() -> None:
     reads = [row for row in report["crossings"] if row["kind"] == "read"]
     assert len(reads) == len(samples.levels(True).plan.reads) > 0
     for row in report["crossings"]:
-        assert row["hidden"] + row["exposed"] == pytest.approx(row["seconds"]) and min(row["hidden"], row["exposed"]) >= 0
+        assert (
+            row["hidden"] + row["exposed"] == pytest.approx(row["seconds"]) and min(row["hidden"], row["exposed"]) >= 0
+        )
     assert sum(row["exposed"] for row in reads) == pytest.approx(report["queues"][0]["waited"])
     (link,) = report["links"]
-    assert (link["from"], link["to"]) == ("disk", "ram") and link["bytes"] == sum(r["bytes"] for r in report["crossings"])
+    assert (link["from"], link["to"]) == ("disk", "ram") and link["bytes"] == sum(
+        r["bytes"] for r in report["crossings"]
+    )
     assert samples.report(False)["crossings"] == [] == samples.report(False)["links"]
 
 
@@ -79,7 +83,9 @@ def test_exposed_seconds_are_what_calls_wait(seed: int) -> None:
     timeline = simulate_plan(plan)
     nodes: Any = [SimpleNamespace(outputs=(f"v{k}",)) for k in range(len(plan.calls))]
     choice = SimpleNamespace(chosen=SimpleNamespace(candidate=SimpleNamespace(direct=())))
-    placed: Any = SimpleNamespace(homes={}, choices={n.outputs[0]: choice for n in nodes}, transfers=(), graph=SimpleNamespace(producers=dict))
+    placed: Any = SimpleNamespace(
+        homes={}, choices={n.outputs[0]: choice for n in nodes}, transfers=(), graph=SimpleNamespace(producers=dict)
+    )
     rows = crossings(plan, placed, None, nodes, timeline)  # type: ignore[arg-type]
     assert all(row["exposed"] >= 0 and row["hidden"] >= -1e-12 for row in rows)
     assert sum(row["exposed"] for row in rows) == pytest.approx(timeline.stalled, abs=1e-9)
