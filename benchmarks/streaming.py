@@ -40,13 +40,14 @@ MIB = 1 << 20
 RATIOS = (4.0, 10.0, 25.0)
 RUNS = 2  # counted runs of a turn
 METHOD = (
-    "Each system holds the model in a process of its own, alone in a memory control group whose limit is the budget plus what the "
-    "process holds with its imports and inputs, plus its outputs and {kernel} MiB for page tables and the like; page cache "
-    "counts against it, and is emptied of its file before the system opens it. They take turns in rotating order: before a turn the system's cache is emptied of the file it reads; a "
-    "turn is one uncounted run, then {runs} in a row; its figure is their median. The disk's bandwidth of a round is that of "
-    "reading the same bytes of weights.bin in order with direct I/O, the same request size and depth. Compute is one run of "
-    "the same model's plan with all weights in memory, no limit. Figures are medians over {rounds} rounds. `onnxruntime, mapped` "
-    "runs without prepacking, so that weights stay pages of the model's file."
+    "Each system holds the model in a process of its own, alone in a memory control group whose limit is the budget plus "
+    "what the process holds with its imports and inputs, plus its outputs and {kernel} MiB for page tables and the like; "
+    "page cache counts against it. They take turns in rotating order: before a system opens its files, and before each "
+    "turn, the system's cache is emptied of the file it reads; a turn is one uncounted run, then {runs} in a row; its "
+    "figure is their median. The disk's bandwidth of a round is that of reading the same bytes of weights.bin in order "
+    "with direct I/O, the same request size and depth. Compute is one run of the same model's plan with all weights in "
+    "memory, no limit. Figures are medians over {rounds} rounds. `onnxruntime, mapped` runs without prepacking, so that "
+    "weights stay pages of the model's file."
 )
 
 

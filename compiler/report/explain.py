@@ -100,10 +100,7 @@ def _cluster_text(c: Mapping[str, Any]) -> str:
         ("made of", f"{' + '.join(dict.fromkeys(c['ops']))} ({fused})"),
         ("nodes", parts),
         ("runs on", f"{c['device']}, {candidate_text(chosen['name'])}: {time_text(chosen['seconds'])}"),
-        (
-            "bound by",
-            f"{chosen['bound']}: {rate_text(c['flops'], 'FLOP')}, {size_text(c['bytes'])} moved, {c['intensity']:.3g} FLOP per byte",
-        ),
+        ("bound by", _work(c)),
         ("runner-up", "none" if other is None else _runner_up(other, c["difference"])),
         ("binds", c["binding"] or "nothing: the fastest candidate runs"),
         ("why", c["why"]),
@@ -121,6 +118,11 @@ def _cluster_text(c: Mapping[str, Any]) -> str:
 
 def _runner_up(other: Mapping[str, Any], difference: float) -> str:
     return f"{candidate_text(other['name'])}: {time_text(other['seconds'])}, {signed_time(difference)}"
+
+
+def _work(c: Mapping[str, Any]) -> str:
+    moved = f"{size_text(c['bytes'])} moved, {c['intensity']:.3g} FLOP per byte"
+    return f"{c['chosen']['bound']}: {rate_text(c['flops'], 'FLOP')}, {moved}"
 
 
 def _when(c: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import stratac as package
 from stratac.benchmarks.big_graphs import decoder, write
+from stratac.benchmarks.estimates import lines, measure
 from stratac.compiler.driver import lower_model
 from stratac.compiler.estimate.text import number_text
 from stratac.compiler.options import CompileOptions, parse_dim
@@ -180,6 +181,13 @@ def test_seconds_and_memory_of_an_estimate(stratac: CommandLine) -> None:
     assert result.code == 0, result.err
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     assert peak < 2 << 30
+
+
+def test_benchmark_measures_a_process_of_its_own(stratac: CommandLine) -> None:
+    found = measure(thin(), "decode", "server-amx")
+    assert 0 < found["taken_seconds"] < 60 and 10 << 20 < found["taken_bytes"] < 2 << 30
+    _, _, row = lines([{"model": "llama70b", "phase": "decode", "target": "server-amx", **found}])
+    assert row.startswith("llama70b  decode") and "fits" in row and "MiB" in row
 
 
 @pytest.mark.parametrize(("value", "text"), [(1, "1"), (1500, "1.5 k"), (70.6e9, "70.6 G"), (2e12, "2 T")])
