@@ -103,10 +103,12 @@ def _time_lines(report: Mapping[str, Any], top: int) -> list[str]:
         )
     ranked = sorted(clusters, key=lambda c: -(c["chosen"]["seconds"] + c["waited"]))
     shown = ranked[:top] if top else ranked
+    waits = any(c["waited"] > 0 for c in clusters)
     cells = [
         (
             time_text(c["chosen"]["seconds"]),
             share_text(c["chosen"]["seconds"], total),
+            *([time_text(c["waited"]) if c["waited"] > 0 else "-"] if waits else []),
             candidate_text(c["chosen"]["name"]),
             _runner_up(c),
             c["binding"] or c["chosen"]["bound"],
@@ -115,8 +117,8 @@ def _time_lines(report: Mapping[str, Any], top: int) -> list[str]:
         )
         for c in shown
     ]
-    head = ("time", "share", "kernel", "runner-up", "bound by", "result", "fused ops")
-    lines += ["", *(_fit(line) for line in table(cells, head, frozenset({0, 1})))]
+    head = ("time", "share", *(["waits"] if waits else []), "kernel", "runner-up", "bound by", "result", "fused ops")
+    lines += ["", *(_fit(line) for line in table(cells, head, frozenset({0, 1, 2} if waits else {0, 1})))]
     if len(ranked) > len(shown):
         lines.append(f"... and {len(ranked) - len(shown)} more; --all shows them, --json gives everything")
     return lines
