@@ -198,12 +198,17 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("--all", action="store_true", help="every cluster, not only the slowest")
     inspect.add_argument("--html", type=Path, metavar="FILE", help="write the report as one page for a browser")
     inspect.add_argument(
-        "--compare", type=Path, metavar="LEDGER", help="show the error of each prediction, from a file of `run --profile`"
+        "--compare",
+        type=Path,
+        metavar="LEDGER",
+        help="show the error of each prediction, from a file of `run --profile`",
     )
 
     explain = command("explain", "say why a node, a weight or a budget is as it is; executes nothing of the plan")
     explain.add_argument("plan", type=Path, help="a plan folder")
-    explain.add_argument("node", nargs="?", help="a node, an output value or a weight by its name, or a regular expression")
+    explain.add_argument(
+        "node", nargs="?", help="a node, an output value or a weight by its name, or a regular expression"
+    )
     explain.add_argument(
         "--what-if",
         action="append",
@@ -233,8 +238,12 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="print the figures as JSON")
 
     probe = command("probe", "measure this machine and write its profile")
-    probe.add_argument("-o", "--output", type=Path, metavar="FILE.toml", help="the profile (default: the user's own, see below)")
-    probe.add_argument("--disk", type=Path, metavar="FOLDER", help="measure the disk of this folder (default: the output's)")
+    probe.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.toml", help="the profile (default: the user's own, see below)"
+    )
+    probe.add_argument(
+        "--disk", type=Path, metavar="FOLDER", help="measure the disk of this folder (default: the output's)"
+    )
     probe.add_argument("--quick", action="store_true", help="fewer takes and samples: rougher figures")
     probe.add_argument("--quiet", action="store_true", help="no progress on standard error")
     probe.add_argument("--json", action="store_true", help="print what was measured as JSON")
@@ -259,9 +268,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="the machine: native, a name that `stratac doctor` lists or a TOML file; several with commas (default native)",
     )
     estimate.add_argument("--all-targets", action="store_true", help="every machine that is shipped, one line each")
-    estimate.add_argument("--threads", type=_THREADS, default=0, help="threads on the processor (default: the target's cores)")
     estimate.add_argument(
-        "--budget", default="", metavar="ram=2GiB", help="bytes the model may take in each tier (default: what the target has)"
+        "--threads", type=_THREADS, default=0, help="threads on the processor (default: the target's cores)"
+    )
+    estimate.add_argument(
+        "--budget",
+        default="",
+        metavar="ram=2GiB",
+        help="bytes the model may take in each tier (default: what the target has)",
     )
     estimate.add_argument(
         "--hosts",
@@ -270,7 +284,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="split over up to N equal hosts, in powers of two and N itself (default: what the profile's network has)",
     )
-    estimate.add_argument("--json", action="store_true", help="print the answers as JSON: a list with one for each target")
+    estimate.add_argument(
+        "--json", action="store_true", help="print the answers as JSON: a list with one for each target"
+    )
 
     doctor = command("doctor", "say what this machine has and whether stratac works on it")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -24,8 +24,16 @@ from ..runtime.session import load
 from . import checks
 from .commands_report import diff, explain, inspect, write_whole
 from .measure import Watch
-from .options import CompileOptions, default_cache, environment_cc, parse_budgets, parse_dim, parse_pin, plan_path
-from .options import size_text
+from .options import (
+    CompileOptions,
+    default_cache,
+    environment_cc,
+    parse_budgets,
+    parse_dim,
+    parse_pin,
+    plan_path,
+    size_text,
+)
 from .options import version as package_version
 from .report.ledger import ledger_text, make_ledger
 from .report.read import read_report
@@ -118,8 +126,9 @@ def compile(args: argparse.Namespace) -> int:
         f"  peak memory {size_text(plan.peak_bytes())} (weights {size_text(plan.weights_bytes)}), predicted time "
         f"{time_text(plan.seconds)} on {counted(plan.threads, 'thread')}"
     )
-    if "dims" in plan.notes:
-        print(f"  note: {plan.notes['dims']}")
+    for key in ("dims", "devices", "split"):
+        if key in plan.notes:
+            print(f"  note: {plan.notes[key]}")
     files = f"{counted(built.compiled, 'C file')} compiled, {built.cached} from the cache"
     print(f"  done in {seconds:.1f} s ({files}){_note(built.note)}")
     return 0

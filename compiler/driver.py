@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from ..codegen.emit_kernels import EmittedKernels, emit_kernels
 from ..ir.dims import Bounds
+from ..ir.errors import StratacError
 from ..ir.graph import Graph
 from ..ir.machine import Machine
 from ..ir.placed import Placed
@@ -67,6 +69,9 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
         fixed = ", ".join(f"{name}=1" for name in assumed)
         hint = ", ".join(f"--dim {name}=MIN:TYPICAL:MAX" for name in assumed)
         plan = replace(plan, notes={**plan.notes, "dims": f"{fixed} assumed, since no bounds were given: {hint}"})
+    if priced := [device.name for device in machine.devices if device.kind != "cpu"]:
+        text = f"planned for the CPU alone: no code is generated for {', '.join(priced)} yet; `stratac estimate` prices them"
+        plan = replace(plan, notes={**plan.notes, "devices": text})
     if form.split:
         text = f"products whose weight is larger than {size_text(form.split)} are taken apart by columns"
         plan = replace(plan, notes={**plan.notes, "split": text})
@@ -82,11 +87,26 @@ def place_request(machine: Machine, threads: int, options: CompileOptions, execu
     return PlaceRequest(threads, budgets, options.objective, options.pins, PROCESS_FLOOR, executable)
 
 
+def check_architecture(options: CompileOptions) -> None:
+    """Raise StratacError where the target's instruction set is another than this compiler's."""
+    arch, here = load_machine(options.target).device("cpu").arch, platform.machine()
+    if arch not in (here, "any"):
+        raise StratacError(
+            f"{options.target} is {arch}, the C compiler here makes {here} code",
+            hint=f"compile on an {arch} machine, or use `stratac estimate` to know what to expect there",
+        )
+
+
 def compile_model(model: Path, output: Path, options: CompileOptions, progress: Progress | None = None) -> BuildReport:
     """Compile an ONNX file to a plan folder. Raises StratacError; nothing is left under `output` unless all went well."""
     check_output(output)
+    check_architecture(options)
     levels = lower_model(model, options, progress)
-    report = {**build_report(levels.plan, levels.placed, levels.machine), "model": model_facts(model), "options": options.facts()}
+    report = {
+        **build_report(levels.plan, levels.placed, levels.machine),
+        "model": model_facts(model),
+        "options": options.facts(),
+    }
     return write_artifact(levels, report, output, options, progress)
 
 

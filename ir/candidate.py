@@ -10,7 +10,6 @@ from .dims import Bounds
 from .graph import Graph, Node
 from .machine import Machine
 
-
 #: the one term that is no quantity of work: the number of equal pieces it can be split into
 UNITS = "units"
 

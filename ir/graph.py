@@ -108,7 +108,9 @@ class Graph:
     nodes: tuple[Node, ...]
     types: Mapping[str, TensorType]
     folder: str = field(default="", compare=False)  # where `FileBytes.file` is looked up; never printed
-    absent: frozenset[str] = field(default=frozenset(), compare=False)  # files of weights that were missing; never printed
+    absent: frozenset[str] = field(
+        default=frozenset(), compare=False
+    )  # files of weights that were missing; never printed
 
     def readable(self, weight: str) -> bool:
         """Whether the bytes of a weight can be read: no file it comes from was missing."""

@@ -455,7 +455,8 @@ def c_header() -> str:
         "#ifndef STRATAC_PLAN_FORMAT_H\n#define STRATAC_PLAN_FORMAT_H\n\n#include <stdint.h>\n\n",
         f"#define STP_MAGIC UINT64_C(0x{MAGIC:016x})\n#define STP_FORMAT_VERSION {FORMAT_VERSION}\n",
         f"#define STP_ALIGNMENT {ALIGNMENT}\n#define STP_READ_ALIGNMENT {READ_ALIGNMENT}\n"
-        f"#define STP_REQUEST_BYTES {REQUEST_BYTES}\n#define STP_REQUEST_DEPTH {REQUEST_DEPTH}\n#define STP_DIM_DEPTH {DIM_DEPTH}\n#define STP_DIM_CODE {DIM_CODE}\n\n",
+        f"#define STP_REQUEST_BYTES {REQUEST_BYTES}\n#define STP_REQUEST_DEPTH {REQUEST_DEPTH}\n"
+        f"#define STP_DIM_DEPTH {DIM_DEPTH}\n#define STP_DIM_CODE {DIM_CODE}\n\n",
         _enum("STP_SECTION", (record.name for record in SECTIONS)),
         _enum("STP_ARENA", ARENA_KINDS),
         _enum("STP_SPACE", ARG_SPACES),

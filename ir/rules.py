@@ -296,7 +296,11 @@ def moe(node: Node, types: Types) -> list[TensorType]:
     if x.rank != 2 or shares.rank != 2 or up.rank != 3 or shares.shape != (x.shape[0], up.shape[0]):
         raise _fail(node, f"moe of {x} with probabilities {shares} and experts {up} does not fit")
     experts, inner, width = up.shape
-    if width != x.shape[1] or down.shape != (experts, width, inner) or (second is not None and second.shape != up.shape):
+    if (
+        width != x.shape[1]
+        or down.shape != (experts, width, inner)
+        or (second is not None and second.shape != up.shape)
+    ):
         raise _fail(node, f"the experts of moe do not fit {x}: {up}, {down}{f', {second}' if second else ''}")
     if not isinstance(experts, int) or not 1 <= node.attr("top_k") <= experts:
         raise _fail(node, f"top_k {node.attr('top_k')} is not within 1..{experts}")

@@ -242,11 +242,13 @@ def _read_call(lexer: Lexer) -> Call:
     barrier = lexer.accept_word("barrier")
     parts = lexer.integer() if lexer.accept_word("parts") else 0
     needs = lexer.integer() if lexer.accept_word("needs") else 0
-    cost = []
-    for word in ("seconds", "flops", "bytes"):
-        lexer.expect_word(word)
-        cost.append(lexer.number())
-    return Call(kernel, args, barrier, parts, lexer.string("the call's label in quotes"), *cost, needs)
+    lexer.expect_word("seconds")
+    seconds = lexer.number()
+    lexer.expect_word("flops")
+    flops = lexer.number()
+    lexer.expect_word("bytes")
+    nbytes = lexer.number()
+    return Call(kernel, args, barrier, parts, lexer.string("the call's label in quotes"), seconds, flops, nbytes, needs)
 
 
 def _read_read(lexer: Lexer) -> Read:

@@ -51,7 +51,15 @@ _ACTIVATIONS = {"silu": _silu, "gelu": _gelu, "relu": _relu}
 
 @meaning("moe")
 def moe(
-    x: Array, shares: Array, up: Array, down: Array, second: Array | None = None, *, top_k: int, activation: str, normalize: bool
+    x: Array,
+    shares: Array,
+    up: Array,
+    down: Array,
+    second: Array | None = None,
+    *,
+    top_k: int,
+    activation: str,
+    normalize: bool,
 ) -> Array:
     """Of equal probabilities the expert with the lower number is chosen; normalize makes those chosen sum to one."""
     wide_x, wide_shares = wide(x), wide(shares)

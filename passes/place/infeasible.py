@@ -23,4 +23,4 @@ def text(count: float) -> str:
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if abs(count) >= size:
             return f"{count / size:.2f} {unit}"
-    return f"{count:.0f} bytes"
+    return f"{count:.0f} B"

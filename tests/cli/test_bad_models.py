@@ -153,7 +153,10 @@ def test_unknown_targets(stratac: CommandLine) -> None:
         (GENERIC.replace('isa = "portable"', 'isa = "sse9"'), "unknown isa 'sse9' of device cpu; known: avx512, avx2"),
         (GENERIC.replace('name = "cpu"', 'name = "tpu"'), "has no device 'cpu'; it has tpu"),
         (GENERIC.replace('name = "ram"', 'name = "disk"'), "has two tiers called 'disk'"),
-        (GENERIC.replace('name = "ram"', 'name = "main"'), "the memory of device cpu, 'ram', is no tier; it has main, disk"),
+        (
+            GENERIC.replace('name = "ram"', 'name = "main"'),
+            "the memory of device cpu, 'ram', is no tier; it has main, disk",
+        ),
         (GENERIC + '[kernels.odd]\nfma = "x"\n', "fma in kernels.odd must be a number, at least 0"),
         (GENERIC + "[wheels]\n", "unknown key 'wheels'"),
         (GENERIC.replace("matmul = 0.60", "matmul = true"), "efficiency must be shares above 0"),
@@ -168,17 +171,20 @@ def test_broken_machine_profiles(stratac: CommandLine, text: str | bytes, said: 
 def test_budget_too_small(stratac: CommandLine) -> None:
     words = ("compile", "mlp.onnx", "-o", "out.plan", *DIMS, "--threads", "2", "--budget")
     result = stratac(*words, "ram=1KiB")
-    stratac.refused((*words, "ram=1KiB"), 2, "KiB of ram", "more than the budget of 1.00 KiB", "weights take 1.06 KiB")
+    stratac.refused((*words, "ram=1KiB"), 2, "MiB of ram", "more than the budget of 1.00 KiB", "weights 1.06 KiB")
     enough = result.err.rstrip().rpartition("ram=")[2]
     stratac.refused((*words, f"ram={int(enough) - 1}"), 2, "1 B more than the budget", f"allow ram={enough}")
     assert "peak memory" in stratac.good(*words, f"ram={enough}")
 
 
-@pytest.mark.parametrize(
-    "text", ["ram", "ram=", "ram=x", "1GiB", "gpu0=1GiB", "ram=-1", "ram=1GiB,ram=2GiB", "ram=1PB"]
-)
+@pytest.mark.parametrize("text", ["ram", "ram=", "ram=x", "1GiB", "ram=-1", "ram=1GiB,ram=2GiB", "ram=1PB"])
 def test_malformed_budgets(stratac: CommandLine, text: str) -> None:
     stratac.refused(("compile", "mlp.onnx", "-o", "out.plan", "--budget", text), 2, "; write ")
+
+
+def test_a_budget_for_a_tier_the_machine_lacks(stratac: CommandLine) -> None:
+    words = ("compile", "mlp.onnx", "-o", "out.plan", *DIMS, "--budget", "gpu0=1GiB")
+    stratac.refused(words, 2, "'gpu0'", "it has ram, disk")
 
 
 def test_a_budget_beyond_any_machine(stratac: CommandLine) -> None:

@@ -42,7 +42,12 @@ def test_the_plan_lands_beside_the_model(stratac: CommandLine) -> None:
 
 def test_inspect(stratac: CommandLine) -> None:
     out = stratac.good("inspect", "mlp.plan")
-    for text in ("plan mlp", f"target {native().name}", "input   x: f32[batch, seq, 8]", "output  y: f32[batch, seq, 12]"):
+    for text in (
+        "plan mlp",
+        f"target {native().name}",
+        "input   x: f32[batch, seq, 8]",
+        "output  y: f32[batch, seq, 12]",
+    ):
         assert text in out
     for text in ("dim     seq = 1:5:16 (min:typical:max)", "weights", "peak", "1 cluster", "matmul + add + relu"):
         assert text in out

@@ -28,7 +28,7 @@ from stratac.ir.interp import run
 from stratac.ir.machine import ISA_LEVELS, Machine
 from stratac.ir.placed import Placed
 from stratac.ir.plan import Plan
-from stratac.ir.plan_binary import WeightDigests, encode, plan_id
+from stratac.ir.plan_binary import encode, plan_id
 from stratac.ir.rewrite import rename_values
 from stratac.passes.base import Pass, run_passes
 from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES

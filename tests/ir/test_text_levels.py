@@ -222,7 +222,11 @@ ERRORS: list[tuple[Callable[[str], Any], str, str]] = [
     (parse_plan, 'plan @p { target "x" features [] threads 1 queue "q" { 1: } }', "expected number 0, got 1"),
     (parse_plan, 'plan @p { target "x" features [] threads 1 dim a = 1:1:1 dim a = 1:1:1 }', "dim a is declared twice"),
     (parse_placed, "placed @m { }", "expected 'graph', got }"),
-    (parse_placed, "placed @m { graph @g {} stuff }", "expected choice, home, transfer, ring, solution or '}', got stuff"),
+    (
+        parse_placed,
+        "placed @m { graph @g {} stuff }",
+        "expected choice, home, transfer, ring, solution or '}', got stuff",
+    ),
     (parse_placed, 'placed @m { graph @g {} home %w = "d" in "r" + 1 home %w = "d" in "r" + 1 }', "%w has two homes"),
 ]
 

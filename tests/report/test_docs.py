@@ -20,7 +20,7 @@ def rows(part: str) -> dict[str, str]:
     for line in block.splitlines():
         if line.startswith("| `"):
             keys, text = line.strip("| ").split(" | ", 1)
-            found |= {key: text for key in re.findall(r"`(\w+)`", keys)}
+            found |= dict.fromkeys(re.findall(r"`(\w+)`", keys), text)
     return found
 
 

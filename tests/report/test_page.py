@@ -7,12 +7,15 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stratac.compiler.report import page as pages
+from stratac.compiler.report.summary import build_report
+from stratac.compiler.report.text import inspect_text
 from stratac.tests.report import samples
 
 CHROMIUM = "/usr/bin/chromium"
@@ -189,3 +192,39 @@ def test_in_a_browser(html: str, tmp_path: Path, dark: bool) -> None:
 def test_names_cannot_run_in_a_browser(tmp_path: Path) -> None:
     found, _, console = browse(pages.page(*evil()), tmp_path)
     assert console == [] and found["alerts"] == 0 and found["ready"] == "yes"
+
+
+def test_a_machine_without_a_disk() -> None:
+    """Then nothing is known of opening, and every report says so or is silent."""
+    found = samples.levels(False)
+    machine = replace(found.machine, tiers=tuple(t for t in found.machine.tiers if t.kind == "memory"))
+    report = build_report(found.plan, found.placed, machine)
+    assert report["load"]["seconds"] is None and len(report["tiers"]) == 1
+    assert "profile has no disk" in pages.page(samples.manifest(False), report)
+    assert "\n  open " not in inspect_text(samples.manifest(False), report, 0)
+
+
+def hollow() -> dict[str, Any]:
+    """The report of a plan that computes nothing."""
+    report = {
+        **samples.report(False),
+        "clusters": [],
+        "weights": [],
+        "roofs": [],
+        "predicted_seconds": 0.0,
+        "solution": None,
+    }
+    report["seconds_by"] = dict.fromkeys(report["seconds_by"], 0.0)
+    report["queues"] = [{"name": "cpu", "busy": 0.0, "waited": 0.0, "spans": []}]
+    report["tiers"] = [{**tier, "live": []} for tier in report["tiers"]]
+    return report
+
+
+@needs_browser
+def test_a_plan_without_clusters_in_a_browser(tmp_path: Path) -> None:
+    text = pages.page(samples.manifest(False), hollow())
+    path = tmp_path / "report.html"
+    path.write_text(text, encoding="utf-8")
+    dom, console = chromium(path, tmp_path)
+    assert console == [] and 'data-ready="yes"' in dom and "No cluster computes anything" in dom
+    assert "0 s" in inspect_text(samples.manifest(False), hollow(), 0)
