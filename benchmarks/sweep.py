@@ -3,8 +3,9 @@
     python -m benchmarks.sweep zoo/gpt2_masked.onnx --dim batch=1 --dim seq=1:64:128
 
 writes docs/budget-sweep.svg and docs/budget-sweep.json. Each point is a placement of its own by the compiler's own passes; a
-measured one is compiled, opened and run here, the median of its runs after the first. Nothing is cached on purpose: direct
-reads pass the page cache by, so a streamed plan is as cold in its tenth run as in its first.
+measured one is compiled, opened and run here, the median of its runs after the first. Direct reads pass this machine's page
+cache by; the host of a virtual disk may still keep in its memory what is read again and again, and then a small model streams
+faster than the cold disk of the profile.
 """
 
 from __future__ import annotations

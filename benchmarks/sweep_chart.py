@@ -59,7 +59,7 @@ def chart(found: Mapping[str, Any]) -> str:
     parts += [
         f'<rect class="none" x="{LEFT}" y="{TOP}" width="{x(least) - LEFT:.1f}" height="{floor - TOP}"/>',
         f'<line class="edge" x1="{x(least):.1f}" x2="{x(least):.1f}" y1="{TOP}" y2="{floor}"/>',
-        _text(x(least) + 7, TOP + 13, f"no plan below {size_text(least)}", "minor"),
+        _text(x(least) + 7, TOP - 5, f"no plan below {size_text(least)}", "minor"),
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>',
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, "budget of ram, the process included", "minor", "middle"),
         f'<path class="bound" d="{_path([(x(r["budget"]), y(r["lower_bound"])) for r in rows])}"/>',

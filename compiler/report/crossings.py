@@ -76,14 +76,9 @@ def _reads(plan: Plan, placed: Placed, nodes: Sequence[Node], timeline: Timeline
 
 
 def waiting(timeline: Timeline) -> list[tuple[float, float]]:
-    """When calls wait for reads, in this run and, since runs repeat, in those before as far back as reads begin."""
-    own = [(s.start - s.waited, s.start) for s in timeline.spans if s.queue == "cpu" and s.waited > 0]
-    first = min((span.start for span in timeline.spans), default=0.0)
-    back = 0
-    while timeline.seconds > 0 and own and -back * timeline.seconds > first:
-        back += 1
-    shifts = [-k * timeline.seconds for k in range(back, -1, -1)]
-    return [(start + shift, end + shift) for shift in shifts for start, end in own]
+    """When calls wait for reads. The reads of a run cannot be under way while calls of another wait: reads complete in order, and
+    a call waits for those of its own run."""
+    return [(s.start - s.waited, s.start) for s in timeline.spans if s.queue == "cpu" and s.waited > 0]
 
 
 def _overlap(span: Span, waits: Iterable[tuple[float, float]]) -> float:
