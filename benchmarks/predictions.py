@@ -29,7 +29,13 @@ from stratac.compiler.options import CompileOptions, default_cache, environment_
 from stratac.compiler.peer import Peer, PeerError
 from stratac.compiler.profiles import load_machine
 from stratac.ir.dims import Bounds
+from stratac.ir.plan import REQUEST_BYTES, REQUEST_DEPTH
+from stratac.ir.plan_binary import decode, read_header
+from stratac.passes.place.cost import read_bandwidth
+from stratac.passes.schedule.simulate import simulate_plan
+from stratac.runtime.manifest import PLAN, WEIGHTS
 
+from .cold import read_sequentially
 from .machine_facts import busy_seconds, isa, machine_facts, versions
 from .memory import MIB, prove
 from .models import RESULTS, exported, greatest_of, shapes_of
@@ -39,8 +45,8 @@ ROUNDS, TURN_SECONDS, TURN_RUNS = 3, 0.4, 3
 GOALS = {"zoo": (0.10, 0.25), "heldout": (0.12, None)}  # median and 95th percentile of the relative error
 METHOD = (
     "Each plan is compiled for one shape (the symbols' typical values) and one thread count, opened in a process of its own and "
-    "run in {rounds} rounds, each one uncounted run and then at least 0.4 s and 3 runs; streamed plans have a budget that leaves room for half of "
-    "their weights; measured is the median over rounds of "
+    "run in {rounds} rounds, each one uncounted run and then at least 0.4 s and 3 runs; streamed plans have a budget that "
+    "leaves room for half of their weights; measured is the median over rounds of "
     "the rounds' medians, through the Python interface, outputs included. The error is predicted / measured - 1. Memory is what "
     "a fresh process takes after its imports to open the plan and run it three times at the greatest dims, without the "
     "caller's arrays, beside weights, scratch, workspaces and the process floor of the manifest."
@@ -60,7 +66,9 @@ class Case:
 @dataclass(frozen=True)
 class Outcome:
     """Predicted and measured seconds and bytes of a case. `families` gives (measured, predicted) seconds of all calls of one
-    kernel family, `others` the share of CPU time that other processes took meanwhile."""
+    kernel family, `others` the share of CPU time that other processes took meanwhile. Of a streamed plan, `disk` is the bandwidth
+    of reading its streamed part in order, measured between the rounds, and `at_disk` what would be predicted with it instead of
+    the profile's: what is left of the error is not the disk's."""
 
     model: str
     group: str
@@ -74,6 +82,12 @@ class Outcome:
     memory_measured: int
     families: dict[str, tuple[float, float]] = field(default_factory=dict)
     others: float = 0.0
+    disk: float = 0.0
+    at_disk: float = 0.0
+
+    @property
+    def error_at_disk(self) -> float:
+        return (self.at_disk or self.predicted) / self.measured - 1.0
 
     @property
     def error(self) -> float:
@@ -88,6 +102,7 @@ class Outcome:
             f"{self.model:<18} {dims:<16} {self.threads}t  predicted {self.predicted * 1e3:9.2f} ms  measured "
             f"{self.measured * 1e3:9.2f} ms  {self.error:+7.1%}   memory {self.memory_predicted / MIB:8.1f} / "
             f"{self.memory_measured / MIB:8.1f} MiB"
+            + (f"  disk {self.disk / 1e9:.2f} GB/s, with it {self.error_at_disk:+.1%}" if self.disk else "")
             + (f"  (others took {self.others:.0%})" if self.others > 0.03 else "")
         )
 
@@ -137,7 +152,10 @@ def measure(case: Case, target: str, folder: Path, rounds: int) -> Outcome:
         began = os.times()
         before = peer.cpu_seconds()
         busy = busy_seconds()
-        taken = tuple(statistics.median(peer.turn(TURN_SECONDS, TURN_RUNS)) for _ in range(rounds))
+        taken, disks = [], []
+        for _ in range(rounds):
+            taken.append(statistics.median(peer.turn(TURN_SECONDS, TURN_RUNS)))
+            disks += [disk_bandwidth(plan)] if case.budget else []
         passed = (os.times().elapsed - began.elapsed) * (os.cpu_count() or 1)
         others = busy_seconds() - busy - (peer.cpu_seconds() - before) - (sum(os.times()[:2]) - sum(began[:2]))
         families: dict[str, tuple[float, float]] = {}
@@ -154,12 +172,30 @@ def measure(case: Case, target: str, folder: Path, rounds: int) -> Outcome:
         budget=case.budget,
         predicted=facts["predicted_seconds"],
         measured=statistics.median(taken),
-        rounds=taken,
+        rounds=tuple(taken),
         memory_predicted=proof.predicted,
         memory_measured=proof.measured,
         families=families,
         others=max(others / passed, 0.0),
+        disk=statistics.median(disks) if disks else 0.0,
+        at_disk=predicted_at(plan, target, statistics.median(disks)) if disks else 0.0,
     )
+
+
+def disk_bandwidth(plan: Path) -> float:
+    """Bytes per second of reading the streamed part of weights.bin in order."""
+    header = read_header((plan / PLAN).read_bytes())
+    length = header["weights_bytes"] - header["resident_bytes"]
+    return read_sequentially(plan / WEIGHTS, header["resident_bytes"], length).bandwidth
+
+
+def predicted_at(plan: Path, target: str, bandwidth: float) -> float:
+    """The plan's predicted seconds, had the profile's disk this bandwidth."""
+    made = decode((plan / PLAN).read_bytes())
+    tier = next(t for t in load_machine(target).tiers if t.kind == "disk")
+    scale = read_bandwidth(tier, REQUEST_BYTES, REQUEST_DEPTH) / bandwidth
+    queues = tuple(replace(q, reads=tuple(replace(r, seconds=r.seconds * scale) for r in q.reads)) for q in made.queues)
+    return made.seconds + simulate_plan(replace(made, queues=queues)).seconds - simulate_plan(made).seconds
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -174,6 +210,8 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         errors = [abs(o.error) for o in members]
         if errors:
             found[group] = {
+                "median_at_disk": float(np.median([abs(o.error_at_disk) for o in members])),
+                "p95_at_disk": float(np.quantile([abs(o.error_at_disk) for o in members], 0.95)),
                 "cases": len(errors),
                 "median": float(np.median(errors)),
                 "p95": float(np.quantile(errors, 0.95)),
@@ -215,6 +253,11 @@ def summary_text(found: dict[str, Any]) -> str:
             lines.append(
                 f"{group}: {row_['cases']} cases, median error {row_['median']:.1%}, 95th percentile {row_['p95']:.1%}, "
                 f"greatest {row_['most']:.1%}{wanted}"
+                + (
+                    f"; with the disk as measured between the rounds {row_['median_at_disk']:.1%} and {row_['p95_at_disk']:.1%}"
+                    if row_["p95_at_disk"] != row_["p95"]
+                    else ""
+                )
             )
     for family, row_ in found["families"].items():
         lines.append(

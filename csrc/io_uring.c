@@ -82,7 +82,7 @@ int st_uring_open(st_uring *u, int file, char *ring, uint64_t ring_bytes)
     static const uint32_t wishes[] = {SETUP_R_DISABLED | SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN, 0};
     uring_params p;
     u->fd = -1;
-    for (size_t i = 0; u->fd < 0 && i < sizeof wishes / sizeof *wishes; i++) {
+    for (size_t i = ring ? 0 : 1; u->fd < 0 && i < sizeof wishes / sizeof *wishes; i++) {
         memset(&p, 0, sizeof p);
         p.flags = wishes[i];
         u->fd = (int)syscall(SYS_io_uring_setup, STP_REQUEST_DEPTH, &p);
@@ -118,7 +118,8 @@ int st_uring_open(st_uring *u, int file, char *ring, uint64_t ring_bytes)
     u->complete_mask = *(uint32_t *)(void *)(base + p.cq.ring_mask);
     u->completions = base + p.cq.completions;
     u->disabled = (p.flags & SETUP_R_DISABLED) != 0;
-    fix(u, file, ring, ring_bytes);
+    if (ring)
+        fix(u, file, ring, ring_bytes);
     return 0;
 }
 
@@ -135,9 +136,8 @@ void st_uring_close(st_uring *u)
 }
 
 /* Queue what is left of a request.  There are as many entries as slots, so there is always room. */
-static void push(st_io *io, uint32_t slot)
+static void put(st_uring *u, int file, const char *ring, uint32_t slot)
 {
-    st_uring *u = &io->uring;
     const st_request *request = &u->slots[slot];
     const uint32_t tail = atomic_load_explicit(u->submit_tail, memory_order_relaxed), at = tail & u->submit_mask;
     char *to = request->to + request->done;
@@ -145,15 +145,20 @@ static void push(st_io *io, uint32_t slot)
     *entry = (uring_entry){
         .opcode = u->fixed_buffers ? OP_READ_FIXED : OP_READ,
         .flags = u->fixed_file ? ENTRY_FIXED_FILE : 0,
-        .fd = u->fixed_file ? 0 : io->file->fd,
+        .fd = u->fixed_file ? 0 : file,
         .offset = request->offset + request->done,
         .address = (uint64_t)(uintptr_t)to,
         .bytes = (uint32_t)(request->bytes - request->done),
-        .buffer = u->fixed_buffers ? (uint16_t)((uint64_t)(to - io->ring) / BUFFER_STEP) : 0,
+        .buffer = u->fixed_buffers ? (uint16_t)((uint64_t)(to - ring) / BUFFER_STEP) : 0,
         .user_data = slot,
     };
     u->submit_index[at] = at;
     atomic_store_explicit(u->submit_tail, tail + 1, memory_order_release);
+}
+
+static void push(st_io *io, uint32_t slot)
+{
+    put(&io->uring, io->file->fd, io->ring, slot);
 }
 
 /* One request's result.  Returns 1 where its rest was queued again. */
@@ -194,6 +199,35 @@ static int enter(st_uring *u, uint32_t *queued, int wait)
             return errno;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* the kernel has no memory for a request just now */
     }
+}
+
+int st_uring_batch(st_uring *u, int fd, uint32_t count)
+{
+    uint32_t queued = count, flying = count;
+    for (uint32_t slot = 0; slot < count; slot++)
+        put(u, fd, NULL, slot);
+    while (flying) {
+        const int broken = enter(u, &queued, 1);
+        if (broken)
+            return broken;
+        uint32_t head = atomic_load_explicit(u->complete_head, memory_order_relaxed);
+        const uint32_t tail = atomic_load_explicit(u->complete_tail, memory_order_acquire);
+        for (; head != tail; head++) {
+            const uring_completion *found = (uring_completion *)u->completions + (head & u->complete_mask);
+            st_request *request = &u->slots[found->user_data];
+            const int again = found->result == -EAGAIN || found->result == -EINTR;
+            if (found->result > 0)
+                request->done += (uint64_t)found->result;
+            flying--;
+            if (again || (found->result > 0 && request->done < request->bytes && request->done % STP_READ_ALIGNMENT == 0)) {
+                put(u, fd, NULL, (uint32_t)found->user_data);
+                queued++;
+                flying++;
+            }
+        }
+        atomic_store_explicit(u->complete_head, head, memory_order_release);
+    }
+    return 0;
 }
 
 void *st_uring_work(void *argument)

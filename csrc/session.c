@@ -114,6 +114,7 @@ static size_t lay_tables(st_session *s, char *base, int threads, int timed)
     s->output_shape = carve(base, &used, n[STP_SECTION_OUTPUT] * sizeof *s->output_shape);
     s->program.timings = timed ? carve(base, &used, s->plan.call_count * sizeof(st_timing)) : NULL;
     s->io_place = carve(base, &used, st_io_bytes(&s->plan, threads));
+    s->storage.urings = uses_files(&s->plan) ? carve(base, &used, (size_t)threads * sizeof(st_uring)) : NULL;
     s->storage.sources = uses_files(&s->plan) ? carve(base, &used, n[STP_SECTION_WEIGHT] * sizeof(st_source)) : NULL;
     s->program.pool = threads > 1 ? carve(base, &used, (size_t)st_pool_bytes(threads)) : NULL;
     for (int direction = 0; direction < 2; direction++) {

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+_Static_assert(ST_SOURCE_BATCH <= STP_REQUEST_DEPTH, "a batch of rows has a slot each");
 _Static_assert(ST_SOURCE_BLOCK == STP_READ_ALIGNMENT, "kernels size their bounce buffers by it");
 
 int st_trouble_set(st_trouble *trouble, int status, const st_error *error)
@@ -72,4 +73,40 @@ void st_source_read(const st_source *source, uint64_t offset, uint64_t bytes, vo
     } else if (place != to) {
         memcpy(to, place + (at - begin), bytes);
     }
+}
+
+void st_source_rows(const st_source *source, const st_row *rows, int count, uint64_t bytes, void *bounce, int part)
+{
+    const uint64_t room = st_source_bounce(bytes);
+    st_uring *uring = source->urings ? &source->urings[part] : NULL;
+    uint32_t numbers[ST_SOURCE_BATCH], asked = 0;
+    int64_t got = 0;
+    for (int i = 0; i < count; i++) {
+        const uint64_t at = source->offset + rows[i].offset, begin = at / STP_READ_ALIGNMENT * STP_READ_ALIGNMENT;
+        if (!uring || !bytes || rows[i].offset > source->bytes || bytes > source->bytes - rows[i].offset) {
+            st_source_read(source, rows[i].offset, bytes, rows[i].to, bounce); /* says what is wrong */
+            continue;
+        }
+        numbers[asked] = (uint32_t)i;
+        uring->slots[asked] = (st_request){
+            .to = (char *)(uintptr_t)up((uintptr_t)bounce + asked * room),
+            .offset = begin,
+            .bytes = up(at + bytes) - begin,
+        };
+        asked++;
+    }
+    const int broken = asked ? st_uring_batch(uring, source->file->fd, asked) : 0;
+    if (broken)
+        fail(source, broken, source->offset);
+    for (uint32_t i = 0; i < asked && !broken; i++) {
+        const st_request *request = &uring->slots[i];
+        const st_row *row = &rows[numbers[i]];
+        got += (int64_t)request->done;
+        if (request->done == request->bytes)
+            memcpy(row->to, request->to + (source->offset + row->offset - request->offset), bytes);
+    }
+    for (uint32_t i = 0; i < asked && !broken; i++) /* after all have been copied out of the bounce buffer */
+        if (uring->slots[i].done < uring->slots[i].bytes)
+            st_source_read(source, rows[numbers[i]].offset, bytes, rows[numbers[i]].to, bounce);
+    atomic_fetch_add_explicit(source->bytes_read, got, memory_order_relaxed);
 }

@@ -137,6 +137,7 @@ static void fill_sources(st_storage *storage, const st_plan *plan)
         const stp_weight *weight = &plan->weights[i];
         storage->sources[i] = (st_source){
             .file = &storage->file,
+            .urings = storage->uring_count ? storage->urings : NULL,
             .trouble = &storage->trouble,
             .bytes_read = &storage->source_bytes,
             .map = map ? map + weight->offset : NULL,
@@ -147,24 +148,48 @@ static void fill_sources(st_storage *storage, const st_plan *plan)
     }
 }
 
+/* Where every worker can have an io_uring of its own, rows are read side by side. */
+static void open_rows(st_storage *storage, int threads, int mode)
+{
+    const int wanted = storage->file.direct && mode != ST_IO_THREADS && mode != ST_IO_MMAP;
+    int open = 0;
+    while (wanted && open < threads && st_uring_open(&storage->urings[open], storage->file.fd, NULL, 0) == 0)
+        open++;
+    storage->uring_count = open;
+    while (open < threads && storage->uring_count)
+        st_uring_close(&storage->urings[--storage->uring_count]);
+}
+
+static void say_rows(st_storage *storage)
+{
+    if (storage->sources && !storage->map.base)
+        st_append(storage->text, sizeof storage->text, ", rows %s", storage->uring_count ? "side by side" : "one at a time");
+}
+
 int st_storage_start(st_storage *storage, const st_plan *plan, void *place, const st_block *ring, int threads, int mode,
                      int verify, st_error *error)
 {
-    if (storage->sources)
+    if (storage->sources) {
+        open_rows(storage, threads, mode);
         fill_sources(storage, plan);
+    }
     if (!st_streams(plan)) {
         st_file_close(&storage->file); /* all of it is in memory */
         return ST_OK;
     }
     snprintf(storage->text, sizeof storage->text, "%s",
              storage->map.base ? "mmap" : storage->file.direct ? "direct" : "buffered");
-    if (storage->map.base || !plan->read_count)
+    if (storage->map.base || !plan->read_count) {
+        say_rows(storage);
         return ST_OK;
+    }
     st_io *io = lay_out(place, plan, ring, threads, verify, storage);
     /* a forked child has none of these threads, and must not inherit pages that the disk writes to */
     madvise(ring->base, ring->bytes, MADV_DONTFORK);
     storage->io = io;
-    return start_queue(storage, io, mode, error);
+    const int status = start_queue(storage, io, mode, error);
+    say_rows(storage);
+    return status;
 }
 
 int st_storage_check(st_storage *storage, st_error *error)
@@ -187,6 +212,8 @@ void st_storage_stop(st_storage *storage, int forked)
     }
     if (io)
         st_uring_close(&io->uring);
+    while (storage->uring_count)
+        st_uring_close(&storage->urings[--storage->uring_count]);
     storage->io = NULL;
     st_block_release(&storage->map);
     st_file_close(&storage->file);

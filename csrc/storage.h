@@ -24,8 +24,11 @@ int st_trouble_get(st_trouble *trouble, st_error *error);
 
 /* ---- kernels that read by themselves ---- */
 
+typedef struct st_uring st_uring;
+
 struct st_source {
     const st_file *file;
+    st_uring *urings; /* one for each worker, or NULL: rows are read one at a time */
     st_trouble *trouble;
     _Atomic int64_t *bytes_read;
     const char *map; /* the weight's bytes where weights.bin is mapped, else NULL */
@@ -66,7 +69,7 @@ typedef struct st_request {
     int digest; /* the share is wanted */
 } st_request;
 
-typedef struct st_uring {
+struct st_uring {
     int fd; /* -1: none */
     int fixed_buffers, fixed_file, disabled;
     void *rings, *entries;
@@ -76,7 +79,7 @@ typedef struct st_uring {
     void *completions;
     uint32_t submit_mask, complete_mask;
     st_request slots[STP_REQUEST_DEPTH];
-} st_uring;
+};
 
 typedef struct st_io {
     st_level calls; /* the io threads sleep on it */
@@ -123,7 +126,10 @@ int st_io_wait(st_io *io, uint64_t reads);
 void st_io_advance(st_io *io, int worker, uint64_t calls);
 
 /* io_uring.c */
-int st_uring_open(st_uring *uring, int fd, char *ring, uint64_t ring_bytes); /* 0 or an errno */
+/* 0 or an errno.  With a ring, one thread uses it and `ring` is registered; without, one thread at a time. */
+int st_uring_open(st_uring *uring, int fd, char *ring, uint64_t ring_bytes);
+/* Read the first `count` slots side by side; `done` of each says how far it came.  0, or an errno where the queue is broken. */
+int st_uring_batch(st_uring *uring, int fd, uint32_t count);
 void st_uring_close(st_uring *uring);
 void *st_uring_work(void *io);
 /* io_threads.c */
@@ -136,6 +142,8 @@ typedef struct st_storage {
     st_block map;       /* of weights.bin, only where asked for */
     st_io *io;          /* NULL: no reads, or mapped */
     st_source *sources; /* of each weight; NULL: no kernel reads by itself */
+    st_uring *urings;   /* of each worker, for rows */
+    int uring_count;    /* of them that are open */
     _Atomic int64_t source_bytes;
     char text[256];
 } st_storage;

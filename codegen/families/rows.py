@@ -18,6 +18,9 @@ from ..terms import Terms
 from .loops import decode
 
 
+BATCH = 16  # rows read side by side: ST_SOURCE_BATCH
+
+
 @dataclass(frozen=True)
 class Lookup:
     """out[rows.., column] = table[number(rows..) * columns + column]: what a kernel of this family does."""
@@ -79,18 +82,19 @@ class RowsFamily:
         return ()
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
-        """A bounce buffer: what `st_source_bounce` says."""
+        """Bounce buffers: what `st_source_bounce` says, for each row of a batch."""
         lookup = lookup_of(kernel)
         assert lookup is not None
-        return storage_bytes(lookup.row_bytes) + READ_ALIGNMENT
+        return BATCH * (storage_bytes(lookup.row_bytes) + READ_ALIGNMENT)
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
-        """`rows_read` reads, one after the other in each thread, of `row_bytes` bytes each."""
+        """`rows_read` reads of `row_bytes` bytes each; each thread waits for `rows_at_once` of them together."""
         lookup = lookup_of(kernel)
         assert lookup is not None
         rows = typical(product(axis.extent for axis in lookup.rows), symbols)
         found = Terms()
         found.add("rows_read", rows)
+        found.add("rows_at_once", BATCH)
         found.add("row_bytes", storage_bytes(lookup.row_bytes))
         found.units = rows
         return found
@@ -103,14 +107,17 @@ class RowsFamily:
         printer = Printer(kernel.operands, order, [f"a{k}" for k in range(len(kernel.operands))])
         total = printer.dim(product(axis.extent for axis in lookup.rows))
         printer.out.put(f"const int64_t units = {total}, last = units * (part + 1) / parts;")
+        printer.out.put(f"st_row rows[{BATCH}];")
+        printer.out.put("int count = 0;")
         with printer.out.block("for (int64_t unit = units * part / parts; unit < last; unit++)"):
             decode(printer, lookup.rows, "unit")
             number = printer.scalar(lookup.number)
             to = f"a{lookup.store.operand} + ({printer.index(lookup.store.index, without=lookup.column.name)})"
             size = lookup.row_bytes
-            printer.out.put(
-                f"st_source_read(args[{lookup.table + 1}], (uint64_t){number} * {size}, {size}, {to}, bounce);"
-            )
+            printer.out.put(f"rows[count++] = (st_row){{(uint64_t){number} * {size}, {to}}};")
+            with printer.out.block(f"if (count == {BATCH} || unit + 1 == last)"):
+                printer.out.put(f"st_source_rows(args[{lookup.table + 1}], rows, count, {size}, bounce, part);")
+                printer.out.put("count = 0;")
         pointers = [
             f"{'const ' if o.role == 'in' else ''}{o.dtype.c} *const a{k} = args[{k + 1}];"
             for k, o in enumerate(kernel.operands)

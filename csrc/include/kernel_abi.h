@@ -26,6 +26,18 @@ typedef struct st_source st_source;
  * run fails when it ends: a kernel need not ask. */
 void st_source_read(const st_source *source, uint64_t offset, uint64_t bytes, void *to, void *bounce);
 
+/* A row to be copied: from byte `offset` of the weight to `to`. */
+typedef struct st_row {
+    uint64_t offset;
+    void *to;
+} st_row;
+
+#define ST_SOURCE_BATCH 16
+
+/* The same for up to ST_SOURCE_BATCH rows of `bytes` each, side by side where the machine can.  `part` is the kernel's own, and
+ * `bounce` has room for ST_SOURCE_BATCH times st_source_bounce(bytes). */
+void st_source_rows(const st_source *source, const st_row *rows, int count, uint64_t bytes, void *bounce, int part);
+
 #define ST_SOURCE_BLOCK 4096 /* STP_READ_ALIGNMENT */
 
 /* Bytes of the bounce buffer, whatever its own alignment: the blocks that `bytes` may touch, and room to align them. */

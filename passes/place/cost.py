@@ -49,14 +49,18 @@ def price(candidate: Candidate, machine: Machine, threads: int) -> Priced:
 
 
 def lookup_seconds(candidate: Candidate, machine: Machine, threads: int) -> float:
-    """Rows that a kernel reads from storage by itself: each thread waits for one read after the other, and all share the disk."""
+    """Rows that a kernel reads from storage by itself: each thread waits for one batch after the other, and all share the disk.
+
+    A plan that looks rows up in storage streams weights too: a batch waits behind a request of theirs.
+    """
     tier = next((tier for tier in machine.tiers if tier.kind == "disk"), None)
     if tier is None:
         return 0.0
     terms = dict(candidate.work.terms)
     rows, row_bytes = terms.get("rows_read", 0.0), terms.get("row_bytes", 0.0)
-    disk = rows * row_bytes / read_bandwidth(tier, REQUEST_BYTES, REQUEST_DEPTH)
-    return max(math.ceil(rows / threads) * tier.latency_s, disk)
+    bandwidth = read_bandwidth(tier, REQUEST_BYTES, REQUEST_DEPTH)
+    waits = math.ceil(rows / (threads * max(terms.get("rows_at_once", 1.0), 1.0)))
+    return waits * (tier.latency_s + REQUEST_BYTES / bandwidth) + rows * row_bytes / bandwidth
 
 
 def worth_sharing(candidate: Candidate, machine: Machine) -> bool:

@@ -19,7 +19,7 @@ from stratac.ir.dims import Bounds, symbol
 from stratac.ir.graph import Graph, Port
 from stratac.ir.interp import run
 from stratac.ir.machine import Tier
-from stratac.ir.plan import READ_ALIGNMENT
+from stratac.ir.plan import READ_ALIGNMENT, REQUEST_BYTES
 from stratac.ir.types import DType, TensorType, f32, f64, i8, i32, i64
 from stratac.passes.base import run_passes
 from stratac.passes.graph.fuse import fuse
@@ -36,12 +36,15 @@ STORAGE = """
 #include "kernels/scalar_ops.h"
 struct st_source {{ const char *bytes; uint64_t size, reads; }};
 const int64_t st_plan_workspace = {workspace};
-void st_source_read(const st_source *source, uint64_t offset, uint64_t bytes, void *to, void *bounce)
+void st_source_rows(const st_source *source, const st_row *rows, int count, uint64_t bytes, void *bounce, int part)
 {{
-    ((st_source *)source)->reads++;
-    memset(bounce, 1, st_source_bounce(bytes));
-    if (offset <= source->size && bytes <= source->size - offset)
-        memcpy(to, source->bytes + offset, bytes);
+    (void)part;
+    memset(bounce, 1, ST_SOURCE_BATCH * st_source_bounce(bytes));
+    for (int i = 0; i < count; i++) {{
+        ((st_source *)source)->reads++;
+        if (rows[i].offset <= source->size && bytes <= source->size - rows[i].offset)
+            memcpy(rows[i].to, source->bytes + rows[i].offset, bytes);
+    }}
 }}
 {text}
 """
@@ -144,16 +147,19 @@ def test_the_candidate_says_what_it_reads() -> None:
     assert rows_candidates(graph, storage=False) == [], "only plans that keep weights in storage are offered it"
 
 
-def test_lookups_cost_a_wait_for_each_row() -> None:
+def test_lookups_cost_a_wait_for_each_batch() -> None:
     """Each thread waits for its rows one after the other; many threads share the disk's bandwidth."""
     (found,) = rows_candidates(clusters(lookup((1000, 1600))))
     machine = machine_for(ISAS[0])
     tiers = [t for t in machine.tiers if t.kind != "disk"] + [Tier("disk", 1 << 40, 1e9, 1e9, "disk", 1e-4)]
     machine = replace(machine, tiers=tuple(tiers))
-    assert lookup_seconds(found, machine, 1) == pytest.approx(6e-4)
-    assert lookup_seconds(found, machine, 4) == pytest.approx(2e-4)
-    assert lookup_seconds(found, machine, 64) == pytest.approx(max(1e-4, 6 * storage_bytes(6400) / 1e9))
-    assert price(found, machine, 1).seconds >= 6e-4
+    disk = 6 * storage_bytes(6400) / 1e9
+    wait = 1e-4 + REQUEST_BYTES / 1e9
+    assert lookup_seconds(found, machine, 1) == lookup_seconds(found, machine, 4) == pytest.approx(wait + disk)
+    many = replace(found, work=replace(found.work, terms=(*found.work.terms, ("rows_read", 320.0))))
+    assert lookup_seconds(many, machine, 1) == pytest.approx(20 * wait + disk * 320 / 6)
+    assert lookup_seconds(many, machine, 4) == pytest.approx(5 * wait + disk * 320 / 6)
+    assert price(found, machine, 1).seconds >= 1e-4
     graph = clusters(lookup((1000, 1600)))
     (plain,) = Library().candidates(graph.nodes[0], graph, machine)
     assert price(plain, machine, 1).seconds < 1e-4, "from memory"

@@ -161,7 +161,7 @@ def test_falls_back_and_says_why(streamed: Made, shim: Path) -> None:
     folder, _ = streamed
     assert run_with("", folder, shim).endswith("right\n")
     text = run_with("nodirect", folder, shim)
-    assert text == "4 threads, buffered (no direct reads: Invalid argument)\nright\n"
+    assert text == "4 threads, buffered (no direct reads: Invalid argument), rows one at a time\nright\n"
     text = run_with("nouring", folder, shim)
     assert "threads, " in text and text.endswith("right\n")
     assert "no io_uring: Operation not permitted" in text or "buffered" in text

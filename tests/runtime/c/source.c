@@ -44,6 +44,31 @@ static int read_once(const st_source *source, const unsigned char *weight)
     return same && kept;
 }
 
+/* Several rows at once, each with guards around it. */
+static int read_batch(const st_source *source, const unsigned char *weight)
+{
+    enum { STRIDE = 8 * STP_READ_ALIGNMENT };
+    const uint64_t bytes = draw(LONGEST), room = ST_SOURCE_BATCH * st_source_bounce(bytes), shift = draw(2) ? draw(4096) : 0;
+    const int count = (int)draw(ST_SOURCE_BATCH + 1);
+    unsigned char *bounce = malloc(shift + room + GUARD), *to = malloc(ST_SOURCE_BATCH * STRIDE);
+    st_row rows[ST_SOURCE_BATCH];
+    int good = 1;
+    memset(bounce + shift + room, 0xA5, GUARD);
+    for (int i = 0; i < count; i++) {
+        rows[i] = (st_row){draw(source->bytes - bytes + 1), to + i * STRIDE + draw(64)};
+        memset((unsigned char *)rows[i].to + bytes, 0xA5, GUARD);
+    }
+    st_source_rows(source, rows, count, bytes, bounce + shift, 0);
+    for (int i = 0; i < count; i++)
+        good &= !memcmp(rows[i].to, weight + rows[i].offset, bytes) && guarded((unsigned char *)rows[i].to + bytes);
+    good &= guarded(bounce + shift + room);
+    if (!good)
+        printf("%d rows of %llu bytes: wrong\n", count, (unsigned long long)bytes);
+    free(bounce);
+    free(to);
+    return good;
+}
+
 int main(int argc, char **argv)
 {
     static unsigned char data[BLOCKS * STP_READ_ALIGNMENT];
@@ -58,15 +83,19 @@ int main(int argc, char **argv)
     if (!file || fwrite(data, 1, sizeof data, file) != sizeof data || fclose(file))
         return 2;
     void *probe = aligned_alloc(4096, 4096);
-    for (int direct = 0; direct < 2; direct++) {
+    for (int way = 0; way < 3; way++) { /* buffered, direct, direct with io_uring where there is one */
+        const int direct = way > 0;
+        st_uring uring = {.fd = -1};
         st_storage storage = {0};
         st_storage_init(&storage);
         if (st_file_open(&storage.file, argv[1], sizeof data, direct ? probe : NULL, &error))
             return puts(error.text), 1;
-        st_source source = {&storage.file, &storage.trouble, &storage.source_bytes, NULL, "rows", START,
+        if (way == 2 && st_uring_open(&uring, storage.file.fd, NULL, 0))
+            way = 3;
+        st_source source = {&storage.file, way == 2 ? &uring : NULL, &storage.trouble, &storage.source_bytes, NULL, "rows", START,
                             (BLOCKS - 3) * STP_READ_ALIGNMENT - 100};
         for (long round = atol(argv[2]); round; round--)
-            if (!read_once(&source, data + START))
+            if (!read_once(&source, data + START) || !read_batch(&source, data + START))
                 return 1;
         if (st_trouble_get(&storage.trouble, &error))
             return puts(error.text), 1;
@@ -75,7 +104,14 @@ int main(int argc, char **argv)
         if (!st_trouble_get(&storage.trouble, &error) || !strstr(error.text, "8 bytes at 53141 of 'rows', which has 53148") ||
             memcmp(to, "\0\0\0\0\0\0\0", 8))
             return printf("outside: %s\n", error.text), 1;
-        printf("%s\n", storage.file.direct ? "direct" : "buffered");
+        st_row late[2] = {{0, to}, {source.bytes - 7, to + 8}}; /* one of two is wrong: zeros, and the other is right */
+        memset(to, 1, sizeof to);
+        static char room[ST_SOURCE_BATCH * 3 * 4096];
+        st_source_rows(&source, late, 2, 8, room, 0);
+        if (memcmp(to, data + START, 8) || memcmp(to + 8, "\0\0\0\0\0\0\0", 8))
+            return puts("a batch with a row outside is wrong"), 1;
+        st_uring_close(&uring);
+        printf("%s\n", way == 2 ? "uring" : storage.file.direct ? "direct" : "buffered");
         st_storage_stop(&storage, 0);
     }
     free(probe);
