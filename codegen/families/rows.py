@@ -17,7 +17,6 @@ from ..family import Emitted, Packing, Symbols
 from ..terms import Terms
 from .loops import decode
 
-
 BATCH = 16  # rows read side by side: ST_SOURCE_BATCH
 
 
