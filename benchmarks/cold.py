@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from stratac.compiler.probe.disk import huge_buffer
 from stratac.ir.plan import READ_ALIGNMENT, REQUEST_BYTES, REQUEST_DEPTH
 
 
@@ -59,21 +59,23 @@ def read_sequentially(
     numbers = iter(range(total))
     lock = threading.Lock()
 
-    def work() -> None:
-        with mmap.mmap(-1, request_bytes) as buffer:  # page aligned, as direct reads need it
-            while not failures:
-                with lock:
-                    number = next(numbers, None)
-                if number is None:
-                    return
-                try:
-                    got = os.preadv(descriptor, [buffer], offset + number * request_bytes)
-                    if got != request_bytes:
-                        raise OSError(f"{path} ends early: {got} of {request_bytes} bytes of request {number}")
-                except OSError as error:
-                    failures.append(error)
+    memory = huge_buffer(request_bytes * depth)
 
-    threads = [threading.Thread(target=work) for _ in range(depth)]
+    def work(own: int) -> None:
+        buffer = memory[own * request_bytes : (own + 1) * request_bytes]
+        while not failures:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            try:
+                got = os.preadv(descriptor, [buffer], offset + number * request_bytes)
+                if got != request_bytes:
+                    raise OSError(f"{path} ends early: {got} of {request_bytes} bytes of request {number}")
+            except OSError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(own,)) for own in range(depth)]
     started = time.perf_counter()
     for thread in threads:
         thread.start()
