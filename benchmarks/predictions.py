@@ -281,6 +281,24 @@ def good(found: dict[str, Any]) -> bool:
     return all(reached)
 
 
+def write(output: Path, target: str, outcomes: Sequence[Outcome], failed: dict[str, str]) -> None:
+    """The results so far as JSON."""
+    machine = load_machine(target)
+    results = {
+        "format": 1,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine_facts(),
+        "profile": {"name": machine.name, "source": machine.source},
+        "versions": versions(),
+        "method": METHOD.format(rounds=ROUNDS),
+        "summary": summary(outcomes),
+        "cases": [{**asdict(o), "dims": dict(o.dims), "error": o.error} for o in outcomes],
+        "failed": failed,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(results, indent=1) + "\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.predictions", description=__doc__.splitlines()[0])
     parser.add_argument("--models", default="", help="names, separated by commas; zoo and heldout name all of a group")
@@ -309,23 +327,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             except PeerError as error:
                 failed[f"{case.model} {dict(case.dims)} {case.threads}"] = str(error)
                 print(f"{case.model}: FAILED: {error}", file=sys.stderr, flush=True)
+            if output is not None:  # after every case: a run that is stopped has what it measured
+                write(output, arguments.target, outcomes, failed)
     found = summary(outcomes)
     print(summary_text(found))
     if output is not None:
-        machine = load_machine(arguments.target)
-        results = {
-            "format": 1,
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": machine_facts(),
-            "profile": {"name": machine.name, "source": machine.source},
-            "versions": versions(),
-            "method": METHOD.format(rounds=ROUNDS),
-            "summary": found,
-            "cases": [{**asdict(o), "dims": dict(o.dims), "error": o.error} for o in outcomes],
-            "failed": failed,
-        }
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(results, indent=1) + "\n")
         print(f"written to {output}", file=sys.stderr)
     return 0 if good(found) and not failed else 1
 
