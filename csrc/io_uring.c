@@ -85,7 +85,7 @@ int st_uring_open(st_uring *u, int file, char *ring, uint64_t ring_bytes)
     for (size_t i = ring ? 0 : 1; u->fd < 0 && i < sizeof wishes / sizeof *wishes; i++) {
         memset(&p, 0, sizeof p);
         p.flags = wishes[i];
-        u->fd = (int)syscall(SYS_io_uring_setup, STP_REQUEST_DEPTH, &p);
+        u->fd = (int)syscall(SYS_io_uring_setup, ring ? STP_REQUEST_DEPTH : ST_SOURCE_BATCH, &p);
         if (u->fd < 0 && errno != EINVAL)
             break;
     }

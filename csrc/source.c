@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-_Static_assert(ST_SOURCE_BATCH <= STP_REQUEST_DEPTH, "a batch of rows has a slot each");
 _Static_assert(ST_SOURCE_BLOCK == STP_READ_ALIGNMENT, "kernels size their bounce buffers by it");
 
 int st_trouble_set(st_trouble *trouble, int status, const st_error *error)

@@ -69,6 +69,9 @@ typedef struct st_request {
     int digest; /* the share is wanted */
 } st_request;
 
+/* as many as the kind of use with the most has under way */
+enum { ST_SLOTS = ST_SOURCE_BATCH > STP_REQUEST_DEPTH ? ST_SOURCE_BATCH : STP_REQUEST_DEPTH };
+
 struct st_uring {
     int fd; /* -1: none */
     int fixed_buffers, fixed_file, disabled;
@@ -78,7 +81,7 @@ struct st_uring {
     uint32_t *submit_index;
     void *completions;
     uint32_t submit_mask, complete_mask;
-    st_request slots[STP_REQUEST_DEPTH];
+    st_request slots[ST_SLOTS];
 };
 
 typedef struct st_io {

@@ -94,7 +94,7 @@ class Tier:
     """A place for bytes: capacity, and the bandwidth one core and all cores together reach, in bytes per second.
 
     `kind` is `memory` (addressable by the devices that name it) or `disk` (read by requests; `curve` holds cold sequential
-    direct reads, `latency_s` is one small request's).
+    direct reads, `latency_s` is one small request's, `core_s_per_byte` the seconds that reading a byte takes from one core).
     """
 
     name: str
@@ -104,6 +104,7 @@ class Tier:
     kind: str = "memory"
     latency_s: float = 0.0
     curve: tuple[Reading, ...] = ()
+    core_s_per_byte: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Machine:
 
 
 _HINT = "docs/machines.md lists every key; compiler/machines/generic-portable.toml is an example"
-_MAY_BE_ZERO = frozenset({"launch_s", "barrier_s", "run_s", "latency_s", "watts", "price_per_hour"})
+_MAY_BE_ZERO = frozenset({"launch_s", "barrier_s", "run_s", "latency_s", "core_s_per_byte", "watts", "price_per_hour"})
 _TOP = frozenset({"devices", "tiers", "links", "network", "kernels", "efficiency"})
 _WANTED = {"str": "text", "int": "a whole number, at least 1", "float": "a positive number"}
 

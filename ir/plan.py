@@ -14,7 +14,7 @@ from .types import TensorType
 FORMAT_VERSION = 2
 ALIGNMENT = 64  # bytes; every buffer and every packed weight starts at a multiple
 REQUEST_BYTES = 1 << 20  # a read is split into requests of at most this many bytes ..
-REQUEST_DEPTH = 16  # .. of which so many are in flight; disk curves are read at this point
+REQUEST_DEPTH = 4  # .. of which so many are in flight: enough for a disk, and little for a lookup to wait behind
 READ_ALIGNMENT = (
     4096  # bytes; what direct reads need of file offsets, sizes and memory: the streamed part is laid out by it
 )

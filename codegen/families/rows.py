@@ -17,7 +17,7 @@ from ..family import Emitted, Packing, Symbols
 from ..terms import Terms
 from .loops import decode
 
-BATCH = 16  # rows read side by side: ST_SOURCE_BATCH
+BATCH = 64  # rows read side by side: ST_SOURCE_BATCH
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +22,24 @@ import numpy as np
 
 from ...ir.errors import EnvironmentProblem
 from ...ir.machine import KIB, MIB, Reading
-from ...ir.plan import READ_ALIGNMENT
+from ...ir.plan import READ_ALIGNMENT, REQUEST_BYTES, REQUEST_DEPTH
 from .hardware import Figure
 
 REQUESTS = (64 * KIB, 256 * KIB, MIB, 2 * MIB, 8 * MIB)
 DEPTHS = (1, 2, 4, 8, 16)
 SMALL_READS = 64
 HUGE_PAGE = 2 * MIB
+_BESIDE_S = 0.25
 
 
 @dataclass(frozen=True)
 class DiskFigures:
-    """The curve, one small read's latency in seconds, what else to know (empty: direct reads), and bytes free on the disk."""
+    """The curve, one small read's latency in seconds, what a byte's reading takes from one core while all compute, what else to
+    know (empty: direct reads), and bytes free on the disk."""
 
     curve: tuple[Reading, ...]
     latency: Figure
+    core_s_per_byte: float
     note: str
     free_bytes: int
     figures: tuple[Figure, ...]
@@ -151,8 +154,19 @@ def _latency(file: _File) -> Figure:
     return Figure("reading 4 KiB", "s", statistics.median(taken), min(taken), max(taken))
 
 
-def measure_disk(folder: Path, *, quick: bool = False, size: int = 256 * MIB, seconds: float = 0.25) -> DiskFigures:
-    """The disk under `folder`: a file of `size` bytes is written there and removed. Raises EnvironmentProblem."""
+def measure_disk(
+    folder: Path,
+    compute: Callable[[float], float],
+    *,
+    quick: bool = False,
+    size: int = 256 * MIB,
+    seconds: float = 0.25,
+) -> DiskFigures:
+    """The disk under `folder`: a file of `size` bytes is written there and removed. Raises EnvironmentProblem.
+
+    `compute(s)` keeps all cores busy with a fixed amount of arithmetic, about `s` seconds of it, and says how many core
+    seconds it took.
+    """
     facts = os.statvfs(folder)
     free = facts.f_bavail * facts.f_frsize
     size = min(size, max(free // 4 // MIB, 16) * MIB)
@@ -171,14 +185,19 @@ def measure_disk(folder: Path, *, quick: bool = False, size: int = 256 * MIB, se
             curve, figures = [], []
             for request in REQUESTS[::2] if quick else REQUESTS:
                 for depth in DEPTHS:
-                    figure = _point(file, request, depth, 2 if quick else 3, seconds / (2 if quick else 1), direct)
+                    # the point plans read at is measured longer than those that only say what else there is
+                    longer = 3 if (request, depth) == (REQUEST_BYTES, REQUEST_DEPTH) else 1
+                    takes = longer * (2 if quick else 3)
+                    figure = _point(file, request, depth, takes, longer * seconds / (2 if quick else 1), direct)
                     curve.append(Reading(request, depth, figure.median))
                     figures.append(figure)
+            lost = _lost(file, compute, at(curve, REQUEST_BYTES, REQUEST_DEPTH), 3 if quick else 7)
+            figures.append(lost)
         finally:
             file.close()
     finally:
         os.unlink(path)
-    return DiskFigures(tuple(curve), latency, note, free, tuple(figures))
+    return DiskFigures(tuple(curve), latency, max(lost.median, 0.0), note, free, tuple(figures))
 
 
 def _point(file: _File, request: int, depth: int, takes: int, seconds: float, direct: bool) -> Figure:
@@ -193,6 +212,21 @@ def _point(file: _File, request: int, depth: int, takes: int, seconds: float, di
         found.append(rate)
         total = int(max(rate * seconds / takes, 2 * request * depth))
     return Figure.of(f"reading by {request // KIB} KiB, {depth} in flight", "B/s", found)
+
+
+def _lost(file: _File, compute: Callable[[float], float], bandwidth: float, takes: int) -> Figure:
+    """Core seconds that a byte's reading takes from arithmetic on all cores: by how much longer that takes beside reads."""
+    found: list[float] = []
+    for _ in range(takes):
+        file.forget()
+        total = int(0.8 * _BESIDE_S * bandwidth)
+        alone = compute(_BESIDE_S)
+        reads = threading.Thread(target=_stream, args=(file, REQUEST_BYTES, REQUEST_DEPTH, 0, total))
+        reads.start()
+        beside = compute(_BESIDE_S)
+        reads.join()
+        found.append((beside - alone) / total)
+    return Figure.of("reading beside arithmetic on all cores", "core s/B", found)
 
 
 def at(curve: Sequence[Reading], request: int, depth: int) -> float:

@@ -47,6 +47,7 @@ def fit_prices(
     samples: Sequence[Mapping[str, float]],
     seconds: Sequence[float],
     least: Mapping[str, float],
+    fixed: Mapping[str, float] | None = None,
     traffic: frozenset[str] = frozenset(),
     loss: float = 1.0,
     rounds: int = 12,
@@ -54,19 +55,22 @@ def fit_prices(
     """(price of each term, relative residual of each sample): relative errors count, and outliers for less with every round.
 
     Of the two sums over the terms in `traffic` and over the others, the lesser counts only by the share `loss`; which it is
-    is found again in each round. No price is below `least`: what is known otherwise is not left to chance.
+    is found again in each round. No price is below `least`, and those in `fixed` are as given: what is known otherwise is not left
+    to chance.
     """
+    fixed = fixed or {}
     names = sorted({name for sample in samples for name in sample})
     counts = np.array([[sample.get(name, 0.0) for name in names] for sample in samples], dtype=float)
     wanted = np.asarray(seconds, dtype=float)
     relative = counts.reshape(len(samples), len(names)) / wanted[:, None]
     moved = np.array([name in traffic for name in names])
-    known = np.array([least.get(name, 0.0) for name in names])
+    known = np.array([fixed.get(name, least.get(name, 0.0)) for name in names])
+    free = np.array([name not in fixed for name in names])
     weight, prices = np.ones(len(wanted)), known.copy()
     share = np.where(moved, loss, 1.0) * np.ones((len(wanted), 1))  # at first, arithmetic is the greater everywhere
     for _ in range(rounds):
         rest = 1.0 - (relative * share) @ known
-        prices = nnls(relative * share * weight[:, None], rest * weight) + known
+        prices = nnls(relative * share * free * weight[:, None], rest * weight) * free + known
         memory, compute = relative @ (prices * moved), relative @ (prices * ~moved)
         bound = (memory > compute)[:, None]
         # half of the old guess keeps samples near the edge from jumping to and fro

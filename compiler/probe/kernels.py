@@ -81,6 +81,8 @@ SHARED = frozenset(
 #: the register tile's terms, and the families that are made of it
 PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked", "a_again", "b_again", "pack", "turn", "copy", "fill"))
 PRODUCTS = ("matmul", "conv", "attention")
+#: these stream what they take from memory, so that it costs what memory gives
+STREAMING = (*PRODUCTS, "depthwise")
 _PRODUCT = "product"
 LAUNCH = "launch"
 _BRIEF_S = 50e-6  # calls that a barrier is a visible part of
@@ -185,7 +187,8 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     """Prices of all families at once, from the times on one thread; launch and barrier beside them. `outside` are the seconds
     of runs that no call accounts for.
 
-    A multiply-add never costs less than the measured peak says, packing never less than the second cache's bandwidth.
+    A multiply-add never costs less than the measured peak says, packing never less than the second cache's bandwidth; what
+    families with streams take from memory costs what one core was measured to read.
     """
     device = machine.device("cpu")
     kept = [t for t in timed if t.typical(1) > 0 and not _bound_by_memory(t, machine)]
@@ -194,7 +197,8 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     if len(device.caches) > 1:  # a vector packed is read from one place and written to another
         least |= {f"{_PRODUCT}.{term}": 8 * device.lanes / device.caches[1].bandwidth for term in ("pack", "copy")}
     traffic = frozenset(_column(family, term) for family in {t.family for t in kept} for term in TRAFFIC)
-    prices, residual = fit_prices(columns, [t.typical(1) for t in kept], least, traffic, OVERLAP_LOSS)
+    fixed = {f"{family}.ram": 1 / machine.tier("ram").core_bandwidth for family in STREAMING}
+    prices, residual = fit_prices(columns, [t.typical(1) for t in kept], least, fixed, traffic, OVERLAP_LOSS)
     launch = prices.pop(LAUNCH)
     kernels: dict[str, dict[str, float]] = {}
     for column, price in sorted(prices.items()):
@@ -253,12 +257,10 @@ def measure_kernels(machine: Machine, options: CompileOptions, quick: bool, say:
     cores = machine.device("cpu").cores
     counts = sorted({1, cores})
     timed: list[Timed] = []
-    outside: list[float] = []
     for graph in sample_graphs(quick):
         say(f"kernels: compiling and timing {graph.name}")
-        calls, beside = time_graph(graph, machine, counts, options, 1.0 if quick else 3.0)
-        timed += calls
-        outside.append(statistics.median(beside))
+        timed += time_graph(graph, machine, counts, options, 1.0 if quick else 3.0)[0]
+    _, outside = time_graph(samples.brief(), machine, counts, options, 0.3)
     return fit_tables(timed, outside, machine, cores), timed
 
 

@@ -57,12 +57,12 @@ def probe(*, disk: Path, quick: bool, cc: str | None, cache: Path | None, say: S
         figures.append(figure)
         say(str(figure))
 
-    found = measure_disk(disk, quick=quick)
-    for figure in (found.latency, *found.figures):
-        tell(figure)
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="stratac-probe-") as name:
-        device, ram = _cpu(Path(name), cores, ToolchainOptions(cc=cc, cache=cache), tell)
+        device, ram, loops = _cpu(Path(name), cores, ToolchainOptions(cc=cc, cache=cache), tell)
+        found = measure_disk(disk, lambda seconds: loops.busy(cores, seconds), quick=quick)
+    for figure in (found.latency, *found.figures):
+        tell(figure)
     machine = _machine(device, ram, found)
     tables, _ = measure_kernels(machine, CompileOptions(cc=cc, cache=cache), quick, say)
     for figure in tables.figures:
@@ -76,8 +76,10 @@ def probe(*, disk: Path, quick: bool, cc: str | None, cache: Path | None, say: S
     return Probed(machine, tuple(figures), tables, tuple(notes), time.monotonic() - started)
 
 
-def _cpu(folder: Path, cores: int, options: ToolchainOptions, tell: Callable[[Figure], None]) -> tuple[Device, Tier]:
-    """The CPU without its kernel tables, and its memory."""
+def _cpu(
+    folder: Path, cores: int, options: ToolchainOptions, tell: Callable[[Figure], None]
+) -> tuple[Device, Tier, Loops]:
+    """The CPU without its kernel tables, its memory, and the loops of its best instruction set."""
     best: Loops | None = None
     peak = 0.0
     for isa in isa_levels():
@@ -104,12 +106,12 @@ def _cpu(folder: Path, cores: int, options: ToolchainOptions, tell: Callable[[Fi
     )
     alone = memory[1].median
     ram = Tier("ram", memory_bytes(), max(memory[cores].median, alone), alone)
-    return device, ram
+    return device, ram, best
 
 
 def _machine(device: Device, ram: Tier, found: DiskFigures) -> Machine:
     rate = at(found.curve, REQUEST_BYTES, REQUEST_DEPTH)
-    disk = Tier("disk", max(found.free_bytes, 1), rate, rate, "disk", found.latency.median, found.curve)
+    disk = Tier("disk", max(found.free_bytes, 1), rate, rate, "disk", found.latency.median, found.curve, found.core_s_per_byte)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     levels = ", ".join(isa_levels())
     words = re.sub(r"[^a-z0-9]+", "-", f"{cpu_name()} {device.cores}c".lower()).strip("-")

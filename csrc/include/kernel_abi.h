@@ -32,7 +32,7 @@ typedef struct st_row {
     void *to;
 } st_row;
 
-#define ST_SOURCE_BATCH 16
+#define ST_SOURCE_BATCH 64
 
 /* The same for up to ST_SOURCE_BATCH rows of `bytes` each, side by side where the machine can.  `part` is the kernel's own, and
  * `bounce` has room for ST_SOURCE_BATCH times st_source_bounce(bytes). */

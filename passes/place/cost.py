@@ -51,7 +51,7 @@ def price(candidate: Candidate, machine: Machine, threads: int) -> Priced:
 def lookup_seconds(candidate: Candidate, machine: Machine, threads: int) -> float:
     """Rows that a kernel reads from storage by itself: each thread waits for one batch after the other, and all share the disk.
 
-    A plan that looks rows up in storage streams weights too: a batch waits behind a request of theirs.
+    A plan that looks rows up in storage streams weights too: a batch waits behind the requests of theirs under way.
     """
     tier = next((tier for tier in machine.tiers if tier.kind == "disk"), None)
     if tier is None:
@@ -60,7 +60,7 @@ def lookup_seconds(candidate: Candidate, machine: Machine, threads: int) -> floa
     rows, row_bytes = terms.get("rows_read", 0.0), terms.get("row_bytes", 0.0)
     bandwidth = read_bandwidth(tier, REQUEST_BYTES, REQUEST_DEPTH)
     waits = math.ceil(rows / (threads * max(terms.get("rows_at_once", 1.0), 1.0)))
-    return waits * (tier.latency_s + REQUEST_BYTES / bandwidth) + rows * row_bytes / bandwidth
+    return waits * (tier.latency_s + REQUEST_DEPTH * REQUEST_BYTES / bandwidth) + rows * row_bytes / bandwidth
 
 
 def worth_sharing(candidate: Candidate, machine: Machine) -> bool:
@@ -119,6 +119,13 @@ def read_seconds(machine: Machine, tier: str, nbytes: int) -> float:
         return 0.0
     row = machine.tier(tier)
     return row.latency_s + nbytes / read_bandwidth(row, REQUEST_BYTES, REQUEST_DEPTH)
+
+
+def reading_cores(machine: Machine, tier: str, nbytes: int, threads: int) -> float:
+    """Seconds by which a `Read` delays the call it is for, all cores of which compute: system calls and interrupts take one of
+    them away, and the others wait for it. Nothing where a core is free."""
+    cores = max((device.cores for device in machine.devices if device.kind == "cpu"), default=1)
+    return nbytes * machine.tier(tier).core_s_per_byte if threads >= cores else 0.0
 
 
 def read_bandwidth(tier: Tier, request_bytes: int, depth: int) -> float:

@@ -112,7 +112,12 @@ class Evaluator:
         for k in reading:
             before.append(self.until[k] - done)
             done = self.until[k + 1]
-        return Segments(before, [self.chosen[k].seconds for k in reading], self.compute - done)
+        stores = self.problem.stores
+        work = [
+            self.chosen[k].seconds + sum(stores[s].cores for s in self.chosen[k].stores if s not in resident)
+            for k in reading
+        ]
+        return Segments(before, work, self.compute - done)
 
     def seconds(self, resident: frozenset[int], ring: int) -> tuple[float, int] | None:
         """Predicted latency with a ring of at most so many bytes, and the bytes of it that are used."""

@@ -140,6 +140,16 @@ def run_highs(rows: Rows, gap: float, nodes: int) -> tuple[list[float], float] |
     )
 
 
+@dataclass(frozen=True)
+class _Reads:
+    """What the reads of a call take, each as shares of columns and what is certain: seconds of the disk, bytes of the ring, and
+    seconds by which the call is delayed."""
+
+    seconds: tuple[dict[int, float], float]
+    bytes: tuple[dict[int, float], float]
+    delay: tuple[dict[int, float], float]
+
+
 class _Builder:
     """The program of one problem. Times are in units of all calls' seconds, bytes in units of the budget."""
 
@@ -186,7 +196,10 @@ class _Builder:
                 rows.at_least({workspace: 1.0, **{c: -self.share(row[o]) for o, c in picks.items()}}, 0.0)
             else:
                 rows.lower[workspace] = max(rows.lower[workspace], self.share(row[0]))
-            io, held, io_fixed, held_fixed = self.reads(row, picks)
+            reads = self.reads(row, picks)
+            (io, io_fixed), (held, held_fixed) = reads.seconds, reads.bytes
+            seconds = {c: seconds.get(c, 0.0) + reads.delay[0].get(c, 0.0) for c in {**seconds, **io}}
+            fixed += reads.delay[1]
             if not io and not io_fixed and not picks:
                 waiting += fixed
                 continue
@@ -271,25 +284,22 @@ class _Builder:
             return {}, row[0].seconds * self.second
         return {column: row[option].seconds * self.second for option, column in picks.items()}, 0.0
 
-    def reads(
-        self, row: tuple[Option, ...], picks: dict[int, int]
-    ) -> tuple[dict[int, float], dict[int, float], float, float]:
-        """Seconds and bytes that a call's reads take: shares of columns, then what is certain."""
-        io: dict[int, float] = {}
-        held: dict[int, float] = {}
-        io_fixed = held_fixed = 0.0
+    def reads(self, row: tuple[Option, ...], picks: dict[int, int]) -> _Reads:
+        """What a call's reads take."""
+        flowing: dict[int, tuple[float, float, float]] = {}
+        fixed = (0.0, 0.0, 0.0)
         for option, pick in picks.items() or [(0, -1)]:
             for store in row[option].stores:
                 if store in self.always:
                     continue
                 entry = self.problem.stores[store]
-                seconds, size = entry.seconds * self.second, entry.padded * self.byte
+                takes = (entry.seconds * self.second, entry.padded * self.byte, entry.cores * self.second)
                 kept = self.kept[store]
                 if pick < 0:  # streamed unless kept
-                    io[kept], held[kept] = -seconds, -size
-                    io_fixed, held_fixed = io_fixed + seconds, held_fixed + size
+                    flowing[kept] = (-takes[0], -takes[1], -takes[2])
+                    fixed = (fixed[0] + takes[0], fixed[1] + takes[1], fixed[2] + takes[2])
                     continue
                 flows = self.rows.column(0.0, 1.0 if self.streams(store) else 0.0)
                 self.rows.at_least({flows: 1.0, pick: -1.0, kept: 1.0}, 0.0)
-                io[flows], held[flows] = seconds, size
-        return io, held, io_fixed, held_fixed
+                flowing[flows] = takes
+        return _Reads(*(({c: takes[n] for c, takes in flowing.items()}, fixed[n]) for n in range(3)))

@@ -18,7 +18,7 @@ from ...ir.placed import DENSE, home_key
 from ..schedule.ledger import plan_activations, resident_bytes, workspace_bytes
 from ..schedule.liveness import aligned
 from ..schedule.stream_weights import padded
-from .cost import price, read_seconds
+from .cost import price, read_seconds, reading_cores
 from .pins import Rules, resolve_pins
 from .request import PlaceRequest
 
@@ -36,6 +36,7 @@ class Store:
     format: str
     nbytes: int
     seconds: float  # of one read from storage
+    cores: float  # by which it delays the call it is for
     may_stay: bool  # resident in memory
     may_stream: bool
 
@@ -257,6 +258,7 @@ class _Maker:
                 format,
                 nbytes,
                 read_seconds(self.machine, self.storage, padded(nbytes)) if streams else 0.0,
+                reading_cores(self.machine, self.storage, padded(nbytes), self.request.threads) if streams else 0.0,
                 self.rules.allows_tier(weight, RAM) or not nbytes,
                 streams,
             )

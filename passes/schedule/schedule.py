@@ -11,7 +11,7 @@ from ...ir.machine import Machine
 from ...ir.placed import DENSE, Home, Placed, home_key
 from ...ir.plan import ALIGNMENT, Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, WeightEntry
 from ...ir.types import TensorType, u8
-from ..place.cost import read_seconds, worth_sharing
+from ..place.cost import read_seconds, reading_cores, worth_sharing
 from .ledger import plan_activations, resident_bytes, workspace_bytes
 from .liveness import Lifetime, aligned
 from .plan_memory import MemoryPlan
@@ -34,7 +34,7 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     nodes, memory = activations.nodes, activations.memory
     buffers = [_buffer(life, memory, graph) for life in activations.lifetimes]
     file = _lay_file(placed, nodes, machine)
-    stream = _stream(placed, nodes, machine, file, len(buffers))
+    stream = _stream(placed, nodes, machine, threads, file, len(buffers))
     buffers += stream.buffers
     names = tuple(dict.fromkeys(kernels[node.outputs[0]] for node in nodes))
     arguments = _Arguments(graph, placed, buffers, file.entries, stream)
@@ -44,7 +44,7 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     ]
     flags = barriers([_touches(call, node, buffers) for call, node in zip(calls, nodes, strict=True)])
     calls = [
-        replace(call, barrier=flag, needs=stream.needs.get(number, 0))
+        replace(call, barrier=flag, needs=stream.needs.get(number, 0), seconds=call.seconds + stream.delays.get(number, 0.0))
         for number, (call, flag) in enumerate(zip(calls, flags, strict=True))
     ]
     workspace = workspace_bytes(c.chosen.candidate.work.workspace for c in placed.choices.values())
@@ -168,15 +168,19 @@ def _entry(home: Home, placed: Placed, offset: int) -> WeightEntry:
 
 @dataclass(frozen=True)
 class _Stream:
-    """Reads with their buffers in the ring; `places` finds the buffer of a weight for a call, `needs` counts reads."""
+    """Reads with their buffers in the ring; `places` finds the buffer of a weight for a call, `needs` counts reads, `delays` are
+    the seconds by which reading for a call takes it longer."""
 
     reads: tuple[Read, ...]
     buffers: tuple[Buffer, ...]
     places: Mapping[tuple[int, str], Arg]
     needs: Mapping[int, int]
+    delays: Mapping[int, float]
 
 
-def _stream(placed: Placed, nodes: Sequence[Node], machine: Machine, file: _File, first: int) -> _Stream:
+def _stream(
+    placed: Placed, nodes: Sequence[Node], machine: Machine, threads: int, file: _File, first: int
+) -> _Stream:
     """One read for each use of a weight that is streamed, in order of use; `first` is the number of the first ring buffer."""
     entries = {entry.name: entry for entry in file.entries}
     uses = [
@@ -195,15 +199,18 @@ def _stream(placed: Placed, nodes: Sequence[Node], machine: Machine, file: _File
     reads, buffers = [], []
     places: dict[tuple[int, str], Arg] = {}
     needs: dict[int, int] = {}
+    delays: dict[int, float] = {}
     for number, ((call, entry), size) in enumerate(zip(uses, sizes, strict=True)):
         offset, after = layout.offsets[number], layout.after[number]
         name, kind = f"{entry.name} for {call}", TensorType(u8, (size,))
         buffers.append(Buffer(name, RING, offset, size, call, call, kind, f"read after {after}"))
-        seconds = read_seconds(machine, placed.homes[entry.name].tier, size)
+        tier = placed.homes[entry.name].tier
+        seconds = read_seconds(machine, tier, size)
+        delays[call] = delays.get(call, 0.0) + reading_cores(machine, tier, size, threads)
         reads.append(Read(entry.offset, size, first + number, after, entry.label, seconds))
         places[call, entry.name] = Arg("buffer", first + number)
         needs[call] = number + 1
-    return _Stream(tuple(reads), tuple(buffers), places, needs)
+    return _Stream(tuple(reads), tuple(buffers), places, needs, delays)
 
 
 class _Arguments:

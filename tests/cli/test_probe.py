@@ -97,14 +97,15 @@ def test_others_are_those_who_are_not_we() -> None:
 
 
 def test_disk(tmp_path: Path) -> None:
-    found = measure_disk(tmp_path, quick=True, size=16 << 20, seconds=0.01)
+    found = measure_disk(tmp_path, lambda seconds: seconds, quick=True, size=16 << 20, seconds=0.01)
     assert {p.depth for p in found.curve} == set(DEPTHS) and all(p.bandwidth > 0 for p in found.curve)
+    assert found.core_s_per_byte == 0.0, "arithmetic that takes as long beside reads"
     assert found.latency.least > 0 and list(tmp_path.iterdir()) == []
 
 
 def test_disk_of_no_folder(tmp_path: Path) -> None:
     with pytest.raises((EnvironmentProblem, OSError)):
-        measure_disk(tmp_path / "gone", quick=True, size=16 << 20)
+        measure_disk(tmp_path / "gone", lambda seconds: seconds, quick=True, size=16 << 20)
 
 
 def test_sample_graphs_lower_and_have_prices_for_every_term() -> None:
@@ -123,7 +124,7 @@ def test_sample_graphs_lower_and_have_prices_for_every_term() -> None:
 def test_the_whole_command(stratac: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     """With few samples and a small disk file; what it writes is a machine that models can be compiled for."""
     monkeypatch.setattr(kernels, "sample_graphs", lambda quick: [samples.loops(1 << 10, True)])
-    monkeypatch.setattr("stratac.compiler.probe.measure.measure_disk", lambda folder, quick: measure_disk(folder, quick=True, size=16 << 20, seconds=0.01))  # fmt: skip
+    monkeypatch.setattr("stratac.compiler.probe.measure.measure_disk", lambda folder, compute, quick: measure_disk(folder, compute, quick=True, size=16 << 20, seconds=0.01))  # fmt: skip
     out = stratac.good("probe", "-o", "here.toml", "--quick", "--json", "--quiet")
     facts = json.loads(out)
     machine = load_machine("here.toml")

@@ -19,7 +19,7 @@ from stratac.ir.dims import Bounds, symbol
 from stratac.ir.graph import Graph, Port
 from stratac.ir.interp import run
 from stratac.ir.machine import Tier
-from stratac.ir.plan import READ_ALIGNMENT, REQUEST_BYTES
+from stratac.ir.plan import READ_ALIGNMENT, REQUEST_BYTES, REQUEST_DEPTH
 from stratac.ir.types import DType, TensorType, f32, f64, i8, i32, i64
 from stratac.passes.base import run_passes
 from stratac.passes.graph.fuse import fuse
@@ -154,11 +154,11 @@ def test_lookups_cost_a_wait_for_each_batch() -> None:
     tiers = [t for t in machine.tiers if t.kind != "disk"] + [Tier("disk", 1 << 40, 1e9, 1e9, "disk", 1e-4)]
     machine = replace(machine, tiers=tuple(tiers))
     disk = 6 * storage_bytes(6400) / 1e9
-    wait = 1e-4 + REQUEST_BYTES / 1e9
+    wait = 1e-4 + REQUEST_DEPTH * REQUEST_BYTES / 1e9
     assert lookup_seconds(found, machine, 1) == lookup_seconds(found, machine, 4) == pytest.approx(wait + disk)
     many = replace(found, work=replace(found.work, terms=(*found.work.terms, ("rows_read", 320.0))))
-    assert lookup_seconds(many, machine, 1) == pytest.approx(20 * wait + disk * 320 / 6)
-    assert lookup_seconds(many, machine, 4) == pytest.approx(5 * wait + disk * 320 / 6)
+    assert lookup_seconds(many, machine, 1) == pytest.approx(5 * wait + disk * 320 / 6)
+    assert lookup_seconds(many, machine, 4) == pytest.approx(2 * wait + disk * 320 / 6)
     assert price(found, machine, 1).seconds >= 1e-4
     graph = clusters(lookup((1000, 1600)))
     (plain,) = Library().candidates(graph.nodes[0], graph, machine)

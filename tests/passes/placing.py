@@ -15,12 +15,12 @@ KIB = 1 << 10
 
 
 def machine(disk: bool = True, disk_bandwidth: float = 1e9) -> Machine:
-    """One core of 1 GFLOP/s that loses nothing to launches, and a disk without latency."""
-    cpu = Device("cpu", "cpu", "x86_64", "portable", 4, 1e9, 1.0, (), 1e-9)
+    """One core of 1 GFLOP/s that loses nothing to launches, and a disk with hardly any latency, whose reads take a little from the core."""
+    cpu = Device("cpu", "cpu", "x86_64", "portable", 1, 1e9, 1.0, (), 1e-9)
     tiers = [Tier("ram", 1 << 40, 1e15, 1e15)]
     if disk:
         curve = (Reading(1 << 20, 8, disk_bandwidth),)
-        tiers.append(Tier("disk", 1 << 50, disk_bandwidth, disk_bandwidth, "disk", 1e-6, curve))
+        tiers.append(Tier("disk", 1 << 50, disk_bandwidth, disk_bandwidth, "disk", 1e-6, curve, 1e-10))
     return Machine("made", (cpu,), tuple(tiers), {"made": 1.0, "slow": 1.0})
 
 
