@@ -36,6 +36,7 @@ bench-plan: $(STAMP)
 	$(BIN)/python -m benchmarks.predictions
 	$(BIN)/python -m benchmarks.ranking
 	$(BIN)/python -m benchmarks.streaming
+	$(BIN)/python -m benchmarks.readme_table
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,6 @@
 """Whether the plan that placement chooses is the fastest of many that keep the same budget: all of them are run.
 
-    python -m benchmarks.ranking [MODELS...] [--share 0.55] [--plans 50] [--rounds 3] [--threads 2] [--target native] [-o FILE]
+    python -m benchmarks.ranking [MODELS...] [--share 0.55] [--plans 50] [--rounds 3] [--seconds 120] [--threads 2] [--target native] [-o FILE]
 
 For each model and a budget of so much of what it takes without one: the chosen plan, its naive twins, and random plans (random sets
 of resident weights, random rings) are compiled and run in turns. Reported are the chosen plan's rank, its time over the best
@@ -52,12 +52,14 @@ from .models import RESULTS, exported, say
 from .zoo import inputs, row
 
 MODELS = ("minilm", "resnet50", "convnext_tiny", "whisper_tiny_enc", "mobilenet_v2")
-SECONDS, RUNS = 0.3, 3  # least seconds and runs of a turn
+SECONDS, RUNS = 0.2, 3  # least seconds and runs of a turn
 METHOD = (
     "All plans of a model have the same kernels and keep the same budget; they differ in which weights stay in memory and in the "
-    "ring. They take turns in an order drawn anew for each of {rounds} rounds: the plan is opened, run once uncounted, then at "
-    "least {seconds} s and {runs} runs; its figure is the median over rounds of the turns' medians. Reads are direct; where they "
-    "are not, the system's cache of weights.bin is emptied before each turn. The correlation is Spearman's."
+    "ring. They take turns in an order drawn anew for each round, {rounds} rounds at least and as many as {limit:.0f} s allow: the "
+    "plan is opened, run once uncounted, then at least {seconds} s and {runs} runs; the turn's figure is their median. Since the "
+    "machine is faster in one round than in another, a plan's time is the median over rounds of its turn over the median turn of "
+    "the round, times the median of those. Reads are direct; where they are not, the system's cache of weights.bin is emptied "
+    "before each turn. The correlation is Spearman's."
 )
 
 
@@ -172,6 +174,13 @@ def correlation(some: Sequence[float], others: Sequence[float]) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
+def over_rounds(taken: Sequence[Sequence[float]]) -> list[float]:
+    """One time for each plan from its turns in all rounds, what changed from round to round taken out."""
+    middles = [statistics.median(turns) for turns in zip(*taken, strict=True)]
+    usual = statistics.median(middles)
+    return [usual * statistics.median(t / m for t, m in zip(turns, middles, strict=True)) for turns in taken]
+
+
 def measure(name: str, machine: Machine, args: argparse.Namespace, work: Path) -> dict[str, Any]:
     """One model's row."""
     model = row(name)
@@ -185,16 +194,19 @@ def measure(name: str, machine: Machine, args: argparse.Namespace, work: Path) -
     arrays = dict(inputs(name))
     taken: list[list[float]] = [[] for _ in plans]
     how = set()
-    for number in range(args.rounds):
-        say(f"{name}: round {number + 1} of {args.rounds}")
+    until = time.monotonic() + args.seconds
+    number = 0
+    while number < args.rounds or time.monotonic() < until:
+        say(f"{name}: round {number + 1}")
         order = list(range(len(plans)))
         random.Random(number).shuffle(order)
         for position in order:
             seconds, io = turn(plans[position], arrays, args.threads)
             taken[position].append(seconds)
             how.add(io)
+        number += 1
     shutil.rmtree(folder)
-    measured = [statistics.median(times) for times in taken]
+    measured = over_rounds(taken)
     predicted = [contender.plan.seconds for contender in plans]
     best = min(measured)
     rank = 1 + sum(seconds < measured[0] for seconds in measured)
@@ -225,16 +237,20 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.55, help="the budget as a share of the memory without one")
     parser.add_argument("--plans", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=120.0, help="more rounds of a model while this has not passed")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--target", default="native")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
     machine = load_machine(args.target)
-    with tempfile.TemporaryDirectory(prefix="stratac-ranking-") as work:
-        rows = [measure(name, machine, args, Path(work)) for name in args.models or MODELS]
     output = args.output or (None if args.models else RESULTS / f"ranking-{isa()}.json")
-    if output is not None:
-        method = METHOD.format(rounds=args.rounds, seconds=SECONDS, runs=RUNS)
+    rows: list[dict[str, Any]] = []
+    for name in args.models or MODELS:
+        with tempfile.TemporaryDirectory(prefix="stratac-ranking-") as work:
+            rows.append(measure(name, machine, args, Path(work)))
+        if output is None:
+            continue
+        method = METHOD.format(rounds=args.rounds, limit=args.seconds, seconds=SECONDS, runs=RUNS)
         facts = {
             "date": datetime.date.today().isoformat(),
             "method": method,
@@ -246,7 +262,7 @@ def main() -> None:
             "rows": rows,
         }
         output.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        say(f"written to {output}")
+        say(f"{name} written to {output}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The README's table of models, made from the newest results of `python -m benchmarks.models`.
+"""What the README says was measured, made from the newest results of `python -m benchmarks.models` and `make bench-plan`.
 
-    python -m benchmarks.readme_table            rewrite the table between the markers in README.md
+    python -m benchmarks.readme_table            rewrite what stands between the markers in README.md
     python -m benchmarks.readme_table --check    say whether it is what the results give
 
 The text between the markers in README.md is this module's alone.
@@ -16,9 +16,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import readme_promises
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+PROMISES = "<!-- promises:begin -->", "<!-- promises:end -->"
 MIB = 1 << 20
 
 
@@ -102,26 +105,40 @@ def table_text() -> str | None:
     return "\n\n".join(parts)
 
 
-def with_table(readme: str, table: str) -> str:
+def promises_text() -> str | None:
+    """What stands between the markers of promises, as far as it was measured."""
+    makers = {
+        "streaming": readme_promises.streaming,
+        "predictions": readme_promises.predictions,
+        "ranking": readme_promises.ranking,
+    }
+    found = [(make, results) for kind, make in makers.items() if (results := newest(kind)) is not None]
+    if not found:
+        return None
+    return "\n\n".join([*(make(results) for make, results in found), readme_promises.caption(found[0][1])])
+
+
+def with_table(readme: str, table: str, markers: tuple[str, str] = (BEGIN, END)) -> str:
     """`readme` with `table` between the markers. Raises ValueError where they are missing."""
-    head, begin, rest = readme.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    head, begin, rest = readme.partition(markers[0])
+    _, end, tail = rest.partition(markers[1])
     if not begin or not end:
-        raise ValueError(f"README.md lacks the markers {BEGIN} and {END}")
-    return f"{head}{BEGIN}\n{table}\n{END}{tail}"
+        raise ValueError(f"README.md lacks the markers {markers[0]} and {markers[1]}")
+    return f"{head}{begin}\n{table}\n{end}{tail}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readme_table", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where the table is out of date")
     arguments = parser.parse_args(argv)
-    path, table = ROOT / "README.md", table_text()
-    if table is None:
-        print("no results yet: python -m benchmarks.models", file=sys.stderr)
+    path, table, promises = ROOT / "README.md", table_text(), promises_text()
+    if table is None and promises is None:
+        print("no results yet: python -m benchmarks.models, make bench-plan", file=sys.stderr)
         return 1
     try:
         old = path.read_text()
-        new = with_table(old, table)
+        new = with_table(old, table) if table is not None else old
+        new = with_table(new, promises, PROMISES) if promises is not None else new
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -28,6 +28,7 @@ from ..ir.kernel import (
 from .c_printer import Printer
 from .families.contraction import vector_stores
 from .families.loops import CHUNK, FOLD_CHUNK, inner_axes, legal, longest_contiguous, vector_axis
+from .families.tiles import LINE, Tiling, tiling
 from .family import Symbols
 from .terms import Terms, ceil_div
 
@@ -192,6 +193,8 @@ class Counter:
         axis = chosen[0] if chosen else longest_contiguous(nest)
         others = self.extent([a for a in nest.outer if a != axis])
         length = self.size(axis.extent)
+        if chosen is not None and (tiles := tiling(self.printer, nest, axis)) is not None:
+            return self._tiled(nest, axis, tiles), total
         units = others * max(ceil_div(length, FOLD_CHUNK if folds else CHUNK), 1)
         self.terms.add("unit", units)
         self.decode(nest.outer, units)
@@ -203,6 +206,21 @@ class Counter:
                 steps, self.length = others * ceil_div(length, self.lanes) * inner, length
                 self._outer_group(axis.name, group, axes, steps, steps if axes else units)
         return units, total * self.extent(folds)
+
+    def _tiled(self, nest: Nest, axis: Axis, tiles: Tiling) -> float:
+        """Units of work of a nest in tiles: each vector of the tiled reads is turned, then loaded."""
+        others = [a for a in nest.outer if a not in (axis, tiles.axis)]
+        length, along = self.size(axis.extent), self.size(tiles.axis.extent)
+        stretches = self.extent(others) * ceil_div(along, LINE)
+        units = stretches * max(ceil_div(length, CHUNK), 1)
+        self.terms.add("unit", units)
+        self.decode(nest.outer, units)
+        begun = stretches * ceil_div(length, self.lanes)  # tiles
+        self.terms.add("turned", len(tiles.reads) * begun * min(along, LINE))
+        self.seen |= {(read, True) for read in tiles.reads}
+        steps, self.length = begun * min(along, LINE), length
+        self._outer_group(axis.name, nest.stages, (), steps, begun)
+        return units
 
     def _outer_group(
         self, axis: str, group: Sequence[Stage], axes: Sequence[Axis], steps: float, entries: float

@@ -51,6 +51,9 @@ def test_the_readme_shows_the_newest_results() -> None:
         pytest.skip("no results: python -m benchmarks.models")
     readme = (readme_table.ROOT / "README.md").read_text()
     assert readme == readme_table.with_table(readme, table), "run python -m benchmarks.readme_table"
+    promises = readme_table.promises_text()
+    assert promises is not None
+    assert readme == readme_table.with_table(readme, promises, readme_table.PROMISES), "benchmarks.readme_table"
 
 
 def test_table() -> None:

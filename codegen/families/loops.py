@@ -9,6 +9,7 @@ from ...ir.kernel import Axis, Index, Loops, Nest, Read, Stage, Store, walk
 from ...ir.types import f32
 from ..c_printer import Printer
 from ..family import Emitted, Symbols, align64
+from .tiles import LINE, Tiling, print_tile, tiling
 
 CHUNK = 2048  # elements of the vector axis in one unit of work of an elementwise nest
 FOLD_CHUNK = 64  # the same where each element folds a window
@@ -146,6 +147,9 @@ def _print_nest(printer: Printer, nest: Nest) -> None:
         return
     axis = chosen[0] if chosen else longest_contiguous(nest)
     others = [a for a in nest.outer if a != axis]
+    if chosen is not None and (tiles := tiling(printer, nest, axis)) is not None:
+        _print_tiled(printer, nest, axis, tiles, [a for a in others if a != tiles.axis])
+        return
     chunk = FOLD_CHUNK if folds else CHUNK
     extent = printer.dim(axis.extent)
     printer.out.put(f"const int64_t chunks = ({extent} + {chunk - 1}) / {chunk};")
@@ -171,6 +175,28 @@ def _print_nest(printer: Printer, nest: Nest) -> None:
                 axis.name, start, end, lambda u: printer.outer_vector_stages(nest.stages), stages=hoisted
             )
             printer.outer_vector = False
+
+
+def _print_tiled(printer: Printer, nest: Nest, axis: Axis, tiles: Tiling, others: Sequence[Axis]) -> None:
+    """A unit of work is a stretch of the vector axis by a line of the axis that tiles are read along."""
+    extent, along = printer.dim(axis.extent), printer.dim(tiles.axis.extent)
+    printer.out.put(f"const int64_t chunks = ({extent} + {CHUNK - 1}) / {CHUNK};")
+    printer.out.put(f"const int64_t stretches = ({along} + {LINE - 1}) / {LINE};")
+    total = printer.dim(product(a.extent for a in others))
+    printer.out.put(f"const int64_t units = {total} * stretches * chunks;")
+    with _units(printer):
+        start, end = printer.fresh("from"), printer.fresh("to")
+        printer.out.put(f"const int64_t {start} = unit % chunks * {CHUNK};")
+        printer.out.put(f"const int64_t {end} = {start} + {CHUNK} < {extent} ? {start} + {CHUNK} : {extent};")
+        first, last = printer.fresh("from"), printer.fresh("to")
+        printer.out.put(f"const int64_t {first} = unit / chunks % stretches * {LINE};")
+        printer.out.put(f"const int64_t {last} = {first} + {LINE} < {along} ? {first} + {LINE} : {along};")
+        if others:
+            printer.out.put("const int64_t place = unit / chunks / stretches;")
+            decode(printer, others, "place")
+        printer.outer_vector = True
+        printer.vector_loop(axis.name, start, end, lambda u: print_tile(printer, nest.stages, tiles, first, last))
+        printer.outer_vector = False
 
 
 def longest_contiguous(nest: Nest) -> Axis:

@@ -191,7 +191,7 @@ def measure_disk(
                     figure = _point(file, request, depth, takes, longer * seconds / (2 if quick else 1), direct)
                     curve.append(Reading(request, depth, figure.median))
                     figures.append(figure)
-            lost = _lost(file, compute, at(curve, REQUEST_BYTES, REQUEST_DEPTH), 3 if quick else 7)
+            lost = _lost(file, compute, at(curve, REQUEST_BYTES, REQUEST_DEPTH), 3 if quick else 11)
             figures.append(lost)
         finally:
             file.close()

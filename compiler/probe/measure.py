@@ -111,7 +111,9 @@ def _cpu(
 
 def _machine(device: Device, ram: Tier, found: DiskFigures) -> Machine:
     rate = at(found.curve, REQUEST_BYTES, REQUEST_DEPTH)
-    disk = Tier("disk", max(found.free_bytes, 1), rate, rate, "disk", found.latency.median, found.curve, found.core_s_per_byte)
+    disk = Tier(
+        "disk", max(found.free_bytes, 1), rate, rate, "disk", found.latency.median, found.curve, found.core_s_per_byte
+    )
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     levels = ", ".join(isa_levels())
     words = re.sub(r"[^a-z0-9]+", "-", f"{cpu_name()} {device.cores}c".lower()).strip("-")

@@ -245,6 +245,9 @@ def loops(elements: int, quick: bool = False) -> Graph:
     outputs.append(b.op("transpose", value(rows, width), perm=(1, 0)))
     outputs.append(b.op("transpose", value(32, square, square), perm=(1, 2, 0)))
     outputs.append(b.op("transpose", value(2, rows // 2 or 1, 8, width // 8), perm=(0, 2, 1, 3)))
+    for side in (square, 24):  # columns of an image picked by number: no tile can be turned
+        picked = b.op("gather", value(32, side, side), b.constant(np.arange(side - 1, -1, -1)), axis=2)
+        outputs.append(b.op("transpose", picked, perm=(1, 2, 0)))
     outputs.append(b.op("concat", value(rows, width), value(rows, width // 2), axis=1))
     outputs.append(b.op("pad", value(1, 32, square, square), pads=(0, 0, 1, 1, 0, 0, 1, 1), value=0.0))
     window: dict[str, Any] = {

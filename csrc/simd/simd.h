@@ -23,4 +23,19 @@
 
 #include "simd_math.h"
 
+/* tile[j*VL + i] = from[i*stride + j] for i < lanes and j < count, zero for the other i: lines are read along j, which has
+ * step 1, and turned.  The tile has room for `count` rounded up to VL. */
+static inline void vf_turn(float *tile, const float *from, int64_t stride, int64_t lanes, int64_t count)
+{
+    for (int64_t j = 0; j < count; j += VL) {
+        const int64_t here = count - j < VL ? count - j : VL;
+        vf rows[VL];
+        for (int64_t i = 0; i < VL; i++)
+            rows[i] = i >= lanes ? vf_zero() : here == VL ? vf_load(from + i * stride + j) : vf_load_n(from + i * stride + j, here);
+        vf_transpose(rows);
+        for (int64_t i = 0; i < VL; i++)
+            vf_store(tile + (j + i) * VL, rows[i]);
+    }
+}
+
 #endif

@@ -44,7 +44,9 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     ]
     flags = barriers([_touches(call, node, buffers) for call, node in zip(calls, nodes, strict=True)])
     calls = [
-        replace(call, barrier=flag, needs=stream.needs.get(number, 0), seconds=call.seconds + stream.delays.get(number, 0.0))
+        replace(
+            call, barrier=flag, needs=stream.needs.get(number, 0), seconds=call.seconds + stream.delays.get(number, 0.0)
+        )
         for number, (call, flag) in enumerate(zip(calls, flags, strict=True))
     ]
     workspace = workspace_bytes(c.chosen.candidate.work.workspace for c in placed.choices.values())
@@ -178,9 +180,7 @@ class _Stream:
     delays: Mapping[int, float]
 
 
-def _stream(
-    placed: Placed, nodes: Sequence[Node], machine: Machine, threads: int, file: _File, first: int
-) -> _Stream:
+def _stream(placed: Placed, nodes: Sequence[Node], machine: Machine, threads: int, file: _File, first: int) -> _Stream:
     """One read for each use of a weight that is streamed, in order of use; `first` is the number of the first ring buffer."""
     entries = {entry.name: entry for entry in file.entries}
     uses = [

@@ -199,6 +199,21 @@ def transposes(net: Net, *perm: int) -> tuple[str, ...]:
 
 
 @case()
+def turned_on_the_way(net: Net) -> tuple[str, ...]:
+    """Elementwise work whose reads walk another axis than its stores: in tiles, whole and ragged, and where they cannot be."""
+    x, wide = net.input((N, 40, 35)), net.input((2, 16, M, 50))
+    last = net.transpose(x, perm=(0, 2, 1))
+    scaled = net.tanh(net.add(net.mul(last, net.constant((40,))), net.constant((35, 1))))
+    both = net.add(net.transpose(wide, perm=(0, 2, 3, 1)), net.input((2, M, 50, 16)))
+    twice = net.mul(last, net.transpose(net.input((40, 35)), perm=(1, 0)))
+    guarded = net.transpose(net.pad(x, pads=(0, 2, 3, 0, 1, 2), mode="constant", value=1.5), perm=(0, 2, 1))
+    picked = net.transpose(net.gather(wide, net.array([3, 0, -1, 20] * 5, "int64"), axis=3), perm=(0, 3, 2, 1))
+    apart = net.transpose(net.slice(x, axis=2, start=1, extent=17, step=2), perm=(2, 0, 1))
+    square = net.add(net.transpose(net.input((33, 33)), perm=(1, 0)), net.input((33, 33)))
+    return scaled, both, twice, guarded, picked, apart, square, net.gt(last, net.array(0.0))
+
+
+@case()
 def reshapes_of_transposes(net: Net) -> tuple[str, ...]:
     x = net.input((6, N, 4))
     t = net.transpose(x, perm=(2, 1, 0))
