@@ -1,6 +1,7 @@
 """Whether the plan that placement chooses is the fastest of many that keep the same budget: all of them are run.
 
-    python -m benchmarks.ranking [MODELS...] [--share 0.55] [--plans 50] [--rounds 3] [--seconds 120] [--threads 2] [--target native] [-o FILE]
+    python -m benchmarks.ranking [MODELS...] [--share 0.55] [--plans 50] [--rounds 3] [--seconds 60] [--threads 2]
+                                 [--target native] [-o FILE]
 
 For each model and a budget of so much of what it takes without one: the chosen plan, its naive twins, and random plans (random sets
 of resident weights, random rings) are compiled and run in turns. Reported are the chosen plan's rank, its time over the best
@@ -237,7 +238,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.55, help="the budget as a share of the memory without one")
     parser.add_argument("--plans", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=120.0, help="more rounds of a model while this has not passed")
+    parser.add_argument("--seconds", type=float, default=60.0, help="more rounds of a model while this has not passed")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--target", default="native")
     parser.add_argument("-o", "--output", type=Path)

@@ -51,8 +51,8 @@ def predictions(results: dict[str, Any]) -> str:
     """Errors by group."""
     found = results["summary"]
     lines = [
-        "Predictions (`python -m benchmarks.predictions`): each model at two shapes, on 1 and 2 threads, with all weights in memory "
-        "and with half of them streamed, against the medians of runs.",
+        "Predictions (`python -m benchmarks.predictions`): each model at two shapes, on 1 and 2 threads, with all weights in "
+        "memory and with half of them streamed, against the medians of runs.",
         "",
         "| plans | count | median error | 95th percentile | greatest |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -65,7 +65,8 @@ def predictions(results: dict[str, Any]) -> str:
     memory = found["memory"]
     lines += [
         "",
-        f"Memory: {memory['kept']} of {memory['cases']} promises kept, at the median {memory['median_slack']:.1%} above what was taken.",
+        f"Memory: {memory['kept']} of {memory['cases']} promises kept, at the median {memory['median_slack']:.1%} above what was "
+        "taken.",
     ]
     return "\n".join(lines)
 

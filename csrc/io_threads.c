@@ -4,6 +4,7 @@
 void *st_threads_work(void *argument)
 {
     st_io *io = argument;
+    st_io_hurry();
     for (;;) {
         st_request request;
         uint64_t calls = UINT64_MAX - 1; /* more than there will be: until somebody says otherwise */

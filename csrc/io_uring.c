@@ -238,6 +238,7 @@ void *st_uring_work(void *argument)
     int broken = u->disabled && syscall(SYS_io_uring_register, u->fd, REGISTER_ENABLE, NULL, 0) ? errno : 0;
     if (broken)
         st_io_break(io, broken);
+    st_io_hurry();
     for (uint32_t slot = 0; slot < STP_REQUEST_DEPTH; slot++)
         idle[idles++] = slot;
     for (;;) {

@@ -124,6 +124,7 @@ void st_io_complete(st_io *io, const st_request *request, uint64_t share);
 void st_io_abort(st_io *io, const st_request *request, int reason);
 void st_io_break(st_io *io, int reason); /* nothing can be read any more */
 void st_io_wake(st_io *io);              /* the io threads */
+void st_io_hurry(void);                  /* the calling thread is an io thread */
 /* For workers: 0 where the reads will never be complete. */
 int st_io_wait(st_io *io, uint64_t reads);
 void st_io_advance(st_io *io, int worker, uint64_t calls);

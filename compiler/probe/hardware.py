@@ -50,7 +50,7 @@ class Loops:
         self.library = ctypes.CDLL(str(output))
         for name in ("st_probe_fma", "st_probe_read", "st_probe_read_threads"):
             getattr(self.library, name).restype = ctypes.c_double
-        self._steps_per_second = 0.0
+        self.steps_per_second = 0.0
         self.isa, self.lanes = isa, int(self.library.st_probe_lanes())
 
     def flops(self, seconds: float = 0.02) -> Figure:
@@ -62,14 +62,14 @@ class Loops:
         return Figure.of(f"f32 {self.isa}, one core", "flop/s", [each / self._fma(steps) for _ in range(REPEATS)])
 
     def busy(self, threads: int, seconds: float) -> float:
-        """Core seconds of a fixed amount of arithmetic on so many threads at once, about `seconds` on each when nothing disturbs."""
-        if not self._steps_per_second:
+        """Core seconds of a fixed amount of arithmetic on so many threads, about `seconds` on each when nothing disturbs."""
+        if not self.steps_per_second:
             steps = 1 << 20
             while (taken := self._fma(steps)) < 0.05:
                 steps *= 2
-            self._steps_per_second = steps / taken
+            self.steps_per_second = steps / taken
         taken_by: list[float] = []
-        steps = int(seconds * self._steps_per_second)
+        steps = int(seconds * self.steps_per_second)
         workers = [threading.Thread(target=lambda: taken_by.append(self._fma(steps))) for _ in range(threads)]
         for worker in workers:
             worker.start()
