@@ -65,6 +65,12 @@ def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool) -> int:
     return 4 * (_product_floats(tile, k, packed) + _load_floats(tile, m, k)) + 64
 
 
+def gemm_pairs_workspace(isa: str, m: int, n: int, k: int) -> int:
+    """st_gemm_pairs_workspace: the product counts pairs, rows of a prologue are still floats."""
+    tile = TILES[isa]
+    return 4 * (_product_floats(tile, -(-k // 2), True) + _load_floats(tile, m, k)) + 64
+
+
 @functools.cache
 def gemm_workspace_up_to(isa: str, m: int, n: int, k: int, packed: bool) -> int:
     """What suffices for every smaller m, n and k as well: two even k-blocks, or a few rows less, may need less than one."""
@@ -73,6 +79,12 @@ def gemm_workspace_up_to(isa: str, m: int, n: int, k: int, packed: bool) -> int:
     # within 16 steps of k the row stride is the same and the rows only get fewer
     load = max(_load_floats(tile, m, i) for i in (*range(1, k + 1, 16), k))
     return 4 * (product + load) + 64
+
+
+def conv_pairs_workspace(isa: str, k: int, og: int) -> int:
+    """st_conv_pairs_workspace: and one pixel's window as floats."""
+    tile = TILES[isa]
+    return 4 * (_product_floats(tile, -(-k // 2), True) + _up(k, 16) + tile.pad) + 64
 
 
 def conv_workspace(isa: str, k: int, og: int) -> int:

@@ -30,10 +30,19 @@ class Packing:
     format: str
 
 
+class Plain:
+    """What most families are: in f32, and able to run with every operand as it is."""
+
+    mode = "f32"
+    packed_only = False
+
+
 class Family(Protocol):
     """One way of running kernels of a certain shape."""
 
     name: str
+    mode: str  # the numeric mode it computes in
+    packed_only: bool  # whether it runs only where a weight is packed for it
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         """Whether this family can run the kernel."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..ir.candidate import Candidate, Work
+from ..ir.candidate import MODE_ERRORS, Candidate, Work
 from ..ir.dims import typical
 from ..ir.errors import StratacError
 from ..ir.graph import Graph, Node
@@ -17,18 +17,18 @@ from ..ir.ops import flops
 from ..ir.simplify import merge_axes
 from . import pack
 from .families.attention import AttentionFamily
-from .families.conv import ConvFamily, DepthwiseFamily
+from .families.conv import ConvFamily, ConvPairsFamily, DepthwiseFamily
 from .families.loops import emit_loops, workspace_bytes
-from .families.matmul import MatmulFamily
+from .families.matmul import MatmulFamily, PairsFamily
 from .families.priced import needs_pricing, priced_candidates
 from .families.rows import RowsFamily
-from .family import Emitted, Family, Packing, Symbols
+from .family import Emitted, Family, Packing, Plain, Symbols
 from .terms import Terms
 from .terms_loops import loops_terms
 from .traffic import Distances, level
 
 
-class LoopsFamily:
+class LoopsFamily(Plain):
     """Generated loop nests: elementwise code, row reductions, windows, data movement, and any contraction as its reference."""
 
     name = "loops"
@@ -55,7 +55,9 @@ class LoopsFamily:
 #: One row per family; the order breaks ties.
 FAMILIES: tuple[Family, ...] = (
     MatmulFamily(),
+    PairsFamily(),
     ConvFamily(),
+    ConvPairsFamily(),
     DepthwiseFamily(),
     AttentionFamily(),
     LoopsFamily(),
@@ -73,12 +75,14 @@ def family(name: str) -> Family:
 class Library:
     """Implements `ir.candidate.KernelLibrary` over FAMILIES. Kernels of clusters are lowered once and kept by identity.
 
-    With `storage`, kernels that read weights from storage by themselves are offered too, where a machine has storage; with
-    `reference`, the plain loops of what a heavy family runs. Without it no budget changes the order in which sums are taken.
+    Only kernels in numeric modes whose error is at most `max_error` are offered. With `storage`, kernels that read weights from
+    storage by themselves are offered too, where a machine has storage; with `reference`, the plain loops of what a heavy family
+    runs. Without it no budget changes the order in which sums are taken.
     """
 
-    def __init__(self, storage: bool = False, reference: bool = False) -> None:
+    def __init__(self, storage: bool = False, reference: bool = False, max_error: float = 0.0) -> None:
         self.storage, self.reference = storage, reference
+        self.families = tuple(row for row in FAMILIES if MODE_ERRORS[row.mode] <= max_error)
         self._lowered: dict[int, tuple[Node, tuple[Kernel, ...]]] = {}
         self._distances: tuple[Graph, Distances] | None = None
         self._counted: dict[tuple[str, Kernel, frozenset[int], str], Terms] = {}
@@ -117,7 +121,7 @@ class Library:
             if device in priced:
                 continue
             for kernel in self.kernels(cluster, graph):
-                for row in FAMILIES:
+                for row in self.families:
                     if row.accepts(kernel, device) and (stored or not isinstance(row, RowsFamily)):
                         candidate = self._candidate(row, kernel, cluster, graph, device)
                         if candidate is not None:
@@ -131,7 +135,7 @@ class Library:
         if isinstance(row, RowsFamily) and not direct:
             return None
         packings = row.packings(kernel, weights, device)
-        if row.name in ("conv", "depthwise") and not packings:
+        if row.packed_only and not packings:
             return None
         packed = frozenset(p.operand for p in packings)
         formats = tuple((cluster.used[p.operand], p.format) for p in packings)
@@ -148,7 +152,9 @@ class Library:
             workspace=row.workspace(kernel, packed, graph.symbols, device),
             terms=terms.rows(),
         )
-        return Candidate(device.name, row.name, "f32", work, formats, direct=tuple(cluster.used[k] for k in direct))
+        error = MODE_ERRORS[row.mode]
+        looked_up = tuple(cluster.used[k] for k in direct)
+        return Candidate(device.name, row.name, row.mode, work, formats, error, looked_up)
 
     def distances(self, graph: Graph) -> Distances:
         """How long ago each cluster's values were touched; of the last graph asked about."""

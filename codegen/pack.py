@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,33 +23,34 @@ class Layout:
 
     The elements are those of the dense weight at offset + sum(i * stride) over `dims` = (matrices, *depth, columns). With
     `panel` > 0 every matrix, its depth dims flattened to K, becomes ceil(columns / panel) panels of K rows by `panel` columns,
-    zero padded (see csrc/kernels/kernels.h); with panel 0 the selection is stored densely.
+    zero padded (see csrc/kernels/kernels.h); with panel 0 the selection is stored densely. With `pairs` a panel has ceil(K / 2)
+    rows of words: two elements that follow each other along K, rounded to bf16, the first in the low half.
     """
 
     panel: int
     offset: int
     dims: tuple[int, ...]
     strides: tuple[int, ...]
+    pairs: bool = False
 
     def __str__(self) -> str:
         dims, strides = (",".join(map(str, t)) for t in (self.dims, self.strides))
-        return f"panel{self.panel}({self.offset};{dims};{strides})"
+        return f"panel{self.panel}{'pairs' if self.pairs else ''}({self.offset};{dims};{strides})"
 
     @staticmethod
     def parse(text: str) -> Layout:
-        match = re.fullmatch(r"panel(\d+)\((\d+);([\d,]*);([-\d,]*)\)", text)
+        match = re.fullmatch(r"panel(\d+)(pairs)?\((\d+);([\d,]*);([-\d,]*)\)", text)
         if match is None:
             raise StratacError(f"unknown weight format {text!r}")
-        panel, offset, dims, strides = match.groups()
+        panel, pairs, offset, dims, strides = match.groups()
         numbers = [tuple(int(n) for n in part.split(",") if n) for part in (dims, strides)]
-        return Layout(int(panel), int(offset), numbers[0], numbers[1])
+        return Layout(int(panel), int(offset), numbers[0], numbers[1], pairs is not None)
 
     @property
     def elements(self) -> int:
-        """Elements once packed, padding included."""
-        count = 1
-        for dim in self.dims[:-1]:
-            count *= dim
+        """Elements once packed, padding included; of pairs the words."""
+        depth = math.prod(self.dims[1:-1])
+        count = self.dims[0] * (-(-depth // 2) if self.pairs else depth)
         columns = self.dims[-1]
         return count * (-(-columns // self.panel) * self.panel if self.panel else columns)
 
@@ -73,12 +75,28 @@ def pack(array: np.ndarray, format: str) -> np.ndarray:
     matrices, columns = layout.dims[0], layout.dims[-1]
     depth = int(np.prod(layout.dims[1:-1], dtype=np.int64))
     chosen = chosen.reshape(matrices, depth, columns) if len(layout.dims) != 3 else chosen
-    panels = -(-columns // layout.panel)
-    out = np.zeros((matrices, panels, depth, layout.panel), flat.dtype)
-    for p in range(panels):
-        part = chosen[:, :, p * layout.panel : (p + 1) * layout.panel]
-        out[:, p, :, : part.shape[2]] = part
-    return out.reshape(-1)
+    return np.concatenate([_panels(matrix, layout) for matrix in chosen])
+
+
+def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
+    """Some columns of one matrix, the first of them a panel's first: its panels, flat."""
+    depth, columns = matrix.shape
+    count = -(-columns // layout.panel)
+    whole = np.zeros((depth + depth % 2 if layout.pairs else depth, count * layout.panel), matrix.dtype)
+    whole[:depth, :columns] = matrix
+    panels = whole.reshape(len(whole), count, layout.panel).transpose(1, 0, 2)
+    if not layout.pairs:
+        return np.ascontiguousarray(panels).reshape(-1)
+    halves = to_bf16(panels).reshape(count, -1, 2, layout.panel).transpose(0, 1, 3, 2)
+    return np.ascontiguousarray(halves).reshape(-1).view(np.float32)
+
+
+def to_bf16(values: np.ndarray) -> np.ndarray:
+    """The nearest bfloat16 of each f32, ties to even, as its bits: csrc/simd/simd_pairs.h."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    near = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+    nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+    return np.where(nan, bits >> np.uint32(16) | np.uint32(0x40), near).astype(np.uint16)
 
 
 #: bytes of packed weight made at a time
@@ -106,11 +124,7 @@ def pack_pieces(array: np.ndarray, format: str, piece_bytes: int = PIECE_BYTES) 
     for matrix in chosen:
         for start in range(0, layout.dims[-1], panels * layout.panel):
             part = matrix[..., start : start + panels * layout.panel]
-            columns = part.shape[-1]
-            out = np.zeros((depth, -(-columns // layout.panel) * layout.panel), array.dtype)
-            out[:, :columns] = part.reshape(depth, columns)
-            out = out.reshape(depth, -1, layout.panel).transpose(1, 0, 2)
-            yield np.ascontiguousarray(out).reshape(-1)
+            yield _panels(part.reshape(depth, part.shape[-1]), layout)
 
 
 def _dense_pieces(array: np.ndarray, piece_bytes: int) -> Iterator[np.ndarray]:

@@ -15,8 +15,8 @@ _QUERIES, _KEYS = 4, 2048  # attention.c: row tiles of a block of queries; keys 
 _PIXELS = 8  # depthwise.c
 
 
-def matmul_terms(kernel: Contraction, packed: bool, symbols: Symbols, isa: str) -> Terms:
-    """gemm.c: the product, its prologue or copies of A, its epilogue."""
+def matmul_terms(kernel: Contraction, packed: bool, symbols: Symbols, isa: str, pairs: bool = False) -> Terms:
+    """gemm.c: the product, its prologue or copies of A, its epilogue. In pairs of bf16 all of A is rounded on the way."""
     root, tile, terms = kernel.root, TILES[isa], Terms()
     assert isinstance(root, Matmul)
     size = _sizes(symbols)
@@ -25,11 +25,11 @@ def matmul_terms(kernel: Contraction, packed: bool, symbols: Symbols, isa: str) 
     printer = new_printer(kernel, symbols)
     step = gemm_load_rows(isa, k) if root.prologue is not None else m
     for rows, count in _pieces(m, step):
-        product(terms, tile, rows, n, k, packed=packed, times=times * count)
+        product(terms, tile, rows, n, ceil_div(k, 2) if pairs else k, packed=packed, times=times * count)
     if root.prologue is not None:
         value_terms(terms, printer, symbols, tile.lanes, root.prologue, root.depth.name, k, times * m)
         terms.add("b_again", times * (ceil_div(m, max(step, 1)) - 1) * k * n * 4)
-    else:
+    elif not pairs:
         row, column = (size(stride) for stride in root.a.strides[-2:])
         passes = column_blocks(tile, m, n, packed)
         if column != 1 and k > 1:
@@ -37,13 +37,15 @@ def matmul_terms(kernel: Contraction, packed: bool, symbols: Symbols, isa: str) 
         elif m > 6 and row % 1024 == 0:
             terms.add("copy", times * passes * m * ceil_div(k, tile.lanes))
     stretches = column_blocks(tile, m, n, packed)
+    if pairs:
+        terms.add("round", times * stretches * m * ceil_div(k, tile.lanes))
     _epilogue(kernel, terms, symbols, tile.lanes, times * m, n, stretches)
     terms.units = times * max(m, ceil_div(n, tile.panel))
     return terms
 
 
-def conv_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
-    """conv.c: an implicit product whose rows are gathered unless they can be read in place."""
+def conv_terms(kernel: Contraction, symbols: Symbols, isa: str, pairs: bool = False) -> Terms:
+    """conv.c: an implicit product whose rows are gathered unless they can be read in place. In pairs of bf16 all are rounded."""
     root, tile, terms = kernel.root, TILES[isa], Terms()
     assert isinstance(root, Conv)
     size = _sizes(symbols)
@@ -57,8 +59,11 @@ def conv_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     at_once = (kh, kw, stride_h, stride_w, top, left) == (1, 1, 1, 1, 0, 0) and (oh, ow) == (h, w)
     whole = ceil_div(k, tile.k_block) == 1
     near = ceil_div(ow, tile.rows) * tile.rows * 8 <= ow * 9 and (kw == 1 or dense)
-    in_place = whole and near and stride_w * size(root.x.strides[2]) % 1024 != 0
-    product(terms, tile, m, og, k, packed=True, period=ow if near and not at_once else 0, times=groups)
+    in_place = not pairs and whole and near and stride_w * size(root.x.strides[2]) % 1024 != 0
+    period = ow if near and not at_once and not pairs else 0
+    product(terms, tile, m, og, ceil_div(k, 2) if pairs else k, packed=True, period=period, times=groups)
+    if pairs:
+        terms.add("round", groups * passes * m * ceil_div(k, tile.lanes))
     if not at_once:
         gathered = 1.0
         if in_place:

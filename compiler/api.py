@@ -8,7 +8,16 @@ from pathlib import Path
 
 from ..ir.dims import Bounds
 from .driver import compile_model
-from .options import CompileOptions, default_cache, environment_cc, parse_dim, parse_pin, parse_size, plan_path
+from .options import (
+    CompileOptions,
+    default_cache,
+    environment_cc,
+    parse_dim,
+    parse_pin,
+    parse_size,
+    plan_path,
+    precision_error,
+)
 
 Dims = Mapping[str, "Bounds | int | str"]
 
@@ -23,6 +32,8 @@ def compile(
     budgets: Mapping[str, int | str] | None = None,
     objective: str = "latency",
     pins: Mapping[str, str] | None = None,
+    precision: str = "faithful",
+    max_error: float | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Path:
     """Compile an ONNX model to a plan folder and return its path.
@@ -31,7 +42,8 @@ def compile(
     `target` is `native`, a shipped machine or a TOML file; `threads` the planned count (0: the target's cores).
     `budgets` maps a tier to the bytes the plan may use there, as a number or "2GiB"; weights that do not fit are streamed from
     storage. `objective` is latency, throughput or memory. `pins` maps regular expressions over node and weight names to where
-    they must go: a device, a tier, or "!" and one of them. Raises StratacError.
+    they must go: a device, a tier, or "!" and one of them. `precision` is faithful or bf16; `max_error` instead gives the relative
+    L2 error that a product's numeric mode may have. Raises StratacError.
     """
     source = Path(model)
     folder = Path(output) if output is not None else plan_path(source)
@@ -45,6 +57,7 @@ def compile(
         budgets={tier: parse_size(str(size)) for tier, size in (budgets or {}).items()},
         objective=objective,
         pins=tuple(parse_pin(f"{pattern}={where}") for pattern, where in (pins or {}).items()),
+        max_error=precision_error(precision, max_error),
         cc=environment_cc(),
         cache=default_cache(),
     )

@@ -192,7 +192,8 @@ def _table(plan: Plan, number: int) -> tuple[str, str]:
 def _units(levels: Levels, number: int) -> list[Unit]:
     """Kernels and families for the target's ISA; the runtime itself for the baseline of the architecture."""
     device = levels.machine.device("cpu")
-    flags = (*device.compiler_flags, "-O3", "-fwrapv")
+    modes = {choice.chosen.candidate.mode for choice in levels.placed.choices.values()}
+    flags = (*device.compiler_flags(modes), "-O3", "-fwrapv")
     name, text = _table(levels.plan, number)
     units = [Unit(f"src/{n}", text=t, flags=flags, includes=(CSRC,)) for n, t in levels.kernels.units]
     units.append(Unit(f"src/{name}", text=text, includes=(CSRC,)))

@@ -15,6 +15,7 @@ from ..ir.plan import Plan
 from ..ir.plan_binary import decode
 from ..runtime.manifest import PLAN
 from ..runtime.session import load
+from .report.read import read_report
 
 THREADS = (1, 2, 3, 4)
 
@@ -129,6 +130,12 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     scale = float(np.linalg.norm(b))
     distance = float(np.linalg.norm(a - b))
     return distance / scale if scale else distance
+
+
+def usual_tolerance(folder: Path) -> float:
+    """The relative L2 error that tells a wrong plan from a right one: 1e-4, more where products may be less exact, whose errors add
+    up over layers."""
+    return max(1e-4, 20 * float(read_report(folder)["options"].get("max_error", 0.0)))
 
 
 def check_results(folder: Path, model: Path, tolerance: float) -> list[dict[str, Any]]:

@@ -186,7 +186,11 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("plan", type=Path, help="a plan folder")
     verify.add_argument("--static", action="store_true", help="digests only; nothing of the plan is executed")
     verify.add_argument("--against", type=Path, metavar="MODEL", help="compare with onnxruntime (or the interpreter)")
-    verify.add_argument("--tolerance", type=float, default=1e-4, help="greatest relative L2 error (default 1e-4)")
+    verify.add_argument(
+        "--tolerance",
+        type=float,
+        help="greatest relative L2 error (default 1e-4, or 20 times what the plan was allowed for one product)",
+    )
     verify.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     inspect = command("inspect", "show what a plan is, needs and costs; executes nothing from it")
@@ -214,8 +218,8 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="TIER=+SIZE",
-        help="plan again with a change, such as ram=+1GiB, ram=2GiB, threads=4, objective=memory or place=REGEX=ram; "
-        "several changes count together",
+        help="plan again with a change, such as ram=+1GiB, ram=2GiB, threads=4, objective=memory, precision=bf16 or "
+        "place=REGEX=ram; several changes count together",
     )
     explain.add_argument("--model", type=Path, help="the model the plan was made from (default: found by its digest)")
     explain.add_argument("--json", action="store_true", help="print the answer as JSON")
@@ -320,6 +324,19 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
         choices=("latency", "throughput", "memory"),
         default="latency",
         help="what to make least: the time of one run, the time of runs back to back, or memory (default latency)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("faithful", "bf16"),
+        default="faithful",
+        help="numeric modes that products may use: faithful, none less exact than f32, or bf16, weights and inputs of products "
+        "rounded to 8 bits where that is faster or saves memory (default faithful)",
+    )
+    parser.add_argument(
+        "--max-error",
+        type=float,
+        metavar="E",
+        help="instead of --precision: any mode whose products are within E of those in f32, in relative L2 (bf16: 2e-3)",
     )
     parser.add_argument(
         "--place",

@@ -32,6 +32,7 @@ from .options import (
     parse_dim,
     parse_pin,
     plan_path,
+    precision_error,
     size_text,
 )
 from .options import version as package_version
@@ -58,6 +59,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         budgets=parse_budgets(args.budget),
         objective=args.objective,
         pins=tuple(parse_pin(text) for text in args.place),
+        max_error=precision_error(args.precision, args.max_error),
         cc=environment_cc(),
         cache=None if args.no_cache else default_cache(),
         jobs=args.jobs,
@@ -240,7 +242,8 @@ def verify(args: argparse.Namespace) -> int:
     if not args.static:
         findings += checks.check_bits(args.plan)
         if args.against is not None:
-            findings += checks.check_results(args.plan, args.against, args.tolerance)
+            tolerance = checks.usual_tolerance(args.plan) if args.tolerance is None else args.tolerance
+            findings += checks.check_results(args.plan, args.against, tolerance)
     if args.json:
         print(json.dumps(findings, indent=1))
     else:

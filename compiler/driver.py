@@ -84,7 +84,9 @@ def place_request(machine: Machine, threads: int, options: CompileOptions, execu
     limit = memory_limit() if options.target == "native" else None
     if limit is not None and limit < machine.tier("ram").bytes:
         budgets.setdefault("ram", limit)
-    return PlaceRequest(threads, budgets, options.objective, options.pins, PROCESS_FLOOR, executable)
+    return PlaceRequest(
+        threads, budgets, options.objective, options.pins, PROCESS_FLOOR, executable, max_error=options.max_error
+    )
 
 
 def check_architecture(options: CompileOptions) -> None:

@@ -44,7 +44,8 @@ class Form:
 
 def choose_form(graph: Graph, machine: Machine, request: PlaceRequest) -> Form:
     """The form that is predicted fastest under the budgets. Raises Infeasible, with the least any form needs."""
-    resident, storage = Library(), Library(storage=True)
+    error = request.max_error
+    resident, storage = Library(max_error=error), Library(storage=True, max_error=error)
     best: Form | None = None
     short: Infeasible | None = None
     seen: list[tuple[Node, ...]] = []

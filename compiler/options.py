@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..ir.candidate import MODE_ERRORS
 from ..ir.dims import Bounds
 from ..ir.errors import StratacError
 from ..passes.place.request import Pin
@@ -26,8 +27,9 @@ class CompileOptions:
     """What shapes a plan. `dims` bounds the model's symbolic dims; `target` is `native`, a shipped name or a TOML file.
 
     `threads` is the planned thread count (0: the target's cores). `budgets` maps a tier to the bytes the plan may take there,
-    the process floor included for `ram`. `objective` and `pins`: see `passes.place.request.PlaceRequest`. `cache` holds
-    compiled objects; None switches it off.
+    the process floor included for `ram`. `objective` and `pins`: see `passes.place.request.PlaceRequest`. `max_error` is how far
+    a product's numeric mode may be from f32, in relative L2 (`ir.candidate.MODE_ERRORS`). `cache` holds compiled objects; None
+    switches it off.
     """
 
     target: str = "native"
@@ -36,6 +38,7 @@ class CompileOptions:
     budgets: Mapping[str, int] = field(default_factory=dict)
     objective: str = "latency"
     pins: tuple[Pin, ...] = ()
+    max_error: float = 0.0
     cc: str | None = None
     cache: Path | None = None
     jobs: int = 0
@@ -50,6 +53,7 @@ class CompileOptions:
             "budgets": dict(self.budgets),
             "objective": self.objective,
             "pins": [[pin.pattern, pin.where] for pin in self.pins],
+            "max_error": self.max_error,
         }
 
 
@@ -62,6 +66,7 @@ def options_from_facts(facts: Mapping[str, Any]) -> CompileOptions:
         budgets=dict(facts["budgets"]),
         objective=facts["objective"],
         pins=tuple(Pin(pattern, where) for pattern, where in facts["pins"]),
+        max_error=facts.get("max_error", 0.0),
     )
 
 
@@ -147,6 +152,23 @@ def parse_pin(text: str) -> Pin:
     except re.error as error:
         raise StratacError(f"--place {text!r}: {pattern!r} is no regular expression: {error}") from error
     return Pin(pattern, where.strip())
+
+
+#: names of --precision, and the error each lets a product's numeric mode have
+PRECISIONS = {"faithful": 0.0, "bf16": MODE_ERRORS["bf16"]}
+
+
+def precision_error(precision: str, max_error: float | None) -> float:
+    """The greatest error of a mode: a number, or what the name of a precision stands for. Raises StratacError."""
+    if max_error is not None:
+        if not 0 <= max_error < 1:
+            raise StratacError(
+                f"a greatest error of {max_error:g} is not understood", hint="write 1e-3, or 0 for f32 alone"
+            )
+        return max_error
+    if precision not in PRECISIONS:
+        raise StratacError(f"unknown precision {precision!r}", hint=f"one of {', '.join(PRECISIONS)}")
+    return PRECISIONS[precision]
 
 
 def size_text(count: float) -> str:

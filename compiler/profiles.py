@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..ir.errors import StratacError
-from ..ir.machine import ISA_LEVELS, Machine, machine_from_table
+from ..ir.machine import EXTENSIONS, ISA_LEVELS, Machine, machine_from_table
 from .options import user_profile
 
 FOLDER = Path(__file__).parent / "machines"
@@ -55,6 +55,12 @@ def native_isa() -> str:
     """The best ISA level this CPU has."""
     features = cpu_features()
     return next(name for name, needed, _, _ in ISA_LEVELS if needed <= features)
+
+
+def native_extensions() -> tuple[str, ...]:
+    """What this CPU has beyond its ISA level."""
+    features = cpu_features()
+    return tuple(name for name, (needed, _, _) in EXTENSIONS.items() if needed <= features)
 
 
 def _cpuinfo() -> dict[str, str]:
@@ -105,7 +111,10 @@ def native(profile: Path | None = None) -> Machine:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     tiers = tuple(replace(t, bytes=memory) if t.name == "ram" else t for t in machine.tiers)
     cores = len(os.sched_getaffinity(0))
-    devices = tuple(replace(d, cores=cores, arch=arch) if d.kind == "cpu" else d for d in machine.devices)
+    extensions = native_extensions()
+    devices = tuple(
+        replace(d, cores=cores, arch=arch, extensions=extensions) if d.kind == "cpu" else d for d in machine.devices
+    )
     return replace(machine, devices=devices, tiers=tiers)
 
 

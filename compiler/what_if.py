@@ -18,7 +18,7 @@ from ..passes.place.infeasible import Infeasible
 from ..runtime.manifest import plan_fields
 from .artifact import PROCESS_FLOOR
 from .driver import Levels, lower_model
-from .options import CompileOptions, options_from_facts, parse_pin, parse_size, size_text, version
+from .options import CompileOptions, options_from_facts, parse_pin, parse_size, precision_error, size_text, version
 from .report.difference import diff_plans, diff_text
 from .report.summary import build_report
 from .report.words import counted, signed_time, time_text
@@ -47,8 +47,8 @@ def recorded_options(report: Mapping[str, Any], profile: Path) -> CompileOptions
 
 
 def change(options: CompileOptions, report: Mapping[str, Any], text: str) -> CompileOptions:
-    """Options after one `--what-if`: `ram=+1GiB`, `ram=-512MiB`, `disk=10GiB`, `threads=4`, `threads=+2`, `objective=memory` or
-    `place=REGEX=WHERE`. Raises StratacError."""
+    """Options after one `--what-if`: `ram=+1GiB`, `ram=-512MiB`, `disk=10GiB`, `threads=4`, `threads=+2`, `objective=memory`,
+    `precision=bf16`, `max_error=1e-2` or `place=REGEX=WHERE`. Raises StratacError."""
     name, found, value = (part.strip() for part in text.partition("="))
     tiers = {tier["name"]: tier for tier in report["tiers"]}
     if not found or not value:
@@ -69,6 +69,12 @@ def change(options: CompileOptions, report: Mapping[str, Any], text: str) -> Com
         return replace(options, threads=number)
     if name == "objective":
         return replace(options, objective=value)
+    if name in ("precision", "max_error"):
+        try:
+            limit = precision_error(value, None) if name == "precision" else precision_error("", float(value))
+        except ValueError as error:
+            raise StratacError(f"--what-if {text!r}: {value!r} is no number", hint="write max_error=1e-2") from error
+        return replace(options, max_error=limit)
     if name == "place":
         return replace(options, pins=(*options.pins, parse_pin(value)))
     if name in tiers:
@@ -78,7 +84,7 @@ def change(options: CompileOptions, report: Mapping[str, Any], text: str) -> Com
         if number < 0:
             raise StratacError(f"--what-if {text!r} leaves less than nothing of {size_text(now)}")
         return replace(options, budgets={**options.budgets, name: number})
-    known = ", ".join([*tiers, "threads", "objective", "place"])
+    known = ", ".join([*tiers, "threads", "objective", "precision", "max_error", "place"])
     raise StratacError(f"--what-if {text!r}: the plan has no {name!r}", hint=f"what can change: {known}")
 
 

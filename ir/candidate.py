@@ -14,6 +14,11 @@ from .machine import Machine
 UNITS = "units"
 
 
+#: numeric modes of kernels, and the relative error (L2) of a product in each beyond that of f32: bf16 rounds both operands to
+#: eight bits, each off by 2**-9 / sqrt(3) on the average
+MODE_ERRORS: Mapping[str, float] = {"f32": 0.0, "bf16": 2e-3}
+
+
 @dataclass(frozen=True)
 class Work:
     """What a candidate does at the typical sizes, before any machine is asked: the roofline's inputs.
@@ -38,7 +43,7 @@ class Candidate:
     mode: str
     work: Work
     formats: tuple[tuple[str, str], ...] = ()  # weight value -> packing format
-    error: float = 0.0  # expected relative error over exact arithmetic of the mode's kind
+    error: float = 0.0  # expected relative error beyond that of f32
     direct: tuple[str, ...] = ()  # weight values whose rows the kernel reads from storage by itself
     executable: bool = True  # False: only priced, since no code is generated for its device yet
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
@@ -27,6 +27,12 @@ ISA_LEVELS: tuple[tuple[str, frozenset[str], int, tuple[str, ...]], ...] = (
 )
 
 
+#: Instructions beyond an ISA level: CPU features needed, compiler flags, and the numeric modes that use them.
+EXTENSIONS: Mapping[str, tuple[frozenset[str], tuple[str, ...], frozenset[str]]] = {
+    "avx512_bf16": (frozenset({"avx512_bf16"}), ("-mavx512bf16",), frozenset({"bf16"})),
+}
+
+
 @dataclass(frozen=True)
 class Cache:
     """One cache level seen by one core: capacity in bytes and bandwidth in bytes per second."""
@@ -43,7 +49,7 @@ class Device:
     `memory` is the tier its kernels read and write. `modes` gives operations per second by numeric mode where they differ from
     what clock and width say (f32). `launch_s` is the cost of one call, `barrier_s` what threads lose at one barrier, `run_s`
     what a run takes beside its calls (binding arrays, waking threads). `model` is the processor the figures were measured
-    on, as `compiler.profiles.cpu_model` names it; empty for a class of machines.
+    on, as `compiler.profiles.cpu_model` names it; empty for a class of machines. `extensions` names rows of EXTENSIONS.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Device:
     barrier_s: float = 0.5e-6
     run_s: float = 0.0
     model: str = ""
+    extensions: tuple[str, ...] = ()
 
     @property
     def peak_flops(self) -> float:
@@ -70,14 +77,19 @@ class Device:
     def lanes(self) -> int:
         return next(lanes for name, _, lanes, _ in ISA_LEVELS if name == self.isa)
 
-    @property
-    def features(self) -> frozenset[str]:
-        """CPU features a plan for this device needs."""
-        return next(features for name, features, _, _ in ISA_LEVELS if name == self.isa)
+    def features(self, modes: Iterable[str] = ("f32",)) -> frozenset[str]:
+        """CPU features that a plan for this device needs, whose kernels run in these numeric modes."""
+        level = next(features for name, features, _, _ in ISA_LEVELS if name == self.isa)
+        return level.union(*(EXTENSIONS[name][0] for name in self.used(modes)))
 
-    @property
-    def compiler_flags(self) -> tuple[str, ...]:
-        return next(flags for name, _, _, flags in ISA_LEVELS if name == self.isa)
+    def compiler_flags(self, modes: Iterable[str] = ("f32",)) -> tuple[str, ...]:
+        level = next(flags for name, _, _, flags in ISA_LEVELS if name == self.isa)
+        return (*level, *(flag for name in self.used(modes) for flag in EXTENSIONS[name][1]))
+
+    def used(self, modes: Iterable[str]) -> tuple[str, ...]:
+        """The extensions that numeric modes use."""
+        wanted = frozenset(modes)
+        return tuple(name for name in sorted(self.extensions) if EXTENSIONS[name][2] & wanted)
 
 
 @dataclass(frozen=True)
@@ -246,7 +258,10 @@ class _Table:
     def device(self, row: Mapping[str, Any]) -> Device:
         caches = tuple(Cache(**self.fields(Cache, cache, "caches")) for cache in self.rows(row, "caches"))
         modes = self.rates(row.get("modes", {}), "modes", 1.0)
-        row = {**row, "caches": caches, "modes": modes}
+        extensions = row.get("extensions", [])
+        if not isinstance(extensions, list) or any(name not in EXTENSIONS for name in extensions):
+            raise _wrong(f"'s extensions in devices must be a list of {', '.join(EXTENSIONS)}, got {extensions!r}")
+        row = {**row, "caches": caches, "modes": modes, "extensions": tuple(extensions)}
         return Device(**self.fields(Device, row, "devices", f"devices.{row.get('name', '')}"))
 
     def tier(self, row: Mapping[str, Any]) -> Tier:

@@ -44,8 +44,8 @@ def _plain(value: Device | Tier | Reading | Link | Network | Any) -> Iterable[tu
     for field in fields(value):
         found = getattr(value, field.name)
         default = field.default_factory() if field.default_factory is not MISSING else field.default
-        if not isinstance(found, tuple) and found != default:
-            yield field.name, found
+        if found != default and not (isinstance(found, tuple) and not all(isinstance(one, str) for one in found)):
+            yield field.name, list(found) if isinstance(found, tuple) else found
 
 
 def _section(header: str, items: Iterable[tuple[str, Any]], source: str | None = None) -> list[str]:
@@ -63,6 +63,8 @@ def _value(value: Any) -> str:
         return json.dumps(value).replace("\x7f", "\\u007f")
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
     return str(value)

@@ -8,7 +8,7 @@ from ...ir.machine import Device
 from ...ir.types import f32
 from ..c_scalar import literal
 from ..facts import attention_workspace
-from ..family import Emitted, Packing, Symbols
+from ..family import Emitted, Packing, Plain, Symbols
 from ..terms import Terms
 from ..terms_heavy import attention_terms
 from .contraction import CallParts, emit_call, is_accumulator, new_printer, score_callback, store_callback
@@ -19,7 +19,7 @@ def _root(kernel: Kernel) -> Attention:
     return kernel.root
 
 
-class AttentionFamily:
+class AttentionFamily(Plain):
     """Fused attention over strided rows: no transposed copy of q, k, v or the result."""
 
     name = "attention"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...ir.dims import product
 from ...ir.kernel import Contraction, Conv, Kernel
 from ...ir.machine import Device
-from ..facts import conv_workspace
-from ..family import Emitted, Packing, Symbols
+from ..facts import conv_pairs_workspace, conv_workspace
+from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
 from ..terms_heavy import conv_terms, depthwise_terms
@@ -22,10 +22,12 @@ def _is_depthwise(root: Conv) -> bool:
     return root.groups > 1 and root.size[3] == 1 and root.column.extent == root.groups
 
 
-class ConvFamily:
+class ConvFamily(Plain):
     """Dense and grouped convolutions with filters packed ahead."""
 
     name = "conv"
+    packed_only = True
+    pairs = False  # of bf16 along the depth
     function = "st_conv_f32"
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
@@ -33,7 +35,7 @@ class ConvFamily:
             return False
         root = kernel.root
         constant = isinstance(root.size[3], int) and isinstance(root.column.extent, int)
-        return constant and _is_depthwise(root) == (self.name == "depthwise")
+        return constant and _is_depthwise(root) == (self.function == "st_depthwise_f32")
 
     def packings(self, kernel: Kernel, weights: frozenset[int], device: Device) -> tuple[Packing, ...]:
         root = _root(kernel)
@@ -47,16 +49,19 @@ class ConvFamily:
         per_group = root.column.extent // root.groups
         dims = (root.groups, *root.window[:2], root.size[3], per_group)
         strides = (out * per_group, height, width, inner, out)
-        return Layout(PANELS[device.isa], root.filter.offset, dims, strides)  # type: ignore[arg-type]
+        return Layout(PANELS[device.isa], root.filter.offset, dims, strides, self.pairs)  # type: ignore[arg-type]
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
         depth = root.window[0] * root.window[1] * root.size[3]
-        return conv_workspace(device.isa, depth, root.column.extent // root.groups)  # type: ignore[arg-type]
+        formula = conv_pairs_workspace if self.pairs else conv_workspace
+        return formula(device.isa, depth, root.column.extent // root.groups)  # type: ignore[arg-type]
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)
-        return (depthwise_terms if _is_depthwise(_root(kernel)) else conv_terms)(kernel, symbols, device.isa)
+        if _is_depthwise(_root(kernel)):
+            return depthwise_terms(kernel, symbols, device.isa)
+        return conv_terms(kernel, symbols, device.isa, self.pairs)
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         root = _root(kernel)
@@ -87,6 +92,7 @@ class ConvFamily:
         }
         fields = [(key, dim(value)) for key, value in sizes.items()]
         fields += [("x", f"a{root.x.operand} + {dim(root.x.offset)}"), ("filter", f"a{root.filter.operand}")]
+        fields += [("pairs", "1")] if self.pairs else []
         store = ""
         (first, *others) = kernel.epilogue
         plain = is_accumulator(first) and not others and len(root.rows) == 1
@@ -98,6 +104,14 @@ class ConvFamily:
             fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
         need = self.workspace(kernel, packed, symbols, device)
         return emit_call(kernel, name, symbols, CallParts("st_conv", self.function, fields, need, store), printer)
+
+
+class ConvPairsFamily(ConvFamily):
+    """Pixels and filters rounded to bf16 and multiplied in pairs, with sums in f32."""
+
+    name = "conv_bf16"
+    mode = "bf16"
+    pairs = True
 
 
 class DepthwiseFamily(ConvFamily):

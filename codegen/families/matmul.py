@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...ir.dims import Dim, product, upper
 from ...ir.kernel import Axis, Contraction, Kernel, Matmul, Read, walk
 from ...ir.machine import Device
-from ..facts import gemm_workspace, gemm_workspace_up_to
-from ..family import Emitted, Packing, Symbols
+from ..facts import gemm_pairs_workspace, gemm_workspace, gemm_workspace_up_to
+from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
 from ..terms_heavy import matmul_terms
@@ -18,10 +18,11 @@ def _root(kernel: Kernel) -> Matmul:
     return kernel.root
 
 
-class MatmulFamily:
+class MatmulFamily(Plain):
     """f32 products with the right operand packed ahead (a weight) or strided (an activation)."""
 
     name = "matmul"
+    pairs = False  # of bf16 along the depth
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         return isinstance(kernel, Contraction) and isinstance(kernel.root, Matmul)
@@ -39,18 +40,20 @@ class MatmulFamily:
         if not isinstance(matrices, int) or _reads(kernel)[b.operand]:
             return ()
         dims = (matrices, root.depth.extent, root.column.extent)
-        layout = Layout(PANELS[device.isa], b.offset, dims, b.strides[lead:])  # type: ignore[arg-type]
+        layout = Layout(PANELS[device.isa], b.offset, dims, b.strides[lead:], self.pairs)  # type: ignore[arg-type]
         return (Packing(b.operand, str(layout)),)
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
         m, n, k = (upper(d, symbols) for d in (_extent(root.rows), root.column.extent, root.depth.extent))
+        if self.pairs:
+            return gemm_pairs_workspace(device.isa, m, n, k)
         formula = gemm_workspace if isinstance(root.depth.extent, int) else gemm_workspace_up_to
         return formula(device.isa, m, n, k, root.b.operand in packed)
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)
-        return matmul_terms(kernel, _root(kernel).b.operand in packed, symbols, device.isa)
+        return matmul_terms(kernel, _root(kernel).b.operand in packed, symbols, device.isa, self.pairs)
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         root = _root(kernel)
@@ -84,9 +87,11 @@ class MatmulFamily:
             fields += [("load", f"{name}_load"), ("load_ctx", "&context")]
         if is_packed:
             # one packed matrix after the other; shared by the batch when B does not depend on it
-            size = (root.column.extent + (panel - 1)) // panel * panel * root.depth.extent
+            depth = (root.depth.extent + 1) // 2 if self.pairs else root.depth.extent
+            size = (root.column.extent + (panel - 1)) // panel * panel * depth
             moving.append(("b", f"a{root.b.operand}"))
             fields += [("b_batch", dim(size) if root.b.strides[lead] != 0 else "0"), ("b_packed", "1")]
+            fields += [("pairs", "1")] if self.pairs else []
         else:
             moving.append(("b", f"a{root.b.operand} + {place(root.b.offset, root.b.strides[:lead])}"))
             steps = zip(("b_batch", "b_row", "b_col"), root.b.strides[lead:], strict=True)
@@ -105,6 +110,23 @@ class MatmulFamily:
         need = self.workspace(kernel, packed, symbols, device)
         parts = CallParts("st_gemm", "st_gemm_f32", fields, need, store, load, "", root.loops, moving)
         return emit_call(kernel, name, symbols, parts, printer)
+
+
+class PairsFamily(MatmulFamily):
+    """Products whose operands are rounded to bf16 and multiplied in pairs, with sums in f32: half the bytes of a weight, and on
+    processors with the instruction for it up to twice the arithmetic."""
+
+    name = "matmul_bf16"
+    mode = "bf16"
+    packed_only = True
+    pairs = True
+
+    def accepts(self, kernel: Kernel, device: Device) -> bool:
+        """The left operand's rows are rounded as they are read, so they must lie along the depth."""
+        if not super().accepts(kernel, device):
+            return False
+        root = _root(kernel)
+        return root.prologue is not None or root.a.strides[-1] == 1
 
 
 def _extent(rows: tuple[Axis, ...]) -> Dim:

@@ -13,7 +13,7 @@ from ...ir.kernel import Axis, Kernel, Loops, Read, Scalar, Store, walk
 from ...ir.machine import Device
 from ...ir.plan import READ_ALIGNMENT
 from ..c_printer import Printer
-from ..family import Emitted, Packing, Symbols
+from ..family import Emitted, Packing, Plain, Symbols
 from ..terms import Terms
 from .loops import decode
 
@@ -64,7 +64,7 @@ def storage_bytes(row_bytes: int) -> int:
     return row_bytes + -row_bytes % READ_ALIGNMENT + READ_ALIGNMENT
 
 
-class RowsFamily:
+class RowsFamily(Plain):
     """Lookups of rows by number."""
 
     name = "rows"

@@ -78,7 +78,7 @@ class _Estimate:
         self.gpus = [d for d in machine.devices if d.kind == "gpu"]
         self.threads = options.threads or (self.cpu.cores if self.cpu else 1)
         self.request = place_request(machine, self.threads, options, executable=False)
-        self.library = Library()
+        self.library = Library(max_error=options.max_error)
         self.disk = next((t for t in machine.tiers if t.kind == "disk"), None)
         for tier in options.budgets:
             machine.tier(tier)  # raises for one the machine does not have

@@ -14,8 +14,8 @@ import numpy as np
 
 from ...codegen.emit_kernels import emit_kernels
 from ...codegen.library import Library
-from ...ir.candidate import UNITS
-from ...ir.graph import Graph
+from ...ir.candidate import MODE_ERRORS, UNITS, Candidate
+from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
 from ...passes.base import run_passes
 from ...passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
@@ -82,7 +82,7 @@ SHARED = frozenset(
 PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked", "a_again", "b_again", "pack", "turn", "copy", "fill"))
 PRODUCTS = ("matmul", "conv", "attention")
 #: these stream what they take from memory, so that it costs what memory gives
-STREAMING = (*PRODUCTS, "depthwise")
+STREAMING = (*PRODUCTS, "matmul_bf16", "conv_bf16", "depthwise")
 _PRODUCT = "product"
 LAUNCH = "launch"
 _BRIEF_S = 50e-6  # calls that a barrier is a visible part of
@@ -127,9 +127,21 @@ def sample_graphs(quick: bool) -> list[Graph]:
     return [samples.transformer(), samples.convolutional(), *(samples.loops(n, quick) for n in sizes)]
 
 
-def lower_samples(graph: Graph, machine: Machine, threads: int) -> Levels:
-    """The driver's steps from a graph on."""
-    library = Library()
+class OneMode(Library):
+    """Offers kernels in one numeric mode where a cluster has such, else those in f32: what they cost is not known yet."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__(max_error=MODE_ERRORS[mode])
+        self.mode = mode
+
+    def candidates(self, cluster: Node, graph: Graph, machine: Machine) -> Sequence[Candidate]:
+        found = super().candidates(cluster, graph, machine)
+        return [c for c in found if c.mode == self.mode] or [c for c in found if c.mode == "f32"]
+
+
+def lower_samples(graph: Graph, machine: Machine, threads: int, mode: str = "f32") -> Levels:
+    """The driver's steps from a graph on, products in one numeric mode wherever they can be."""
+    library = OneMode(mode)
     simple = run_passes(graph, GRAPH_PASSES)
     clusters = run_passes(simple, CLUSTER_PASSES)
     placed = place(clusters, library, machine, PlaceRequest(threads))
@@ -138,11 +150,16 @@ def lower_samples(graph: Graph, machine: Machine, threads: int) -> Levels:
 
 
 def time_graph(
-    graph: Graph, machine: Machine, counts: Sequence[int], options: CompileOptions, seconds: float
+    graph: Graph,
+    machine: Machine,
+    counts: Sequence[int],
+    options: CompileOptions,
+    seconds: float,
+    mode: str = "f32",
 ) -> tuple[list[Timed], list[float]]:
     """Compile a graph and time each of its calls, about so many seconds for each thread count. Beside the calls: by how much
     each run took longer than they did together."""
-    levels = lower_samples(graph, machine, max(counts))
+    levels = lower_samples(graph, machine, max(counts), mode)
     inputs = {port.name: _values(levels.graph, port.value) for port in levels.graph.inputs}
     outputs = {port.name: _values(levels.graph, port.value) for port in levels.graph.outputs}
     rows: dict[int, np.ndarray] = {}
@@ -248,7 +265,7 @@ def _bound_by_memory(timed: Timed, machine: Machine) -> bool:
 
 
 def _column(family: str, term: str) -> str:
-    owner = COMMON if term in SHARED else _PRODUCT if term in PRODUCT_TERMS else family
+    owner = COMMON if term in SHARED else _PRODUCT if term in PRODUCT_TERMS and family in PRODUCTS else family
     return f"{owner}.{term}"
 
 
@@ -260,6 +277,12 @@ def measure_kernels(machine: Machine, options: CompileOptions, quick: bool, say:
     for graph in sample_graphs(quick):
         say(f"kernels: compiling and timing {graph.name}")
         timed += time_graph(graph, machine, counts, options, 1.0 if quick else 3.0)[0]
+    for mode in MODE_ERRORS:
+        if mode != "f32":
+            say(f"kernels: products in {mode}")
+            for graph in (samples.transformer(), samples.convolutional()):
+                calls, _ = time_graph(graph, machine, counts, options, 1.0 if quick else 2.0, mode)
+                timed += [call for call in calls if call.family.endswith(mode)]
     _, outside = time_graph(samples.brief(), machine, counts, options, 0.3)
     return fit_tables(timed, outside, machine, cores), timed
 

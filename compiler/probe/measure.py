@@ -17,7 +17,7 @@ from ...ir.machine import Device, Machine, Tier
 from ...ir.machine_text import profile_text
 from ...ir.plan import REQUEST_BYTES, REQUEST_DEPTH
 from ..options import CompileOptions, version
-from ..profiles import cpu_clock, cpu_model, cpu_name
+from ..profiles import cpu_clock, cpu_model, cpu_name, native_extensions
 from .disk import DiskFigures, at, measure_disk
 from .hardware import Figure, Loops, Others, isa_levels, measure_caches, measure_memory, memory_bytes
 from .kernels import Tables, measure_kernels, with_tables
@@ -103,6 +103,7 @@ def _cpu(
         caches=caches,
         launch_s=0.0,
         model=cpu_model(),
+        extensions=native_extensions(),
     )
     alone = memory[1].median
     ram = Tier("ram", memory_bytes(), max(memory[cores].median, alone), alone)

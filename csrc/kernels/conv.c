@@ -5,6 +5,7 @@
 typedef struct window {
     const st_conv *c;
     const float *x; /* at the group's first channel */
+    float *row;     /* of pairs: room for a pixel's stretch of k, or NULL where it lies in x as it is */
 } window;
 
 static inline void copy_run(float *out, const float *from, int64_t count)
@@ -104,6 +105,19 @@ static void gather(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_
     }
 }
 
+/* Pixels' windows as pairs; k and count are of pairs. */
+static void gather_pairs(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
+{
+    const window *w = ctx;
+    const st_conv *c = w->c;
+    const int64_t from = 2 * k, floats = ST_MIN(2 * count, c->kh * c->kw * c->cg - from);
+    for (int64_t i = 0; i < rows; i++, out += ld) {
+        if (w->row)
+            gather(ctx, row + i, 1, from, floats, w->row, 0);
+        st_pair_row(w->row ? w->row : w->x + (row + i) * c->x_w + from, floats, out);
+    }
+}
+
 /* A tile inside one output row, with every tap inside the image, needs no gathering: its rows are a constant distance
  * apart, each filter row one stretch. */
 static int place(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, st_left *left)
@@ -132,18 +146,25 @@ int64_t st_conv_workspace(int64_t k, int64_t og)
     return 4 * st_product_floats(k, 1) + 64;
 }
 
+int64_t st_conv_pairs_workspace(int64_t k, int64_t og)
+{
+    (void)og;
+    return 4 * (st_product_floats(st_ceil_div(k, 2), 1) + st_round_up(k, 16) + ST_PAD) + 64;
+}
+
 void st_conv_f32(const st_conv *c, int part, int parts)
 {
-    int64_t k = c->kh * c->kw * c->cg, m = c->n * c->oh * c->ow;
+    const int64_t floats = c->kh * c->kw * c->cg, k = c->pairs ? st_ceil_div(floats, 2) : floats, m = c->n * c->oh * c->ow;
     st_slice s = st_split(c->groups, m, c->og, 8, 32, part, parts);
-    window w = {c, NULL};
+    float *workspace = st_align64(c->workspace);
+    window w = {c, NULL, c->pairs && !in_place(c) ? workspace + st_product_floats(k, 1) : NULL};
     st_product p = {
         .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = k,
-        .a_row = c->x_w, .fill = in_place(c) ? NULL : gather, .fill_ctx = &w, .b_packed = 1,
-        .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .workspace = st_align64(c->workspace),
+        .a_row = c->x_w, .fill = c->pairs ? gather_pairs : in_place(c) ? NULL : gather, .fill_ctx = &w, .b_packed = 1, .pairs = c->pairs,
+        .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .workspace = workspace,
     };
     int dense = c->kw == 1 || (c->dilation_w == 1 && c->x_w == c->cg);
-    if (p.fill && dense && st_round_up(c->ow, ST_MR) * 8 <= c->ow * 9) {
+    if (p.fill && !c->pairs && dense && st_round_up(c->ow, ST_MR) * 8 <= c->ow * 9) {
         p.place = place;
         p.period = c->ow;
     }

@@ -6,7 +6,16 @@ typedef struct source {
     const st_gemm *g;
     int64_t batch;
     const float *a;
+    int64_t row; /* between rows, where k is contiguous */
 } source;
+
+/* Rows of floats as pairs; k and count are of pairs. */
+static void fill_pairs(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
+{
+    const source *s = ctx;
+    for (int64_t i = 0; i < rows; i++)
+        st_pair_row(s->a + (row + i) * s->row + 2 * k, ST_MIN(2 * count, s->g->k - 2 * k), out + i * ld);
+}
 
 static void fill_transposed(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
 {
@@ -44,15 +53,23 @@ int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed)
     return 4 * (st_product_floats(k, b_packed) + ST_MIN(st_round_up(m, ST_MR), load_rows(k)) * st_row_stride(k)) + 64;
 }
 
+int64_t st_gemm_pairs_workspace(int64_t m, int64_t n, int64_t k)
+{
+    (void)n;
+    const int64_t pairs = st_ceil_div(k, 2);
+    return 4 * (st_product_floats(pairs, 1) + ST_MIN(st_round_up(m, ST_MR), load_rows(k)) * st_row_stride(k)) + 64;
+}
+
 void st_gemm_f32(const st_gemm *g, int part, int parts)
 {
     st_slice s = st_split(g->batch, g->m, g->n, g->load ? 256 : 4, g->b_packed ? 32 : 128, part, parts);
-    source src = {g, 0, NULL};
+    const int64_t depth = g->pairs ? st_ceil_div(g->k, 2) : g->k;
+    source src = {g, 0, NULL, g->a_row};
     float *workspace = st_align64(g->workspace);
     st_product p = {
-        .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = g->k,
-        .a_row = g->a_row,
-        .fill = g->load || g->a_col == 1 || g->k <= 1 ? NULL : g->a_row == 1 ? fill_transposed : fill_strided,
+        .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = depth,
+        .a_row = g->a_row, .pairs = g->pairs,
+        .fill = g->pairs ? fill_pairs : g->load || g->a_col == 1 || g->k <= 1 ? NULL : g->a_row == 1 ? fill_transposed : fill_strided,
         .fill_ctx = &src,
         .b_row = g->b_row, .b_col = g->b_col, .b_packed = g->b_packed,
         .store = g->store, .store_ctx = g->store_ctx, .c_row = g->c_row, .workspace = workspace,
@@ -66,7 +83,7 @@ void st_gemm_f32(const st_gemm *g, int part, int parts)
             st_product_run(&p);
             continue;
         }
-        float *rows = workspace + st_product_floats(g->k, g->b_packed);
+        float *rows = workspace + st_product_floats(depth, g->b_packed);
         int64_t step = load_rows(g->k), ld = st_row_stride(g->k);
         for (int64_t i = s.m0; i < s.m1; i += step) {
             int64_t count = ST_MIN(step, s.m1 - i);
@@ -75,8 +92,8 @@ void st_gemm_f32(const st_gemm *g, int part, int parts)
             p.m0 = 0;
             p.m1 = count;
             p.row_base = i;
-            p.a = rows;
-            p.a_row = ld;
+            p.a = src.a = rows;
+            p.a_row = src.row = ld;
             st_product_run(&p);
         }
     }

@@ -34,6 +34,7 @@ typedef struct st_gemm {
     const float *b;               /* packed (see st_pack below) when b_packed, else b[b*b_batch + k*b_row + j*b_col] */
     int64_t b_batch, b_row, b_col; /* packed: only b_batch is read (elements between packed matrices; 0 = shared) */
     int b_packed;
+    int pairs;                    /* both operands rounded to bf16, sums in f32: b is packed as pairs, and a_col is 1 */
     st_store_fn store;            /* epilogue, or NULL: then write c[b*c_batch + i*c_row + j] */
     const void *store_ctx;
     float *c;
@@ -51,6 +52,7 @@ typedef struct st_conv {
     const float *x;
     int64_t x_n, x_h, x_w;         /* element strides; channels are contiguous */
     const float *filter;           /* packed: groups matrices of K = kh*kw*cg by og, each as st_pack lays it out */
+    int pairs;                     /* both operands rounded to bf16, sums in f32: filters are packed as pairs */
     st_store_fn store;
     const void *store_ctx;
     float *c;                      /* used when store is NULL: c[r*c_row + channel] */
@@ -86,10 +88,13 @@ void st_attention_f32(const st_attention *a, int part, int parts);
 
 /* Facts codegen and packing need, as this build's constants: panel width (columns) of packed right operands, and workspace
  * bytes one part needs.  A packed K x N matrix is ceil(N/panel) panels, each K rows of `panel` consecutive columns,
- * zero padded: panel p holds B[k][p*panel + c] at packed[(p*K + k)*panel + c]. */
+ * zero padded: panel p holds B[k][p*panel + c] at packed[(p*K + k)*panel + c].  Packed as pairs, word
+ * (p*ceil(K/2) + k/2)*panel + c holds the elements of an even k and of the odd one behind it as bf16, low half first. */
 int64_t st_panel(void);
 int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed);
+int64_t st_gemm_pairs_workspace(int64_t m, int64_t n, int64_t k);
 int64_t st_conv_workspace(int64_t k, int64_t og);
+int64_t st_conv_pairs_workspace(int64_t k, int64_t og);
 int64_t st_attention_workspace(int64_t queries, int64_t keys, int64_t dim, int64_t v_dim);
 void st_pack_f32(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed);
 

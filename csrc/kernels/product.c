@@ -50,10 +50,9 @@ static void fetch(const ahead *next, int64_t piece, int64_t pieces)
 }
 
 /* One row tile over all panels of the block.  The last panel, if ragged, goes to `edge`. */
-static void tile_row(int64_t mr, const st_left *left, const float *b, int64_t ldb, int64_t panel, int64_t cols, float *c,
-                     int64_t ldc, float *edge, int64_t edge_ld, int resume, const ahead *next)
+static void tile_row(const st_micro_fn *micro, int64_t mr, const st_left *left, const float *b, int64_t ldb, int64_t panel,
+                     int64_t cols, float *c, int64_t ldc, float *edge, int64_t edge_ld, int resume, const ahead *next)
 {
-    const st_micro_fn *micro = st_micro[mr];
     int64_t full = cols / ST_PANEL, over = cols % ST_PANEL, q = 0;
     if (mr <= ST_WIDE4)
         for (; q + 4 <= full; q += 4)
@@ -136,7 +135,7 @@ void st_product_run(const st_product *p)
                         to = p->c + (p->row_base + r) * p->c_row + p->col_base + j;
                         ldc = p->c_row;
                     }
-                    tile_row(mr, &left, b, ldb, panel, cols, to, ldc, acc + whole, ld, kb > 0 || p->resume, &next);
+                    tile_row((p->pairs ? st_micro_pairs : st_micro)[mr], mr, &left, b, ldb, panel, cols, to, ldc, acc + whole, ld, kb > 0 || p->resume, &next);
                     if (kb + 1 < k_blocks)
                         continue;
                     if (p->store)

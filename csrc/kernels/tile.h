@@ -67,6 +67,10 @@ typedef struct st_left {
 typedef void (*st_micro_fn)(const st_left *left, const float *b, int64_t ldb, int64_t panel, float *c, int64_t ldc, int resume);
 enum { ST_HALF, ST_ONE, ST_TWO, ST_FOUR };
 extern const st_micro_fn st_micro[ST_MR + 1][4] ST_HIDDEN;
+extern const st_micro_fn st_micro_pairs[ST_MR + 1][4] ST_HIDDEN; /* of pairs of bf16, which k counts */
+
+/* `count` floats as pairs: ceil(count / 2) words. */
+ST_HIDDEN void st_pair_row(const float *from, int64_t count, float *to);
 
 /* Write rows [row, row+rows) x [k, k+count) of the left operand to out[i*ld + j]. */
 typedef void (*st_fill_fn)(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld);
@@ -87,6 +91,7 @@ typedef struct st_product {
     int64_t b_row, b_col;
     int64_t b_panel; /* floats between packed panels; 0: k * ST_PANEL */
     int b_packed;
+    int pairs;  /* k, a_row and b count pairs of bf16: fill makes those of the left operand, b is packed */
     int resume; /* add to what c already holds (store must be NULL, columns whole panels) */
     st_store_fn store;
     const void *store_ctx;

@@ -63,7 +63,9 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     plan = Plan(
         name=graph.name,
         target=machine.name,
-        features=tuple(sorted(machine.device("cpu").features)),
+        features=tuple(
+            sorted(machine.device("cpu").features(c.chosen.candidate.mode for c in placed.choices.values()))
+        ),
         threads=threads,
         symbols=dict(graph.symbols),
         inputs=tuple(PlanPort(p.name, graph.types[p.value]) for p in graph.inputs),

@@ -5,7 +5,14 @@ import subprocess
 
 import pytest
 from cffi import FFI
-from stratac.codegen.facts import TILES, attention_workspace, conv_workspace, gemm_workspace
+from stratac.codegen.facts import (
+    TILES,
+    attention_workspace,
+    conv_pairs_workspace,
+    conv_workspace,
+    gemm_pairs_workspace,
+    gemm_workspace,
+)
 from stratac.codegen.pack import PANELS
 
 from .conftest import HERE, ROOT, kernel_sources
@@ -51,6 +58,8 @@ def test_workspace_and_panel_are_as_documented(isa, build):
         for m in [1, 14, 100, 1500]:
             assert library.st_gemm_workspace(m, 77, k, 0) == gemm_workspace(isa, m, 77, k, False)
             assert library.st_gemm_workspace(m, 77, k, 1) == gemm_workspace(isa, m, 77, k, True)
+            assert library.st_gemm_pairs_workspace(m, 77, k) == gemm_pairs_workspace(isa, m, 77, k)
+        assert library.st_conv_pairs_workspace(k, 64) == conv_pairs_workspace(isa, k, 64)
         assert library.st_conv_workspace(k, 64) == conv_workspace(isa, k, 64)
     for queries, keys, dim, v_dim in [
         (1, 0, 8, 8),

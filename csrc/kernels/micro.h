@@ -1,0 +1,70 @@
+/* The register tiles: every row count up to ST_MR, by one vector, or one, two or four panels.
+ *
+ * Row addresses are a0, a0+s, a0+2s, a0+3s, a0+4s from three base pointers five rows apart, which x86 addressing modes
+ * reach with five registers in all; one pointer per row would spill.
+ *
+ * Whoever includes this says what is multiplied: ST_MULTIPLY(a, b, c) adds the product of two vectors to a third, and the
+ * functions are found in ST_TABLE.
+ */
+
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+/* Without this gcc computes the address of every row of C before the loop, and spills them all: some 80 instructions a
+ * call, which a product with short k feels. */
+#define FORGET(p) __asm__("" : "+r"(p));
+#define ROW(p, i, ld) ((i < 5 ? p##0 : i < 10 ? p##1 : p##2) + i % 5 * ld)
+#define MICRO(MR, NV)                                                                                                      \
+    static void micro_##MR##x##NV(const st_left *left, const float *b, int64_t ldb, int64_t panel, float *c, int64_t ldc,  \
+                                  int resume)                                                                              \
+    {                                                                                                                      \
+        vf acc[MR][NV];                                                                                                    \
+        int64_t lda = left->row, skip = left->jump - left->length;                                                         \
+        const float *a0 = left->a, *a1 = a0 + 5 * lda, *a2 = a0 + 10 * lda;                                                \
+        float *c0 = c, *c1 = c + 5 * ldc, *c2 = c + 10 * ldc;                                                              \
+        (void)a1, (void)a2, (void)c1, (void)c2, (void)panel;                                                               \
+        UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_zero();                     \
+        if (resume)                                                                                                        \
+            UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                        \
+                acc[i][j] = vf_load(ROW(c, i, ldc) + j * VL);                                                              \
+        for (int64_t run = left->runs; run > 0; run--, a0 += skip, a1 += skip, a2 += skip)                                 \
+            for (int64_t k = left->length; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                       \
+                vf bv[NV];                                                                                                 \
+                UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + j / ST_NV * panel + j % ST_NV * VL);               \
+                UNROLL for (int i = 0; i < MR; i++)                                                                        \
+                {                                                                                                          \
+                    vf av = vf_set1(*(ROW(a, i, lda)));                                                                    \
+                    UNROLL for (int j = 0; j < NV; j++) acc[i][j] = ST_MULTIPLY(av, bv[j], acc[i][j]);                           \
+                }                                                                                                          \
+            }                                                                                                              \
+        FORGET(c0) FORGET(c1) FORGET(c2) FORGET(ldc)                                                                       \
+        UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                            \
+            vf_store(ROW(c, i, ldc) + j * VL, acc[i][j]);                                                                  \
+    }
+
+#if VL == 16
+#define ROWS_FOUR(M) M(1, 8) M(2, 8) M(3, 8)
+#define ROWS_TWO(M) M(1, 4) M(2, 4) M(3, 4) M(4, 4) M(5, 4) M(6, 4)
+#define ROWS_ONE(M, V) M(1, V) M(2, V) M(3, V) M(4, V) M(5, V) M(6, V) M(7, V) M(8, V) M(9, V) M(10, V) M(11, V) M(12, V) M(13, V) M(14, V)
+#elif VL == 8
+#define ROWS_FOUR(M) M(1, 8)
+#define ROWS_TWO(M) M(1, 4) M(2, 4) M(3, 4)
+#define ROWS_ONE(M, V) M(1, V) M(2, V) M(3, V) M(4, V) M(5, V) M(6, V)
+#else
+#define ROWS_FOUR(M) M(1, 8)
+#define ROWS_TWO(M) M(1, 4) M(2, 4)
+#define ROWS_ONE(M, V) M(1, V) M(2, V) M(3, V) M(4, V)
+#endif
+ROWS_ONE(MICRO, 1)
+ROWS_ONE(MICRO, 2)
+ROWS_TWO(MICRO)
+ROWS_FOUR(MICRO)
+
+#define IN_HALF(MR, NV) [MR][ST_HALF] = micro_##MR##x##NV,
+#define IN_ONE(MR, NV) [MR][ST_ONE] = micro_##MR##x##NV,
+#define IN_TWO(MR, NV) [MR][ST_TWO] = micro_##MR##x##NV,
+#define IN_FOUR(MR, NV) [MR][ST_FOUR] = micro_##MR##x##NV,
+const st_micro_fn ST_TABLE[ST_MR + 1][4] = {ROWS_ONE(IN_HALF, 1) ROWS_ONE(IN_ONE, 2) ROWS_TWO(IN_TWO) ROWS_FOUR(IN_FOUR)};

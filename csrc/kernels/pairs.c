@@ -1,0 +1,9 @@
+/* The register tiles of the mode bf16: operands are pairs along k (simd/simd_pairs.h), sums are f32. */
+#include "../simd/simd_pairs.h"
+#include "tile.h"
+
+#define ST_MULTIPLY vf_dot2
+#define ST_TABLE st_micro_pairs
+#include "micro.h"
+
+void st_pair_row(const float *from, int64_t count, float *to) { bf16_pairs(from, count, to); }

@@ -1,0 +1,46 @@
+/* Pairs of bfloat16 in the lanes of a float vector: what an instruction multiplies two at a time.
+ *
+ * Word i of a row of pairs holds elements 2i (low half) and 2i + 1 (high half); a last odd element is paired with zero.
+ * Loads, stores and broadcasts of the float vector move them as they are.
+ */
+#ifndef STRATAC_SIMD_PAIRS_H
+#define STRATAC_SIMD_PAIRS_H
+
+#include "simd.h"
+
+/* c + a.high * b.high + a.low * b.low, each sum rounded to float, in this order. */
+static inline vf vf_dot2(vf a, vf b, vf c)
+{
+#if defined(__AVX512BF16__) && VL == 16
+    return _mm512_dpbf16_ps(c, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
+#else
+    const vi high = vi_set1((int32_t)0xffff0000u), x = vf_as_vi(a), y = vf_as_vi(b);
+    const vf sum = vf_fma(vi_as_vf(vi_and(x, high)), vi_as_vf(vi_and(y, high)), c);
+    return vf_fma(vi_as_vf(vi_shl(x, 16)), vi_as_vf(vi_shl(y, 16)), sum);
+#endif
+}
+
+/* The nearest bfloat16, ties to even; NaN stays NaN. */
+static inline uint32_t bf16_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t nan = (bits >> 16) | 0x40, near = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return (bits & 0x7fffffff) > 0x7f800000 ? nan : near;
+}
+
+/* A row of `count` floats as pairs: ceil(count / 2) words. */
+static inline void bf16_pairs(const float *from, int64_t count, float *to)
+{
+    int64_t i = 0;
+#if defined(__AVX512BF16__) && VL == 16
+    for (; i + 32 <= count; i += 32)
+        _mm512_storeu_si512((void *)(to + i / 2), (__m512i)_mm512_cvtne2ps_pbh(vf_load(from + i + 16), vf_load(from + i)));
+#endif
+    for (; i < count; i += 2) {
+        const uint32_t pair = bf16_of(from[i]) | (i + 1 < count ? bf16_of(from[i + 1]) << 16 : 0);
+        memcpy(to + i / 2, &pair, sizeof pair);
+    }
+}
+
+#endif

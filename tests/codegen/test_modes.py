@@ -1,0 +1,167 @@
+"""Numeric modes: products in bf16 are what rounding both operands and summing in f32 gives, on every ISA, with the same bits at any
+number of threads; they are offered only where the user allows their error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from stratac.codegen.library import Library
+from stratac.codegen.pack import DENSE, Layout, pack, pack_pieces, to_bf16
+from stratac.compiler.profiles import native_extensions
+from stratac.ir.builder import GraphBuilder
+from stratac.ir.candidate import MODE_ERRORS, Candidate
+from stratac.ir.dims import Bounds, symbol
+from stratac.ir.graph import Graph, Port
+from stratac.ir.interp import run
+from stratac.ir.machine import Machine
+from stratac.ir.types import TensorType, f32
+from stratac.passes.base import run_passes
+from stratac.passes.graph.fuse import fuse
+from stratac.passes.pipelines import GRAPH_PASSES
+
+from .harness import ISAS, check_bits, compiled, machine_for
+
+BF16 = MODE_ERRORS["bf16"]
+DEPTHS, COLUMNS = (1, 2, 31, 32, 33, 768, 3001), (1, 16, 17, 100)
+
+
+class Bf16(Library):
+    """Offers bf16 wherever there is any."""
+
+    def __init__(self) -> None:
+        super().__init__(max_error=BF16)
+
+    def candidates(self, cluster: Any, graph: Graph, machine: Machine) -> Sequence[Candidate]:
+        found = super().candidates(cluster, graph, machine)
+        return [c for c in found if c.mode == "bf16"] or found
+
+
+def rounded(values: np.ndarray) -> np.ndarray:
+    return (to_bf16(values).astype(np.uint32) << 16).view(np.float32)
+
+
+def products() -> tuple[Graph, dict[str, tuple[str, np.ndarray]]]:
+    """Products of many depths and widths over a dim of rows, some with what fusion makes of a prologue and an epilogue."""
+    b = GraphBuilder(name="products", symbols={"rows": Bounds(1, 30, 200)})
+    rng, wanted, outputs = np.random.default_rng(3), {}, []
+    for depth in DEPTHS:
+        x = b.input(f"x{depth}", TensorType(f32, (symbol("rows"), depth)))
+        for columns in COLUMNS:
+            weight = rng.standard_normal((depth, columns)).astype(np.float32)
+            y = b.op("matmul", x, b.constant(weight))
+            name = f"y{depth}_{columns}"
+            wanted[name] = (f"x{depth}", weight)
+            outputs.append(Port(name, b.op("add", y, b.constant(np.float32(0.25))) if columns > 16 else y))
+    return b.finish(outputs), wanted
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("extended", [False, True])
+def test_products(isa: str, extended: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if extended:
+        if isa != ISAS[0] or not native_extensions():
+            pytest.skip("no instructions for this mode here")
+        machine = machine_for(isa)
+        cpu = replace(machine.device("cpu"), extensions=native_extensions())
+        monkeypatch.setattr("stratac.tests.codegen.harness.machine_for", lambda name: replace(machine, devices=(cpu,)))
+    graph, wanted = products()
+    plan = compiled(graph, isa, library=Bf16())
+    assert "matmul_bf16" in plan.families() and ("avx512_bf16" in plan.levels.plan.features) == extended
+    rng = np.random.default_rng(4)
+    for rows in (1, 7, 61, 200):
+        inputs = {p.name: rng.standard_normal((rows, int(p.name[1:]))).astype(np.float32) for p in graph.inputs}
+        one = plan.run(inputs, 1)
+        for threads in (2, 3):
+            check_bits(one, plan.run(inputs, threads), f"{threads} threads give other bits than one")
+        for name, (x, weight) in wanted.items():
+            exact = rounded(inputs[x]).astype(np.float64) @ rounded(weight).astype(np.float64)
+            exact += 0.25 if weight.shape[1] > 16 else 0.0
+            error = np.linalg.norm(one[name] - exact) / max(np.linalg.norm(exact), 1e-9)
+            assert error < 1e-5, (name, rows)
+
+
+def convolutions() -> Graph:
+    """Kernels, strides, paddings and groups; odd and even depths, in one block of k and in several. Weights are bf16 already."""
+    b, rng, outputs = (
+        GraphBuilder(name="convolutions", symbols={"side": Bounds(7, 9, 20)}),
+        np.random.default_rng(5),
+        [],
+    )
+    side = symbol("side")
+    for number, (inside, outside, kernel, stride, pad, groups) in enumerate(
+        [
+            (3, 17, 3, 2, 1, 1),
+            (16, 40, 1, 1, 0, 1),
+            (33, 16, 1, 1, 0, 1),
+            (24, 32, 3, 1, 1, 4),
+            (200, 20, 3, 1, 1, 1),
+            (5, 8, 1, 2, 0, 1),
+        ]
+    ):
+        x = b.input(f"x{number}", TensorType(f32, (2, inside, side, side)))
+        weight = rounded(rng.standard_normal((outside, inside // groups, kernel, kernel)).astype(np.float32))
+        y = b.op(
+            "conv",
+            x,
+            b.constant(weight),
+            strides=(stride,) * 2,
+            pads=(pad,) * 4,
+            dilations=(1, 1),
+            groups=groups,
+            channels_last=False,
+        )
+        outputs.append(Port(f"y{number}", b.op("relu", y) if number % 2 else y))
+    return b.finish(outputs)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_convolutions(isa: str) -> None:
+    graph = convolutions()
+    plan = compiled(graph, isa, library=Bf16())
+    assert "conv_bf16" in plan.families() and "conv" not in plan.families()
+    rng = np.random.default_rng(6)
+    for side in (7, 12, 20):
+        inputs = {
+            p.name: rounded(rng.standard_normal((2, int(str(graph.types[p.value].shape[1])), side, side)).astype("f4"))
+            for p in graph.inputs
+        }
+        one, wanted = plan.run(inputs, 1), run(graph, inputs)
+        check_bits(one, plan.run(inputs, 3), "three threads give other bits than one")
+        for name, array in wanted.items():
+            assert np.linalg.norm(one[name] - array) < 1e-5 * np.linalg.norm(array), (name, side)
+
+
+def test_modes_are_offered_only_where_allowed() -> None:
+    graph, machine = fuse(run_passes(products()[0], GRAPH_PASSES)), machine_for(ISAS[0])
+    modes = {
+        error: {c.mode for c in Library(max_error=error).candidates(graph.nodes[0], graph, machine)}
+        for error in (0.0, BF16 / 2, BF16, 0.1)
+    }
+    assert modes[0.0] == modes[BF16 / 2] == {"f32"} and modes[BF16] == modes[0.1] == {"f32", "bf16"}
+
+
+def test_rounding() -> None:
+    """Ties go to even, infinities and NaN stay."""
+    values = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, -(2.0**-130), 3.4e38, np.inf, -np.inf, np.nan, 0.0, -0.0], "f4")
+    got = rounded(values)
+    assert got[:3].tolist() == [1.0, 1.0, 1 + 2**-6] and got[4] == np.inf
+    assert got[5] == np.inf and got[6] == -np.inf and np.isnan(got[7])
+    assert np.signbit(got[9]) and abs(got[3] / values[3] - 1) < 2**-8
+
+
+@pytest.mark.parametrize("dims", [(1, 7, 33), (2, 16, 32), (1, 1, 5), (3, 5, 100)])
+def test_pieces_are_the_whole(dims: tuple[int, int, int]) -> None:
+    array = np.random.default_rng(0).standard_normal(dims).astype(np.float32)
+    layout = Layout(16, 0, dims, (dims[1] * dims[2], dims[2], 1), True)
+    text = str(layout)
+    assert Layout.parse(text) == layout and text != DENSE
+    whole = pack(array, text)
+    assert whole.size == layout.elements
+    assert np.concatenate(list(pack_pieces(array, text, 256))).tobytes() == whole.tobytes()
+    halves = whole.view(np.uint16).reshape(dims[0], -1, -(-dims[1] // 2), 16, 2)
+    assert halves[0, 0, 0, 0, 0] == to_bf16(array[:1, 0, 0])[0]
+    assert halves[0, 0, 0, 0, 1] == (to_bf16(array[:1, 1, 0])[0] if dims[1] > 1 else 0)
