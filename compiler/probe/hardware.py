@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...codegen.toolchain import CSRC, ToolchainOptions, Unit, compile_library
-from ...ir.machine import ISA_LEVELS, KIB, MIB, Cache
+from ...ir.machine import EXTENSIONS, ISA_LEVELS, KIB, MIB, Cache
 from ..profiles import cpu_features
 
 CHAINS = 8  # of st_probe_fma
@@ -42,13 +42,16 @@ class Figure:
 class Loops:
     """The compiled loops of one ISA level."""
 
-    def __init__(self, isa: str, folder: Path, options: ToolchainOptions) -> None:
-        flags = next(row[3] for row in ISA_LEVELS if row[0] == isa)
+    def __init__(self, isa: str, folder: Path, options: ToolchainOptions, extensions: Sequence[str] = ()) -> None:
+        flags = (
+            *next(row[3] for row in ISA_LEVELS if row[0] == isa),
+            *(flag for name in extensions for flag in EXTENSIONS[name][1]),
+        )
         unit = Unit("csrc/probe/probe.c", path=CSRC / "probe" / "probe.c", flags=(*flags, "-O3"), includes=(CSRC,))
         output = folder / f"probe-{isa}.so"
         compile_library([unit], output, options=options)
         self.library = ctypes.CDLL(str(output))
-        for name in ("st_probe_fma", "st_probe_read", "st_probe_read_threads"):
+        for name in ("st_probe_fma", "st_probe_dot2", "st_probe_read", "st_probe_read_threads"):
             getattr(self.library, name).restype = ctypes.c_double
         self.steps_per_second = 0.0
         self.isa, self.lanes = isa, int(self.library.st_probe_lanes())
@@ -60,6 +63,13 @@ class Loops:
             steps = int(steps * min(max(1.3 * seconds / max(taken, 1e-9), 2), 64))
         each = 2.0 * CHAINS * self.lanes * steps
         return Figure.of(f"f32 {self.isa}, one core", "flop/s", [each / self._fma(steps) for _ in range(REPEATS)])
+
+    def pair_flops(self) -> Figure:
+        """Operations per second of one core in the mode bf16: operands in pairs, sums in f32."""
+        steps = int(self.steps_per_second * 0.02) or 1 << 22
+        takes = [4.0 * CHAINS * self.lanes * steps / float(self.library.st_probe_dot2(ctypes.c_int64(steps)))
+                 for _ in range(REPEATS)]  # fmt: skip
+        return Figure.of(f"bf16 {self.isa}, one core", "flop/s", takes)
 
     def busy(self, threads: int, seconds: float) -> float:
         """Core seconds of a fixed amount of arithmetic on so many threads, about `seconds` on each when nothing disturbs."""

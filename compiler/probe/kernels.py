@@ -103,8 +103,8 @@ class Timed:
     seconds: Mapping[int, tuple[float, ...]]
 
     def typical(self, threads: int) -> float:
-        """Seconds of a usual run: the median, or what most runs take where others disturb the machine."""
-        return float(np.quantile(self.seconds[threads], 0.3))
+        """Seconds of a usual run, disturbed as runs usually are: predictions are held against medians too."""
+        return statistics.median(self.seconds[threads])
 
 
 @dataclass(frozen=True)

@@ -83,12 +83,14 @@ def _cpu(
     best: Loops | None = None
     peak = 0.0
     for isa in isa_levels():
-        loops = Loops(isa, folder, options)
+        loops = Loops(isa, folder, options, native_extensions() if best is None else ())
         figure = loops.flops()
         tell(figure)
         if best is None:
             best, peak = loops, figure.most  # what disturbs a take only slows it
     assert best is not None
+    pairs = best.pair_flops()
+    tell(pairs)
     caches = measure_caches(best, tell)
     memory = measure_memory(best, sorted({1, 2, cores} & set(range(1, cores + 1))), tell)
     clock = cpu_clock()
@@ -102,6 +104,7 @@ def _cpu(
         flops_per_cycle=peak / clock,
         caches=caches,
         launch_s=0.0,
+        modes={"bf16": pairs.median},
         model=cpu_model(),
         extensions=native_extensions(),
     )

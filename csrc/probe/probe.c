@@ -4,6 +4,7 @@
  * where it cannot measure.
  */
 #include "../simd/simd.h"
+#include "../simd/simd_pairs.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -15,6 +16,7 @@
 #define THREADS 256
 
 EXPORT double st_probe_fma(int64_t steps);
+EXPORT double st_probe_dot2(int64_t steps);
 EXPORT double st_probe_read(const float *data, int64_t floats, int64_t rounds);
 EXPORT double st_probe_read_threads(float *data, int64_t floats_each, int64_t rounds, int threads);
 EXPORT int st_probe_lanes(void);
@@ -44,6 +46,23 @@ double st_probe_fma(int64_t steps)
         EACH(STEP)
     }
 #define JOIN(I) total = vf_add(total, acc##I);
+    vf total = vf_zero();
+    EACH(JOIN)
+    sink = vf_reduce_add(total);
+    return now() - start;
+}
+
+/* The same with pairs of bf16, twice the arithmetic in each step. */
+double st_probe_dot2(int64_t steps)
+{
+    vf a = vi_as_vf(vi_set1(0x3f7f3f7f)), b = vi_as_vf(vi_set1(0x3a833a83));
+    EACH(BEGIN)
+    double start = now();
+    for (int64_t n = 0; n < steps; n++) {
+#define PAIR(I) acc##I = vf_dot2(a, b, acc##I);
+        EACH(PAIR)
+        __asm__ volatile("" : "+r"(n)); /* a and b never change: without this nothing would be left to repeat */
+    }
     vf total = vf_zero();
     EACH(JOIN)
     sink = vf_reduce_add(total);

@@ -84,9 +84,10 @@ def compile_levels(
     library: Library | None = None,
     passes: Sequence[Pass] = GRAPH_PASSES,
     choose: Callable[..., Placed] = place,
+    machine: Machine | None = None,
 ) -> Levels:
     """The driver's steps from a graph on."""
-    machine, library = machine_for(isa), library or Library()
+    machine, library = machine or machine_for(isa), library or Library()
     simple = run_passes(graph, passes) if passes else graph
     clusters = run_passes(simple, CLUSTER_PASSES)
     placed = choose(clusters, library, machine, PlaceRequest(threads))
