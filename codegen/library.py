@@ -143,7 +143,11 @@ class Library:
         counted = self._terms(row, kernel, packed, graph, device)
         terms.merge(counted.counts, 1.0)
         terms.units = counted.units
-        moved = self.distances(graph).of(cluster)
+        halves = {value for value, format in formats if pack.is_pairs(format)}  # two elements to a word
+        moved = {
+            value: (nbytes / 2 if value in halves else nbytes, distance)
+            for value, (nbytes, distance) in self.distances(graph).of(cluster).items()
+        }
         for value, (nbytes, distance) in moved.items():
             terms.add(f"{'to_' if value in cluster.outputs else ''}{level(distance, device)}", nbytes)
         work = Work(

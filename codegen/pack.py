@@ -60,6 +60,11 @@ def packed_bytes(format: str, dense_bytes: int, element_bytes: int) -> int:
     return dense_bytes if format == DENSE else Layout.parse(format).elements * element_bytes
 
 
+def is_pairs(format: str) -> bool:
+    """Whether two elements of the weight share a word of the format."""
+    return format != DENSE and Layout.parse(format).pairs
+
+
 def pack(array: np.ndarray, format: str) -> np.ndarray:
     """The weight's elements in their packed order: a flat, contiguous array of the same dtype."""
     flat = np.ascontiguousarray(array).reshape(-1)
