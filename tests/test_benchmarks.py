@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stratac.benchmarks import readme_table, zoo
+from stratac.benchmarks import ranking, readme_table, zoo
 from stratac.benchmarks.models import bounds_of, distance, is_good, one_line, same_bits, take_turns
 from stratac.compiler.peer import Peer, PeerError
 
@@ -139,3 +139,15 @@ def test_a_peer_reports_its_errors(tmp_path: Path) -> None:
             peer.run()
     with pytest.raises(PeerError, match="KeyError"):
         Peer("nobody")
+
+
+def test_rounds_of_a_slower_machine_do_not_decide() -> None:
+    """Every plan is twice as slow in the second round; the third disturbs one plan only."""
+    taken = [[1.0, 2.0, 1.0], [1.1, 2.2, 4.0], [1.2, 2.4, 1.2]]
+    found = ranking.over_rounds(taken)
+    assert found[0] < found[1] < found[2] and found[1] == pytest.approx(1.1 * found[0], rel=0.05)
+
+
+def test_promises_without_results_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(readme_table, "RESULTS", tmp_path)
+    assert readme_table.promises_text() is None

@@ -184,3 +184,13 @@ def test_python_api(stratac: CommandLine) -> None:
         package.compile("mlp.onnx", "api.plan")
     with pytest.raises(package.StratacError, match="more than the budget"):
         package.compile("mlp.onnx", "api.plan", dims={"seq": 4}, budgets={"ram": 10})
+
+
+def test_a_precision_is_allowed_and_remembered(stratac: CommandLine) -> None:
+    """Whatever the machine's profile makes of it, the plan stays within what was allowed, and says what that was."""
+    stratac.good("compile", "mlp.onnx", "-o", "less.plan", "--dim", "seq=4", "--precision", "bf16")
+    options = json.loads(stratac.good("inspect", "less.plan", "--json"))["options"]
+    assert options["max_error"] == 2e-3
+    assert "allowed 4e-02" in stratac.good("verify", "less.plan", "--against", "mlp.onnx")
+    stratac.refused(("compile", "mlp.onnx", "-o", "no.plan", "--dim", "seq=4", "--max-error", "1"), 2, "is not understood")
+    assert "what if" in stratac.good("explain", "less.plan", "--what-if", "precision=faithful")

@@ -122,6 +122,9 @@ def test_what_if_on_a_roomy_plan(stratac: CommandLine) -> None:
         ("threads=-9", "would be"),
         ("threads=many", "no number of threads"),
         ("objective=beauty", "unknown objective"),
+        ("precision=double", "unknown precision"),
+        ("max_error=some", "is no number"),
+        ("max_error=2", "is not understood"),
     ],
 )
 def test_bad_changes(stratac: CommandLine, change: str, text: str) -> None:
