@@ -89,6 +89,7 @@ int st_io_wait(st_io *io, uint64_t reads)
             return 1;
         relax();
     }
+    level_want(&io->reads, reads); /* before it sleeps: the io thread is to know that somebody waits */
     /* to sleep and be woken takes longer than most waits do, above all where a sleeping CPU is handed back to a hypervisor */
     for (const int64_t until = now() + AWAKE_NS; now() < until; sched_yield())
         if (atomic_load_explicit(&io->done, memory_order_acquire) >= reads)

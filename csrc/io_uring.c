@@ -184,11 +184,11 @@ static int land(st_io *io, uint32_t slot, int32_t result)
     return 1;
 }
 
-/* Hand over `*queued` entries and wait for one completion; 0, or an errno after which nothing more can be done. */
-static int enter(st_uring *u, uint32_t *queued, int wait)
+/* Hand over `*queued` entries and wait for so many completions; 0, or an errno after which nothing more can be done. */
+static int enter(st_uring *u, uint32_t *queued, uint32_t wait)
 {
     for (int tries = 0;; tries++) {
-        const long taken = syscall(SYS_io_uring_enter, u->fd, *queued, wait ? 1 : 0, ENTER_GETEVENTS, NULL, 0);
+        const long taken = syscall(SYS_io_uring_enter, u->fd, *queued, wait, ENTER_GETEVENTS, NULL, 0);
         if (taken >= 0) {
             *queued -= (uint32_t)taken;
             return 0;
@@ -260,7 +260,9 @@ void *st_uring_work(void *argument)
             st_io_sleep(io, seen, calls);
             continue;
         }
-        broken = enter(u, &queued, 1);
+        /* while nobody waits, half of them at once: each time this thread runs, another does not */
+        const int awaited = atomic_load(&io->reads.awaited) != UINT64_MAX;
+        broken = enter(u, &queued, awaited ? 1 : (STP_REQUEST_DEPTH - idles + 1) / 2);
         uint32_t head = atomic_load_explicit(u->complete_head, memory_order_relaxed);
         const uint32_t tail = atomic_load_explicit(u->complete_tail, memory_order_acquire);
         for (; head != tail; head++) {
