@@ -340,7 +340,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(summary_text(found))
     if output is not None:
         print(f"written to {output}", file=sys.stderr)
-    return 1 if failed or found["memory"]["kept"] < found["memory"]["cases"] else 0  # times are compared, promises are kept
+    return (
+        1 if failed or found["memory"]["kept"] < found["memory"]["cases"] else 0
+    )  # times are compared, promises are kept
 
 
 if __name__ == "__main__":

@@ -192,5 +192,7 @@ def test_a_precision_is_allowed_and_remembered(stratac: CommandLine) -> None:
     options = json.loads(stratac.good("inspect", "less.plan", "--json"))["options"]
     assert options["max_error"] == 2e-3
     assert "allowed 4e-02" in stratac.good("verify", "less.plan", "--against", "mlp.onnx")
-    stratac.refused(("compile", "mlp.onnx", "-o", "no.plan", "--dim", "seq=4", "--max-error", "1"), 2, "is not understood")
+    stratac.refused(
+        ("compile", "mlp.onnx", "-o", "no.plan", "--dim", "seq=4", "--max-error", "1"), 2, "is not understood"
+    )
     assert "what if" in stratac.good("explain", "less.plan", "--what-if", "precision=faithful")
