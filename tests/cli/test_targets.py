@@ -20,7 +20,7 @@ def test_plans_for_each_machine(stratac: CommandLine, target: str) -> None:
         words = ("compile", "conv.onnx", "--target", target, "--dim", "batch=1")
         stratac.refused(words, 2, f"{target} is {cpu.arch}", "use `stratac estimate`")
         return
-    missing = cpu.features - cpu_features()
+    missing = cpu.features() - cpu_features()
     if missing:
         pytest.skip(f"this CPU lacks {', '.join(sorted(missing))}")
     for name, dims in (("conv", "batch=1:2:3"), ("block", "seq=1:8:32")):
