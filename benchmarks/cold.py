@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratac.compiler.probe.disk import huge_buffer
+from stratac.compiler.probe.disk import read_in_flight
 from stratac.ir.plan import READ_ALIGNMENT, REQUEST_BYTES, REQUEST_DEPTH
 
 
@@ -55,34 +53,9 @@ def read_sequentially(
     except OSError:
         descriptor, direct = os.open(path, os.O_RDONLY), False
         drop_cache(path)
-    failures: list[OSError] = []
-    numbers = iter(range(total))
-    lock = threading.Lock()
-
-    memory = huge_buffer(request_bytes * depth)
-
-    def work(own: int) -> None:
-        buffer = memory[own * request_bytes : (own + 1) * request_bytes]
-        while not failures:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
-            try:
-                got = os.preadv(descriptor, [buffer], offset + number * request_bytes)
-                if got != request_bytes:
-                    raise OSError(f"{path} ends early: {got} of {request_bytes} bytes of request {number}")
-            except OSError as error:
-                failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(own,)) for own in range(depth)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - started
-    os.close(descriptor)
-    if failures:
-        raise failures[0]
+    try:
+        offsets = range(offset, offset + total * request_bytes, request_bytes)
+        seconds = read_in_flight(descriptor, offsets, request_bytes, depth)
+    finally:
+        os.close(descriptor)
     return ReadResult(total * request_bytes, seconds, direct)

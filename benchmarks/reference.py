@@ -20,12 +20,10 @@ class Reference:
         options = ToolchainOptions(cc=environment_cc(), cache=default_cache())
         with tempfile.TemporaryDirectory(prefix="stratac-reference-") as folder:
             self.loops = Loops(device.isa, Path(folder), options)
-        self.threads = threads
+        self.threads, self.steps = threads, self.loops.steps(SECONDS)
         # core seconds of that work where nothing disturbs
-        self.loops.busy(threads, SECONDS)
-        steps = self.loops.steps_per_second * SECONDS
-        self.undisturbed = threads * 2.0 * CHAINS * self.loops.lanes * steps / device.peak_flops
+        self.undisturbed = threads * 2.0 * CHAINS * self.loops.lanes * self.steps / device.peak_flops
 
     def speed(self) -> float:
         """The share of the profile's peak that all threads together reach now, at most about 1."""
-        return self.undisturbed / self.loops.busy(self.threads, SECONDS)
+        return self.undisturbed / self.loops.busy(self.threads, self.steps)

@@ -59,16 +59,10 @@ def _load_floats(tile: Tile, m: int, k: int) -> int:
     return min(_up(m, tile.rows), _load_rows(tile, k)) * _row_stride(k)
 
 
-def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool) -> int:
-    """st_gemm_workspace: bytes of one thread. It grows with m, but not always with k."""
+def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool, pairs: bool = False) -> int:
+    """st_gemm_workspace: bytes of one thread. It grows with m, but not always with k; rows of a prologue are floats always."""
     tile = TILES[isa]
-    return 4 * (_product_floats(tile, k, packed) + _load_floats(tile, m, k)) + 64
-
-
-def gemm_pairs_workspace(isa: str, m: int, n: int, k: int) -> int:
-    """st_gemm_pairs_workspace: the product counts pairs, rows of a prologue are still floats."""
-    tile = TILES[isa]
-    return 4 * (_product_floats(tile, -(-k // 2), True) + _load_floats(tile, m, k)) + 64
+    return 4 * (_product_floats(tile, -(-k // 2) if pairs else k, packed) + _load_floats(tile, m, k)) + 64
 
 
 @functools.cache
@@ -81,15 +75,11 @@ def gemm_workspace_up_to(isa: str, m: int, n: int, k: int, packed: bool) -> int:
     return 4 * (product + load) + 64
 
 
-def conv_pairs_workspace(isa: str, k: int, og: int) -> int:
-    """st_conv_pairs_workspace: and one pixel's window as floats."""
+def conv_workspace(isa: str, k: int, og: int, pairs: bool = False) -> int:
+    """st_conv_workspace: for pairs one pixel's window as floats beside the product."""
     tile = TILES[isa]
-    return 4 * (_product_floats(tile, -(-k // 2), True) + _up(k, 16) + tile.pad) + 64
-
-
-def conv_workspace(isa: str, k: int, og: int) -> int:
-    """st_conv_workspace."""
-    return 4 * _product_floats(TILES[isa], k, True) + 64
+    window = _up(k, 16) + tile.pad if pairs else 0
+    return 4 * (_product_floats(tile, -(-k // 2) if pairs else k, True) + window) + 64
 
 
 def attention_workspace(isa: str, queries: int, keys: int, dim: int, v_dim: int) -> int:

@@ -143,9 +143,9 @@ class Library:
         counted = self._terms(row, kernel, packed, graph, device)
         terms.merge(counted.counts, 1.0)
         terms.units = counted.units
-        halves = {value for value, format in formats if pack.is_pairs(format)}  # two elements to a word
+        stored = {value: pack.narrowed(format) for value, format in formats}
         moved = {
-            value: (nbytes / 2 if value in halves else nbytes, distance)
+            value: (nbytes * stored.get(value, 1.0), distance)
             for value, (nbytes, distance) in self.distances(graph).of(cluster).items()
         }
         for value, (nbytes, distance) in moved.items():

@@ -60,9 +60,9 @@ def packed_bytes(format: str, dense_bytes: int, element_bytes: int) -> int:
     return dense_bytes if format == DENSE else Layout.parse(format).elements * element_bytes
 
 
-def is_pairs(format: str) -> bool:
-    """Whether two elements of the weight share a word of the format."""
-    return format != DENSE and Layout.parse(format).pairs
+def narrowed(format: str) -> float:
+    """Bytes of an element in a format over those of one in the weight itself; padding does not count."""
+    return 0.5 if format != DENSE and Layout.parse(format).pairs else 1.0
 
 
 def pack(array: np.ndarray, format: str) -> np.ndarray:

@@ -58,7 +58,7 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
     with clock("simplify"):
         graph = run_passes(graph, GRAPH_PASSES)
     with clock("place"):
-        form = choose_form(graph, machine, place_request(machine, threads, options))
+        form = choose_form(graph, machine, place_request(machine, threads, options), options.max_error)
         verify_placed(form.placed, machine)
     with clock("emit"):
         kernels = emit_kernels(form.placed, form.library, machine)
@@ -84,9 +84,7 @@ def place_request(machine: Machine, threads: int, options: CompileOptions, execu
     limit = memory_limit() if options.target == "native" else None
     if limit is not None and limit < machine.tier("ram").bytes:
         budgets.setdefault("ram", limit)
-    return PlaceRequest(
-        threads, budgets, options.objective, options.pins, PROCESS_FLOOR, executable, max_error=options.max_error
-    )
+    return PlaceRequest(threads, budgets, options.objective, options.pins, PROCESS_FLOOR, executable)
 
 
 def check_architecture(options: CompileOptions) -> None:

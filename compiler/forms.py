@@ -42,10 +42,12 @@ class Form:
         return float(solution.used.get("ram", 0)) if objective == "memory" else solution.seconds
 
 
-def choose_form(graph: Graph, machine: Machine, request: PlaceRequest) -> Form:
-    """The form that is predicted fastest under the budgets. Raises Infeasible, with the least any form needs."""
-    error = request.max_error
-    resident, storage = Library(max_error=error), Library(storage=True, max_error=error)
+def choose_form(graph: Graph, machine: Machine, request: PlaceRequest, max_error: float = 0.0) -> Form:
+    """The form that is predicted fastest under the budgets, with kernels of at most that error (`Library`).
+
+    Raises Infeasible, with the least any form needs.
+    """
+    resident, storage = Library(max_error=max_error), Library(storage=True, max_error=max_error)
     best: Form | None = None
     short: Infeasible | None = None
     seen: list[tuple[Node, ...]] = []

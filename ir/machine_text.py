@@ -44,8 +44,9 @@ def _plain(value: Device | Tier | Reading | Link | Network | Any) -> Iterable[tu
     for field in fields(value):
         found = getattr(value, field.name)
         default = field.default_factory() if field.default_factory is not MISSING else field.default
-        if found != default and not (isinstance(found, tuple) and not all(isinstance(one, str) for one in found)):
-            yield field.name, list(found) if isinstance(found, tuple) else found
+        rows = isinstance(found, tuple) and not all(isinstance(one, str) for one in found)  # tables of their own
+        if not rows and found != default:
+            yield field.name, found
 
 
 def _section(header: str, items: Iterable[tuple[str, Any]], source: str | None = None) -> list[str]:
@@ -63,7 +64,7 @@ def _value(value: Any) -> str:
         return json.dumps(value).replace("\x7f", "\\u007f")
     if isinstance(value, float):
         return repr(value)
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...ir.dims import product
 from ...ir.kernel import Contraction, Conv, Kernel
 from ...ir.machine import Device
-from ..facts import conv_pairs_workspace, conv_workspace
+from ..facts import conv_workspace
 from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
@@ -54,8 +54,7 @@ class ConvFamily(Plain):
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
         depth = root.window[0] * root.window[1] * root.size[3]
-        formula = conv_pairs_workspace if self.pairs else conv_workspace
-        return formula(device.isa, depth, root.column.extent // root.groups)  # type: ignore[arg-type]
+        return conv_workspace(device.isa, depth, root.column.extent // root.groups, self.pairs)  # type: ignore[arg-type]
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)

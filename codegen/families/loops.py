@@ -156,9 +156,7 @@ def _print_nest(printer: Printer, nest: Nest) -> None:
     total = printer.dim(product(a.extent for a in others))
     printer.out.put(f"const int64_t units = {total} * chunks;")
     with _units(printer):
-        start, end = printer.fresh("from"), printer.fresh("to")
-        printer.out.put(f"const int64_t {start} = unit % chunks * {chunk};")
-        printer.out.put(f"const int64_t {end} = {start} + {chunk} < {extent} ? {start} + {chunk} : {extent};")
+        start, end = _stretch(printer, "unit % chunks", chunk, extent)
         if others:
             printer.out.put("const int64_t place = unit / chunks;")
             decode(printer, others, "place")
@@ -177,6 +175,14 @@ def _print_nest(printer: Printer, nest: Nest) -> None:
             printer.outer_vector = False
 
 
+def _stretch(printer: Printer, number: str, size: int, extent: str) -> tuple[str, str]:
+    """Declare where stretch `number` of an axis begins and ends; the last one may be shorter than `size`."""
+    start, end = printer.fresh("from"), printer.fresh("to")
+    printer.out.put(f"const int64_t {start} = {number} * {size};")
+    printer.out.put(f"const int64_t {end} = {start} + {size} < {extent} ? {start} + {size} : {extent};")
+    return start, end
+
+
 def _print_tiled(printer: Printer, nest: Nest, axis: Axis, tiles: Tiling, others: Sequence[Axis]) -> None:
     """A unit of work is a stretch of the vector axis by a line of the axis that tiles are read along."""
     extent, along = printer.dim(axis.extent), printer.dim(tiles.axis.extent)
@@ -185,12 +191,8 @@ def _print_tiled(printer: Printer, nest: Nest, axis: Axis, tiles: Tiling, others
     total = printer.dim(product(a.extent for a in others))
     printer.out.put(f"const int64_t units = {total} * stretches * chunks;")
     with _units(printer):
-        start, end = printer.fresh("from"), printer.fresh("to")
-        printer.out.put(f"const int64_t {start} = unit % chunks * {CHUNK};")
-        printer.out.put(f"const int64_t {end} = {start} + {CHUNK} < {extent} ? {start} + {CHUNK} : {extent};")
-        first, last = printer.fresh("from"), printer.fresh("to")
-        printer.out.put(f"const int64_t {first} = unit / chunks % stretches * {LINE};")
-        printer.out.put(f"const int64_t {last} = {first} + {LINE} < {along} ? {first} + {LINE} : {along};")
+        start, end = _stretch(printer, "unit % chunks", CHUNK, extent)
+        first, last = _stretch(printer, "unit / chunks % stretches", LINE, along)
         if others:
             printer.out.put("const int64_t place = unit / chunks / stretches;")
             decode(printer, others, "place")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...ir.dims import Dim, product, upper
 from ...ir.kernel import Axis, Contraction, Kernel, Matmul, Read, walk
 from ...ir.machine import Device
-from ..facts import gemm_pairs_workspace, gemm_workspace, gemm_workspace_up_to
+from ..facts import gemm_workspace, gemm_workspace_up_to
 from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
@@ -46,10 +46,10 @@ class MatmulFamily(Plain):
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
         m, n, k = (upper(d, symbols) for d in (_extent(root.rows), root.column.extent, root.depth.extent))
-        if self.pairs:
-            return gemm_pairs_workspace(device.isa, m, n, k)
-        formula = gemm_workspace if isinstance(root.depth.extent, int) else gemm_workspace_up_to
-        return formula(device.isa, m, n, k, root.b.operand in packed)
+        is_packed = root.b.operand in packed
+        if isinstance(root.depth.extent, int):
+            return gemm_workspace(device.isa, m, n, k, is_packed, self.pairs)
+        return gemm_workspace_up_to(device.isa, m, n, k, is_packed)
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)

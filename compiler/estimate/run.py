@@ -115,7 +115,7 @@ class _Estimate:
         try:
             if self.model.runnable:
                 request = replace(self.request, executable=True)
-                return self.placed(choose_form(self.model.graph, self.machine, request).placed)
+                return self.placed(choose_form(self.model.graph, self.machine, request, self.options.max_error).placed)
             if self.small:
                 return self.placed(self.place())
         except Infeasible as short:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ REQUESTS = (64 * KIB, 256 * KIB, MIB, 2 * MIB, 8 * MIB)
 DEPTHS = (1, 2, 4, 8, 16)
 SMALL_READS = 64
 HUGE_PAGE = 2 * MIB
-_BESIDE_S = 0.25
+BESIDE_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -111,23 +112,25 @@ def _can_be_direct(path: Path) -> bool:
         file.close()
 
 
-def _stream(file: _File, request: int, depth: int, start: int, total: int) -> float:
-    """Bytes per second of sequential requests, `depth` threads taking the next one each."""
-    count = max(total // request, 1)
-    lock, taken, failed = threading.Lock(), iter(range(count)), list[OSError]()
+def read_in_flight(handle: int, offsets: Sequence[int], request: int, depth: int) -> float:
+    """Seconds of reading `request` bytes at each offset, `depth` threads taking the next one each into memory of their own.
 
+    Raises OSError for a read that fails or is short.
+    """
     memory = huge_buffer(request * depth)
+    lock, following, failed = threading.Lock(), iter(offsets), list[OSError]()
 
     def work(own: int) -> None:
         buffer = memory[own * request : (own + 1) * request]
         while not failed:
             with lock:
-                number = next(taken, None)
-            if number is None:
+                offset = next(following, None)
+            if offset is None:
                 return
-            offset = (start + number * request) % (file.bytes - request + 1)
             try:
-                file.read(buffer, offset // READ_ALIGNMENT * READ_ALIGNMENT)
+                got = os.preadv(handle, [buffer], offset)
+                if got != request:
+                    raise OSError(f"the file ends early: {got} of {request} bytes at {offset}")
             except OSError as error:
                 failed.append(error)
 
@@ -137,9 +140,18 @@ def _stream(file: _File, request: int, depth: int, start: int, total: int) -> fl
         thread.start()
     for thread in threads:
         thread.join()
+    seconds = time.perf_counter() - begin
     if failed:
         raise failed[0]
-    return count * request / (time.perf_counter() - begin)
+    return seconds
+
+
+def _stream(file: _File, request: int, depth: int, start: int, total: int) -> float:
+    """Bytes per second of sequential requests, from the file's start again where it ends."""
+    count = max(total // request, 1)
+    places = ((start + number * request) % (file.bytes - request + 1) for number in range(count))
+    offsets = [place // READ_ALIGNMENT * READ_ALIGNMENT for place in places]
+    return count * request / read_in_flight(file.handle, offsets, request, depth)
 
 
 def _latency(file: _File) -> Figure:
@@ -156,7 +168,7 @@ def _latency(file: _File) -> Figure:
 
 def measure_disk(
     folder: Path,
-    compute: Callable[[float], float],
+    compute: Callable[[], float],
     *,
     quick: bool = False,
     size: int = 256 * MIB,
@@ -164,8 +176,7 @@ def measure_disk(
 ) -> DiskFigures:
     """The disk under `folder`: a file of `size` bytes is written there and removed. Raises EnvironmentProblem.
 
-    `compute(s)` keeps all cores busy with a fixed amount of arithmetic, about `s` seconds of it, and says how many core
-    seconds it took.
+    `compute()` keeps all cores busy with the same arithmetic each time, about BESIDE_S, and says how many core seconds it took.
     """
     facts = os.statvfs(folder)
     free = facts.f_bavail * facts.f_frsize
@@ -214,18 +225,18 @@ def _point(file: _File, request: int, depth: int, takes: int, seconds: float, di
     return Figure.of(f"reading by {request // KIB} KiB, {depth} in flight", "B/s", found)
 
 
-def _lost(file: _File, compute: Callable[[float], float], bandwidth: float, takes: int) -> Figure:
+def _lost(file: _File, compute: Callable[[], float], bandwidth: float, takes: int) -> Figure:
     """Core seconds that a byte's reading takes from arithmetic on all cores: by how much longer that takes beside reads."""
     found: list[float] = []
-    for _ in range(takes):
-        file.forget()
-        total = int(0.8 * _BESIDE_S * bandwidth)
-        alone = compute(_BESIDE_S)
-        reads = threading.Thread(target=_stream, args=(file, REQUEST_BYTES, REQUEST_DEPTH, 0, total))
-        reads.start()
-        beside = compute(_BESIDE_S)
-        reads.join()
-        found.append((beside - alone) / total)
+    total = int(0.8 * BESIDE_S * bandwidth)
+    with ThreadPoolExecutor(1) as reader:
+        for _ in range(takes):
+            file.forget()
+            alone = compute()
+            reads = reader.submit(_stream, file, REQUEST_BYTES, REQUEST_DEPTH, 0, total)
+            beside = compute()
+            reads.result()
+            found.append((beside - alone) / total)
     return Figure.of("reading beside arithmetic on all cores", "core s/B", found)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import statistics
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,42 +53,36 @@ class Loops:
         self.library = ctypes.CDLL(str(output))
         for name in ("st_probe_fma", "st_probe_dot2", "st_probe_read", "st_probe_read_threads"):
             getattr(self.library, name).restype = ctypes.c_double
-        self.steps_per_second = 0.0
         self.isa, self.lanes = isa, int(self.library.st_probe_lanes())
 
     def flops(self, seconds: float = 0.02) -> Figure:
         """f32 operations per second of one core."""
-        steps = 1 << 16
-        while (taken := self._fma(steps)) < seconds and steps < 1 << 34:
-            steps = int(steps * min(max(1.3 * seconds / max(taken, 1e-9), 2), 64))
-        each = 2.0 * CHAINS * self.lanes * steps
-        return Figure.of(f"f32 {self.isa}, one core", "flop/s", [each / self._fma(steps) for _ in range(REPEATS)])
+        return self._rate("f32", 2.0, self._fma, seconds)
 
-    def pair_flops(self) -> Figure:
+    def pair_flops(self, seconds: float = 0.02) -> Figure:
         """Operations per second of one core in the mode bf16: operands in pairs, sums in f32."""
-        steps = int(self.steps_per_second * 0.02) or 1 << 22
-        takes = [4.0 * CHAINS * self.lanes * steps / float(self.library.st_probe_dot2(ctypes.c_int64(steps)))
-                 for _ in range(REPEATS)]  # fmt: skip
-        return Figure.of(f"bf16 {self.isa}, one core", "flop/s", takes)
+        return self._rate("bf16", 4.0, self._dot2, seconds)
 
-    def busy(self, threads: int, seconds: float) -> float:
-        """Core seconds of a fixed amount of arithmetic on so many threads, about `seconds` on each when nothing disturbs."""
-        if not self.steps_per_second:
-            steps = 1 << 20
-            while (taken := self._fma(steps)) < 0.05:
-                steps *= 2
-            self.steps_per_second = steps / taken
-        taken_by: list[float] = []
-        steps = int(seconds * self.steps_per_second)
-        workers = [threading.Thread(target=lambda: taken_by.append(self._fma(steps))) for _ in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        return sum(taken_by)
+    def _rate(self, mode: str, operations: float, run: Callable[[int], float], seconds: float) -> Figure:
+        steps = _enough(run, seconds)
+        each = operations * CHAINS * self.lanes * steps
+        return Figure.of(f"{mode} {self.isa}, one core", "flop/s", [each / run(steps) for _ in range(REPEATS)])
+
+    def steps(self, seconds: float) -> int:
+        """Steps of multiply-adds that take about so long on one core."""
+        steps = _enough(self._fma, min(seconds, 0.05))
+        return int(steps * seconds / self._fma(steps))
+
+    def busy(self, threads: int, steps: int) -> float:
+        """Core seconds of so many steps on each of so many threads at once."""
+        with ThreadPoolExecutor(threads) as pool:
+            return sum(pool.map(self._fma, [steps] * threads))
 
     def _fma(self, steps: int) -> float:
         return float(self.library.st_probe_fma(ctypes.c_int64(steps)))
+
+    def _dot2(self, steps: int) -> float:
+        return float(self.library.st_probe_dot2(ctypes.c_int64(steps)))
 
     def bandwidth(self, nbytes: int, threads: int = 1, seconds: float = 0.02) -> Figure:
         """Bytes per second of reading `nbytes` on each of so many threads, together."""
@@ -96,9 +90,7 @@ class Loops:
         data = np.zeros(floats * threads + 16, np.float32)
         data += 1.0  # every page there
         start = data.ctypes.data + (-data.ctypes.data) % 64
-        rounds = 1
-        while (taken := self._read(start, floats, rounds, threads)) < seconds and rounds < 1 << 24:
-            rounds = int(rounds * min(max(1.3 * seconds / max(taken, 1e-9), 2), 64))
+        rounds = _enough(lambda count: self._read(start, floats, count, threads), seconds, 1, 1 << 24)
         each = 4.0 * floats * rounds * threads
         takes = [each / self._read(start, floats, rounds, threads) for _ in range(REPEATS)]
         name = f"reading {nbytes // KIB} KiB on {threads} thread{'s' if threads > 1 else ''}"
@@ -107,6 +99,13 @@ class Loops:
     def _read(self, address: int, floats: int, rounds: int, threads: int) -> float:
         call = self.library.st_probe_read_threads
         return float(call(ctypes.c_void_p(address), ctypes.c_int64(floats), ctypes.c_int64(rounds), threads))
+
+
+def _enough(run: Callable[[int], float], seconds: float, count: int = 1 << 16, most: int = 1 << 34) -> int:
+    """A count for which `run(count)` takes at least so long, from `count` up."""
+    while (taken := run(count)) < seconds and count < most:
+        count = int(count * min(max(1.3 * seconds / max(taken, 1e-9), 2), 64))
+    return count
 
 
 def isa_levels() -> list[str]:

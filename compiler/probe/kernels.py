@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...codegen.emit_kernels import emit_kernels
-from ...codegen.library import Library
+from ...codegen.library import FAMILIES, LIGHT, Library
 from ...ir.candidate import MODE_ERRORS, UNITS, Candidate
 from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
@@ -82,7 +82,7 @@ SHARED = frozenset(
 PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked", "a_again", "b_again", "pack", "turn", "copy", "fill"))
 PRODUCTS = ("matmul", "conv", "attention")
 #: these stream what they take from memory, so that it costs what memory gives
-STREAMING = (*PRODUCTS, "matmul_bf16", "conv_bf16", "depthwise")
+STREAMING = tuple(row.name for row in FAMILIES if row.name not in LIGHT)
 _PRODUCT = "product"
 LAUNCH = "launch"
 _BRIEF_S = 50e-6  # calls that a barrier is a visible part of
@@ -280,9 +280,10 @@ def measure_kernels(machine: Machine, options: CompileOptions, quick: bool, say:
     for mode in MODE_ERRORS:
         if mode != "f32":
             say(f"kernels: products in {mode}")
+            in_mode = {row.name for row in FAMILIES if row.mode == mode}
             for graph in (samples.transformer(), samples.convolutional()):
                 calls, _ = time_graph(graph, machine, counts, options, 1.0 if quick else 2.0, mode)
-                timed += [call for call in calls if call.family.endswith(mode)]
+                timed += [call for call in calls if call.family in in_mode]
     _, outside = time_graph(samples.brief(), machine, counts, options, 0.3)
     return fit_tables(timed, outside, machine, cores), timed
 

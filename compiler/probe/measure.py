@@ -18,7 +18,7 @@ from ...ir.machine_text import profile_text
 from ...ir.plan import REQUEST_BYTES, REQUEST_DEPTH
 from ..options import CompileOptions, version
 from ..profiles import cpu_clock, cpu_model, cpu_name, native_extensions
-from .disk import DiskFigures, at, measure_disk
+from .disk import BESIDE_S, DiskFigures, at, measure_disk
 from .hardware import Figure, Loops, Others, isa_levels, measure_caches, measure_memory, memory_bytes
 from .kernels import Tables, measure_kernels, with_tables
 
@@ -60,7 +60,8 @@ def probe(*, disk: Path, quick: bool, cc: str | None, cache: Path | None, say: S
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="stratac-probe-") as name:
         device, ram, loops = _cpu(Path(name), cores, ToolchainOptions(cc=cc, cache=cache), tell)
-        found = measure_disk(disk, lambda seconds: loops.busy(cores, seconds), quick=quick)
+        steps = loops.steps(BESIDE_S)
+        found = measure_disk(disk, lambda: loops.busy(cores, steps), quick=quick)
     for figure in (found.latency, *found.figures):
         tell(figure)
     machine = _machine(device, ram, found)

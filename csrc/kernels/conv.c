@@ -1,5 +1,6 @@
 /* Convolution as an implicit product: rows are output pixels, k runs over (ky, kx, channel).  A tile of rows is gathered into
  * the workspace just before it is used; a 1x1 convolution without stride or padding reads X in place. */
+#include "../simd/simd_pairs.h"
 #include "tile.h"
 
 typedef struct window {
@@ -114,7 +115,7 @@ static void gather_pairs(const void *ctx, int64_t row, int64_t rows, int64_t k, 
     for (int64_t i = 0; i < rows; i++, out += ld) {
         if (w->row)
             gather(ctx, row + i, 1, from, floats, w->row, 0);
-        st_pair_row(w->row ? w->row : w->x + (row + i) * c->x_w + from, floats, out);
+        bf16_pairs(w->row ? w->row : w->x + (row + i) * c->x_w + from, floats, out);
     }
 }
 
@@ -140,16 +141,11 @@ static int in_place(const st_conv *c)
            c->oh == c->h && c->ow == c->w && (c->h == 1 || c->x_h == c->w * c->x_w) && (c->n == 1 || c->x_n == c->h * c->w * c->x_w);
 }
 
-int64_t st_conv_workspace(int64_t k, int64_t og)
+int64_t st_conv_workspace(int64_t k, int64_t og, int pairs)
 {
     (void)og;
-    return 4 * st_product_floats(k, 1) + 64;
-}
-
-int64_t st_conv_pairs_workspace(int64_t k, int64_t og)
-{
-    (void)og;
-    return 4 * (st_product_floats(st_ceil_div(k, 2), 1) + st_round_up(k, 16) + ST_PAD) + 64;
+    const int64_t product = st_product_floats(pairs ? st_ceil_div(k, 2) : k, 1);
+    return 4 * (product + (pairs ? st_round_up(k, 16) + ST_PAD : 0)) + 64;
 }
 
 void st_conv_f32(const st_conv *c, int part, int parts)

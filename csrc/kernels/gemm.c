@@ -1,4 +1,5 @@
 /* Matrix products, batched or not, in terms of st_product_run. */
+#include "../simd/simd_pairs.h"
 #include "tile.h"
 
 /* A transposed, strided or computed left operand, one row tile at a time. */
@@ -14,7 +15,7 @@ static void fill_pairs(const void *ctx, int64_t row, int64_t rows, int64_t k, in
 {
     const source *s = ctx;
     for (int64_t i = 0; i < rows; i++)
-        st_pair_row(s->a + (row + i) * s->row + 2 * k, ST_MIN(2 * count, s->g->k - 2 * k), out + i * ld);
+        bf16_pairs(s->a + (row + i) * s->row + 2 * k, ST_MIN(2 * count, s->g->k - 2 * k), out + i * ld);
 }
 
 static void fill_transposed(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
@@ -47,23 +48,19 @@ static void fill_strided(const void *ctx, int64_t row, int64_t rows, int64_t k, 
 #define LOAD_FLOATS 65536
 static int64_t load_rows(int64_t k) { return ST_MAX(ST_MIN(LOAD_FLOATS / (k + ST_PAD) / ST_MR, ST_MB / ST_MR), 1) * ST_MR; }
 
-int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed)
-{
-    (void)n;
-    return 4 * (st_product_floats(k, b_packed) + ST_MIN(st_round_up(m, ST_MR), load_rows(k)) * st_row_stride(k)) + 64;
-}
+static int64_t depth_of(int64_t k, int pairs) { return pairs ? st_ceil_div(k, 2) : k; }
 
-int64_t st_gemm_pairs_workspace(int64_t m, int64_t n, int64_t k)
+int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs)
 {
     (void)n;
-    const int64_t pairs = st_ceil_div(k, 2);
-    return 4 * (st_product_floats(pairs, 1) + ST_MIN(st_round_up(m, ST_MR), load_rows(k)) * st_row_stride(k)) + 64;
+    const int64_t rows = ST_MIN(st_round_up(m, ST_MR), load_rows(k)); /* of a prologue: floats always */
+    return 4 * (st_product_floats(depth_of(k, pairs), b_packed) + rows * st_row_stride(k)) + 64;
 }
 
 void st_gemm_f32(const st_gemm *g, int part, int parts)
 {
     st_slice s = st_split(g->batch, g->m, g->n, g->load ? 256 : 4, g->b_packed ? 32 : 128, part, parts);
-    const int64_t depth = g->pairs ? st_ceil_div(g->k, 2) : g->k;
+    const int64_t depth = depth_of(g->k, g->pairs);
     source src = {g, 0, NULL, g->a_row};
     float *workspace = st_align64(g->workspace);
     st_product p = {

@@ -91,10 +91,8 @@ void st_attention_f32(const st_attention *a, int part, int parts);
  * zero padded: panel p holds B[k][p*panel + c] at packed[(p*K + k)*panel + c].  Packed as pairs, word
  * (p*ceil(K/2) + k/2)*panel + c holds the elements of an even k and of the odd one behind it as bf16, low half first. */
 int64_t st_panel(void);
-int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed);
-int64_t st_gemm_pairs_workspace(int64_t m, int64_t n, int64_t k);
-int64_t st_conv_workspace(int64_t k, int64_t og);
-int64_t st_conv_pairs_workspace(int64_t k, int64_t og);
+int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs);
+int64_t st_conv_workspace(int64_t k, int64_t og, int pairs);
 int64_t st_attention_workspace(int64_t queries, int64_t keys, int64_t dim, int64_t v_dim);
 void st_pack_f32(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed);
 

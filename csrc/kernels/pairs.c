@@ -5,5 +5,3 @@
 #define ST_MULTIPLY vf_dot2
 #define ST_TABLE st_micro_pairs
 #include "micro.h"
-
-void st_pair_row(const float *from, int64_t count, float *to) { bf16_pairs(from, count, to); }

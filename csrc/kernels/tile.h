@@ -69,9 +69,6 @@ enum { ST_HALF, ST_ONE, ST_TWO, ST_FOUR };
 extern const st_micro_fn st_micro[ST_MR + 1][4] ST_HIDDEN;
 extern const st_micro_fn st_micro_pairs[ST_MR + 1][4] ST_HIDDEN; /* of pairs of bf16, which k counts */
 
-/* `count` floats as pairs: ceil(count / 2) words. */
-ST_HIDDEN void st_pair_row(const float *from, int64_t count, float *to);
-
 /* Write rows [row, row+rows) x [k, k+count) of the left operand to out[i*ld + j]. */
 typedef void (*st_fill_fn)(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld);
 

@@ -22,7 +22,6 @@ class PlaceRequest:
     """`budgets` maps a tier to the bytes the plan may take there, the process floor included for `ram`; a tier that is missing
     has its capacity. `objective` is `latency` (one run at a time), `throughput` (runs back to back) or `memory` (least bytes
     whose latency is at most `slowdown` times the best). `executable` keeps candidates that are only priced out of the plan.
-    `max_error` is what the library that offers candidates was made with: see `ir.candidate.MODE_ERRORS`.
     """
 
     threads: int
@@ -32,4 +31,3 @@ class PlaceRequest:
     floor: int = 0
     executable: bool = True
     slowdown: float = 1.5
-    max_error: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import time
@@ -97,15 +98,22 @@ def test_others_are_those_who_are_not_we() -> None:
 
 
 def test_disk(tmp_path: Path) -> None:
-    found = measure_disk(tmp_path, lambda seconds: seconds, quick=True, size=16 << 20, seconds=0.01)
+    found = measure_disk(tmp_path, lambda: 1.0, quick=True, size=16 << 20, seconds=0.01)
     assert {p.depth for p in found.curve} == set(DEPTHS) and all(p.bandwidth > 0 for p in found.curve)
     assert found.core_s_per_byte == 0.0, "arithmetic that takes as long beside reads"
     assert found.latency.least > 0 and list(tmp_path.iterdir()) == []
 
 
+def test_reading_takes_from_arithmetic_beside_it(tmp_path: Path) -> None:
+    """What arithmetic takes longer beside reads, for each byte read."""
+    times = itertools.cycle((1.0, 1.5))
+    found = measure_disk(tmp_path, lambda: next(times), quick=True, size=16 << 20, seconds=0.01)
+    assert found.core_s_per_byte > 0.0
+
+
 def test_disk_of_no_folder(tmp_path: Path) -> None:
     with pytest.raises((EnvironmentProblem, OSError)):
-        measure_disk(tmp_path / "gone", lambda seconds: seconds, quick=True, size=16 << 20)
+        measure_disk(tmp_path / "gone", lambda: 1.0, quick=True, size=16 << 20)
 
 
 def test_sample_graphs_lower_and_have_prices_for_every_term() -> None:

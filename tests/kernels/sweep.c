@@ -154,7 +154,7 @@ static void gemm_case(const char *name)
         sink got = p ? new_sink(g.c_batch, g.c_row, size) : first;
         g.c = callback ? NULL : got.out, g.store_ctx = &got;
         for (int part = 0; part < all_parts[p]; part++) {
-            g.workspace = malloc((size_t)st_gemm_workspace(g.m, g.n, g.k, g.b_packed));
+            g.workspace = malloc((size_t)st_gemm_workspace(g.m, g.n, g.k, g.b_packed, 0));
             st_gemm_f32(&g, part, all_parts[p]);
             free(g.workspace);
         }
@@ -171,7 +171,7 @@ static void gemm_case(const char *name)
         st_gemm one = g;
         one.batch = one.m = 1, one.a += batch * g.a_batch + row * g.a_row, one.b += batch * g.b_batch;
         one.store = NULL, one.c = malloc(sizeof(float) * (size_t)g.n);
-        one.workspace = malloc((size_t)st_gemm_workspace(1, g.n, g.k, g.b_packed));
+        one.workspace = malloc((size_t)st_gemm_workspace(1, g.n, g.k, g.b_packed, 0));
         st_gemm_f32(&one, 0, 1);
         for (int64_t j = 0; j < g.n; j++) {
             float in_full = first.out[batch * g.c_batch + row * g.c_row + j];
@@ -231,7 +231,7 @@ static void conv_case(const char *name, int depthwise)
         sink got = p ? new_sink(0, c.c_row, size) : first;
         c.c = callback ? NULL : got.out, c.store_ctx = &got;
         for (int part = 0; part < all_parts[p]; part++) {
-            c.workspace = depthwise ? NULL : malloc((size_t)st_conv_workspace(k, c.og));
+            c.workspace = depthwise ? NULL : malloc((size_t)st_conv_workspace(k, c.og, 0));
             (depthwise ? st_depthwise_f32 : st_conv_f32)(&c, part, all_parts[p]);
             free(c.workspace);
         }

@@ -8,9 +8,7 @@ from cffi import FFI
 from stratac.codegen.facts import (
     TILES,
     attention_workspace,
-    conv_pairs_workspace,
     conv_workspace,
-    gemm_pairs_workspace,
     gemm_workspace,
 )
 from stratac.codegen.pack import PANELS
@@ -56,11 +54,11 @@ def test_workspace_and_panel_are_as_documented(isa, build):
     assert library.st_panel() == TILES[isa].panel == PANELS[isa]
     for k in [0, 1, 16, 147, 511, 512, 513, 768, 769, 1024, 3072, 11008]:
         for m in [1, 14, 100, 1500]:
-            assert library.st_gemm_workspace(m, 77, k, 0) == gemm_workspace(isa, m, 77, k, False)
-            assert library.st_gemm_workspace(m, 77, k, 1) == gemm_workspace(isa, m, 77, k, True)
-            assert library.st_gemm_pairs_workspace(m, 77, k) == gemm_pairs_workspace(isa, m, 77, k)
-        assert library.st_conv_pairs_workspace(k, 64) == conv_pairs_workspace(isa, k, 64)
-        assert library.st_conv_workspace(k, 64) == conv_workspace(isa, k, 64)
+            for packed, pairs in ((0, 0), (1, 0), (1, 1)):
+                expected = gemm_workspace(isa, m, 77, k, bool(packed), bool(pairs))
+                assert library.st_gemm_workspace(m, 77, k, packed, pairs) == expected
+        for pairs in (0, 1):
+            assert library.st_conv_workspace(k, 64, pairs) == conv_workspace(isa, k, 64, bool(pairs))
     for queries, keys, dim, v_dim in [
         (1, 0, 8, 8),
         (1, 1, 64, 64),
