@@ -336,7 +336,7 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
         "--max-error",
         type=float,
         metavar="E",
-        help="instead of --precision: any mode whose products are within E of those in f32, in relative L2 (bf16: 2e-3)",
+        help="instead of --precision: any mode whose products are within E of those in f32, in relative L2 (bf16: 2.5e-3)",
     )
     parser.add_argument(
         "--place",

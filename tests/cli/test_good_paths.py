@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import stratac as package
+from stratac.compiler.options import PRECISIONS
 from stratac.compiler.profiles import native
+from stratac.ir.candidate import MODE_ERRORS
 from stratac.ir.dims import Bounds
 from stratac.ir.parse import parse_graph
 from stratac.ir.text import print_graph
 from stratac.ir.text_placed import parse_placed, print_placed
 from stratac.ir.text_plan import parse_plan, print_plan
-from stratac.tests.cli.command import child
+from stratac.tests.cli.command import STRATAC, child
 from stratac.tests.cli.conftest import CommandLine
 from stratac.tests.cli.models import DIMS, N, mlp, model, save, value
 
@@ -190,9 +195,21 @@ def test_a_precision_is_allowed_and_remembered(stratac: CommandLine) -> None:
     """Whatever the machine's profile makes of it, the plan stays within what was allowed, and says what that was."""
     stratac.good("compile", "mlp.onnx", "-o", "less.plan", "--dim", "seq=4", "--precision", "bf16")
     options = json.loads(Path("less.plan/report.json").read_text())["options"]
-    assert options["max_error"] == 2e-3
-    assert "allowed 4e-02" in stratac.good("verify", "less.plan", "--against", "mlp.onnx")
+    assert options["max_error"] == MODE_ERRORS["bf16"]
+    assert "allowed 5e-02" in stratac.good("verify", "less.plan", "--against", "mlp.onnx")
     stratac.refused(
         ("compile", "mlp.onnx", "-o", "no.plan", "--dim", "seq=4", "--max-error", "1"), 2, "is not understood"
     )
     assert "what if" in stratac.good("explain", "less.plan", "--what-if", "precision=faithful")
+
+
+def test_precisions_are_named_alike_everywhere() -> None:
+    """The parser names them itself, since it is to load no compiler: help comes at once."""
+    text = subprocess.run([*STRATAC, "compile", "--help"], capture_output=True, text=True, check=True).stdout
+    choices = re.search(r"--precision \{(.*?)\}", text)
+    assert choices is not None and choices[1].split(",") == list(PRECISIONS)
+    errors = re.findall(r"(\w+): (\d[\d.]*e-\d+)", " ".join(text.split()))
+    assert {name: float(error) for name, error in errors} == {name: e for name, e in PRECISIONS.items() if e}
+    loaded = "import sys, stratac.compiler.cli as cli; cli.build_parser(); print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
+    assert "stratac.compiler.cli" in found and not {"stratac.compiler.options", "stratac.ir.graph", "numpy"} & {*found}

@@ -83,6 +83,33 @@ def test_products(isa: str, extended: bool) -> None:
             assert error < 1e-5, (name, rows)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_products_are_as_far_from_f32_as_stated(seed: int) -> None:
+    """Whatever is multiplied, as long as operands lie on both sides of zero: else errors cancel while sums do not."""
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder(name="error", symbols={"rows": Bounds(1, 64, 128)})
+    draw = {
+        "normal": rng.standard_normal,
+        "uniform": lambda shape: rng.uniform(-1, 1, shape),
+        "sparse": lambda shape: rng.standard_normal(shape) * (rng.random(shape) < 0.3),
+    }
+    wanted, outputs = {}, []
+    for name, values in draw.items():
+        for depth, columns in ((64, 100), (768, 256), (3001, 64)):
+            port = f"{name}{depth}"
+            x = b.input(port, TensorType(f32, (symbol("rows"), depth)))
+            weight = values((depth, columns)).astype(np.float32)
+            outputs.append(Port(f"y_{port}", b.op("matmul", x, b.constant(weight))))
+            wanted[f"y_{port}"] = (port, values((128, depth)).astype(np.float32), weight)
+    plan = compiled(b.finish(outputs), ISAS[0], library=Bf16())
+    assert plan.families() == {"matmul_bf16"}
+    found = plan.run({name: array for name, array, _ in wanted.values()}, 2)
+    for name, (_, array, weight) in wanted.items():
+        exact = array.astype(np.float64) @ weight.astype(np.float64)
+        error = np.linalg.norm(found[name] - exact) / np.linalg.norm(exact)
+        assert BF16 / 2 < error <= BF16, name
+
+
 def convolutions() -> Graph:
     """Kernels, strides, paddings and groups; odd and even depths, in one block of k and in several. Weights are bf16 already."""
     b, rng, outputs = (
