@@ -112,10 +112,14 @@ def promises_text() -> str | None:
         "predictions": readme_promises.predictions,
         "ranking": readme_promises.ranking,
     }
-    found = [(make, results) for kind, make in makers.items() if (results := newest(kind)) is not None]
-    if not found:
-        return None
-    return "\n\n".join([*(make(results) for make, results in found), readme_promises.caption(found[0][1])])
+    found = [(make(results), results) for kind, make in makers.items() if (results := newest(kind)) is not None]
+    parts: list[str] = []
+    for text, results in found:
+        caption = readme_promises.caption(results)
+        if parts and parts[-1] == caption:
+            parts.pop()  # measured where and when the one before was: said once, below both
+        parts += [text, caption]
+    return "\n\n".join(parts) or None
 
 
 def with_table(readme: str, table: str, markers: tuple[str, str] = (BEGIN, END)) -> str:

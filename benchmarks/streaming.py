@@ -47,8 +47,8 @@ METHOD = (
     "turn, the system's cache is emptied of the file it reads; a turn is one uncounted run, then {runs} in a row; its "
     "figure is their median. The disk's bandwidth of a round is that of reading the same bytes of weights.bin in order "
     "with direct I/O, the same request size and depth. Compute is one run of the same model's plan with all weights in "
-    "memory, no limit. Figures are medians over {rounds} rounds. `onnxruntime, mapped` runs without prepacking, so that "
-    "weights stay pages of the model's file."
+    "memory, no limit. Figures are medians over {rounds} rounds, for the large batch over {large} whose turns are one run "
+    "each. `onnxruntime, mapped` runs without prepacking, so that weights stay pages of the model's file."
 )
 
 
@@ -362,7 +362,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "machine": machine_facts(),
         "versions": versions(),
         "threads": arguments.threads,
-        "method": METHOD.format(rounds=arguments.rounds, runs=RUNS, kernel=KERNEL_BYTES // MIB),
+        "method": METHOD.format(
+            rounds=arguments.rounds, runs=RUNS, kernel=KERNEL_BYTES // MIB, large=max(arguments.rounds, LARGE_ROUNDS)
+        ),
     }
     print(resident_text(result["resident"]))
     for row in result["budgets"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stratac.benchmarks import ranking, readme_table, zoo
+from stratac.benchmarks import ranking, readme_promises, readme_table, zoo
 from stratac.benchmarks.models import bounds_of, distance, is_good, one_line, same_bits, take_turns
 from stratac.compiler.peer import Peer, PeerError
 
@@ -151,3 +151,47 @@ def test_rounds_of_a_slower_machine_do_not_decide() -> None:
 def test_promises_without_results_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(readme_table, "RESULTS", tmp_path)
     assert readme_table.promises_text() is None
+
+
+def streamed(ratio: int, plain: dict[str, Any], same: bool = True) -> dict[str, Any]:
+    own = {"same_bits": True, "seconds": 2.0, "memory": {"predicted": 9 << 20, "measured": 8 << 20}}
+    systems = {"streamed": own, "mmap": {"same_bits": same, "seconds": 3.0}, "onnxruntime": plain}
+    systems["onnxruntime, mapped"] = {"seconds": 5.0}
+    disk = {"rounds": [2.5e9, 1.5e9, 2e9], "over_best": 1.25}
+    row = {"budget": 10 << 20, "ratio": ratio, "streamed_bytes": 1 << 30, "predicted_seconds": 2.25}
+    return {**row, "systems": systems, "disk": disk}
+
+
+def test_promises_say_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    killed = {"outcome": "killed: beyond the memory limit"}
+    found = {
+        **results(),
+        "model": "large",
+        "dims": {"seq": 7},
+        "threads": 2,
+        "resident": {"weights_bytes": 3 << 30},
+        "budgets": [streamed(4, killed), streamed(9, killed)],
+    }
+    text = readme_promises.streaming(found)
+    assert "defaults: killed, beyond the memory limit, at every budget." in text and "Every plan gives the bits" in text
+    row = "| 10 MiB (1/4) | 1.00 GiB | 2.25 / 2.00 s | 1.25× at 1.50 to 2.50 GB/s | 9 / 8 MiB | 1.5× as long | 2.5× as long |"
+    assert row in text and "tokens a" not in text
+    found["budgets"] = [
+        streamed(4, {"seconds": 8.0}),
+        streamed(9, killed, False),
+        {**streamed(25, killed), "error": "no"},
+    ]
+    del found["budgets"][2]["systems"]
+    text = readme_promises.streaming(found)
+    assert "defaults: 4.0× as long, at 10 MiB (1/4); killed, beyond the memory limit, at 10 MiB (1/9)." in text
+    assert "1 of 4 plans give other bits" in text and "| 10 MiB (1/25) | failed: no |" in text
+
+    monkeypatch.setattr(readme_table, "RESULTS", tmp_path)
+    (tmp_path / "streaming-avx2.json").write_text(json.dumps(found))
+    rank = {"share": 0.5, "threads": 2, "rows": [{"model": "m", "plans": 9, "over_best": 1.0, "rank": 1}]}
+    (tmp_path / "ranking-avx2.json").write_text(json.dumps({**results(), **rank}))
+    told = readme_table.promises_text()
+    assert told is not None and told.count("A CPU (avx2") == 1 and told.endswith("onnxruntime 2.")
+    (tmp_path / "ranking-avx2.json").write_text(json.dumps({**results("2026-01-03"), **rank}))
+    told = readme_table.promises_text()
+    assert told is not None and told.count("A CPU (avx2") == 2
