@@ -155,13 +155,17 @@ def attention(heads: int, rows: int, width: int, causal: bool = False) -> Case:
 
 
 def elementwise(
-    label: str, build: Callable[[GraphBuilder, str], str], exact: Callable[[np.ndarray], np.ndarray]
+    label: str,
+    build: Callable[[GraphBuilder, str], str],
+    exact: Callable[[np.ndarray], np.ndarray],
+    shape: tuple[int, int] = (4096, 1024),
+    copies: int = 16,
 ) -> Case:
-    """Out of every cache: 16 arrays of 16 MiB."""
+    """Usually out of every cache: 16 arrays of 16 MiB."""
 
     def make() -> Graph:
         b = GraphBuilder(name=label)
-        xs = [b.input(f"x{i}", TensorType(f32, (4096, 1024))) for i in range(16)]
+        xs = [b.input(f"x{i}", TensorType(f32, shape)) for i in range(copies)]
         return b.finish(Port(f"y{i}", build(b, x)) for i, x in enumerate(xs))
 
     def wanted(graph: Graph, inputs: Arrays) -> dict[str, np.ndarray]:

@@ -208,7 +208,12 @@ class Counter:
         return units, total * self.extent(folds)
 
     def _tiled(self, nest: Nest, axis: Axis, tiles: Tiling) -> float:
-        """Units of work of a nest in tiles: each vector of the tiled reads is turned, then loaded."""
+        """Units of work of a nest that is computed in tiles of LINE steps along `tiles.axis` by one vector along `axis`.
+
+        A read that is contiguous along `tiles.axis` and not along `axis` is first copied tile by tile, turned, to where
+        vectors of it lie side by side ("turned" counts these vectors); the stages then load them like any other. A unit is
+        one stretch of LINE steps by one CHUNK of `axis`.
+        """
         others = [a for a in nest.outer if a not in (axis, tiles.axis)]
         length, along = self.size(axis.extent), self.size(tiles.axis.extent)
         stretches = self.extent(others) * ceil_div(along, LINE)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stratac.benchmarks import ranking, readme_promises, readme_table, zoo
+from stratac.benchmarks import kernels, ranking, readme_promises, readme_table, zoo
 from stratac.benchmarks.models import bounds_of, distance, is_good, one_line, same_bits, take_turns
 from stratac.compiler.peer import Peer, PeerError
 
@@ -195,3 +195,27 @@ def test_promises_say_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "ranking-avx2.json").write_text(json.dumps({**results("2026-01-03"), **rank}))
     told = readme_table.promises_text()
     assert told is not None and told.count("A CPU (avx2") == 2
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        kernels.matmul(9, 33, 17),
+        kernels.conv(5, 7, 6, 3),
+        kernels.conv(24, 24, 9, 3, 2, 24),
+        kernels.attention(2, 20, 8),
+        kernels.attention(2, 20, 8, causal=True),
+        kernels.elementwise("relu", lambda b, x: b.op("relu", x), lambda x: np.maximum(x, 0), (9, 33), 2),
+        kernels.elementwise("turn", lambda b, x: b.op("transpose", x, perm=(1, 0)), lambda x: x.T, (9, 33), 2),
+    ],
+    ids=lambda case: f"{case.family} {case.label}",
+)
+def test_every_kind_of_kernel_is_measured(case: kernels.Case) -> None:
+    """Ceilings are made up: what is looked at is the results, and that rates and shares belong together."""
+    ceilings = {"f32": 1e11, "bf16": 2e11, "memory": 1e10}
+    row = kernels.measure(case, "portable", "f32", ceilings, 0.0)
+    assert row is not None and row.error < 1e-5 and row.seconds > 0 and row.family == case.family
+    assert row.share == pytest.approx(row.rate / ceilings["memory" if case.streams else "f32"])
+    less = kernels.measure(case, "portable", "bf16", ceilings, 0.0)
+    assert (less is not None) == (case.family in ("matmul", "conv"))
+    assert less is None or 1e-4 < less.error < 1e-2

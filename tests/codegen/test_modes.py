@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from stratac.codegen.library import Library
 from stratac.codegen.pack import DENSE, Layout, pack, pack_pieces, to_bf16
-from stratac.compiler.profiles import native_extensions
+from stratac.compiler.profiles import load_machine, native_extensions
 from stratac.ir.builder import GraphBuilder
 from stratac.ir.candidate import MODE_ERRORS, Candidate
 from stratac.ir.dims import Bounds, symbol
@@ -22,6 +22,8 @@ from stratac.ir.types import TensorType, f32
 from stratac.passes.base import run_passes
 from stratac.passes.graph.fuse import fuse
 from stratac.passes.pipelines import GRAPH_PASSES
+from stratac.passes.place.place import place
+from stratac.passes.place.request import PlaceRequest
 
 from .harness import ISAS, check_bits, compiled, machine_for
 
@@ -168,6 +170,21 @@ def test_modes_are_offered_only_where_allowed() -> None:
         for error in (0.0, BF16 / 2, BF16, 0.1)
     }
     assert modes[0.0] == modes[BF16 / 2] == {"f32"} and modes[BF16] == modes[0.1] == {"f32", "bf16"}
+
+
+def test_placement_chooses_what_is_faster_and_allowed() -> None:
+    """On a processor with instructions for pairs; no figure of this machine's comes in."""
+    b = GraphBuilder(name="block")
+    x = b.input("x", TensorType(f32, (128, 768)))
+    weights = [np.zeros(shape, np.float32) for shape in ((768, 3072), (3072, 768))]
+    hidden = b.op("gelu", b.op("matmul", x, b.constant(weights[0])))
+    clusters = fuse(run_passes(b.finish([Port("y", b.op("matmul", hidden, b.constant(weights[1])))]), GRAPH_PASSES))
+    machine = load_machine("epyc-zen4-2c")
+    for error, mode in ((0.0, "f32"), (BF16 * 0.99, "f32"), (BF16, "bf16")):
+        placed = place(clusters, Library(max_error=error), machine, PlaceRequest(2))
+        chosen = {node.op: placed.choices[node.outputs[0]].chosen for node in placed.graph.nodes}
+        assert {choice.candidate.mode for choice in chosen.values()} == {mode}, error
+        assert {choice.candidate.error for choice in chosen.values()} == {BF16 if mode == "bf16" else 0.0}
 
 
 def test_rounding() -> None:

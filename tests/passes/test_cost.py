@@ -15,6 +15,7 @@ from stratac.passes.place.cost import (
     price,
     read_bandwidth,
     read_seconds,
+    reading_cores,
     transfer_seconds,
     worth_sharing,
 )
@@ -127,3 +128,12 @@ def test_transfers_follow_links() -> None:
         transfer_seconds(MACHINE, "ram", "disk", size)
     with pytest.raises(StratacError, match="has no tier 'moon'"):
         transfer_seconds(MACHINE, "ram", "moon", size)
+
+
+def test_reading_takes_from_the_cores_where_all_compute() -> None:
+    """The GPU's one core is none that could read."""
+    assert reading_cores(MACHINE, "disk", 1 << 20, CPU.cores) == 0.0
+    busy = replace(MACHINE, tiers=(*TIERS[:2], replace(TIERS[2], core_s_per_byte=3e-11)))
+    taken = [reading_cores(busy, "disk", 1 << 20, threads) for threads in range(1, CPU.cores + 3)]
+    assert taken == [0.0] * (CPU.cores - 1) + [pytest.approx((1 << 20) * 3e-11)] * 3
+    assert reading_cores(busy, "disk", 0, CPU.cores) == reading_cores(busy, "ram", 1 << 20, CPU.cores) == 0.0

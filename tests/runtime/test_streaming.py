@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import random
+import re
 import subprocess
 import sys
 import time
@@ -84,6 +87,35 @@ def test_profile_of_reads(streamed: Made, io: str) -> None:
         assert all(r.waited >= 0 for r in session.profile()) and sum(r.waited for r in session.profile()) > 0
         session.reset_profile()
         assert session.traffic().lookups == 0 and session.reads()[-1].count <= 1
+
+
+def slice_ns(thread: int) -> int:
+    """What a thread asked for as its time slice, in ns, as Linux 6.12 and later say; 0 where it asked for nothing. Skips elsewhere."""
+    release = tuple(map(int, re.findall(r"\d+", platform.release())[:2]))
+    number = {"x86_64": 315, "aarch64": 275}.get(platform.machine(), 0)
+    if sys.platform != "linux" or release < (6, 12) or not number:
+        pytest.skip("the scheduler knows of no slices here")
+    attributes = (ctypes.c_uint64 * 7)()  # size and policy, flags, nice and priority, runtime, deadline, period, clamps
+    if ctypes.CDLL(None, use_errno=True).syscall(number, thread, attributes, ctypes.sizeof(attributes), 0):
+        pytest.skip(f"sched_getattr: {os.strerror(ctypes.get_errno())}")
+    return int(attributes[3])
+
+
+@pytest.mark.parametrize(("io", "count"), [("uring", 1), ("threads", 4)])
+def test_threads_that_read_ask_for_short_slices(streamed: Made, io: str, count: int) -> None:
+    """Those that compute do not."""
+    before = {*os.listdir("/proc/self/task")}
+    usual = slice_ns(0)
+    with open_mode(streamed[0], io, 3) as session:
+        session.run(None, {"x": numbers(0)})
+        deadline = time.monotonic() + 10
+        while True:
+            found = sorted(slice_ns(int(name)) for name in {*os.listdir("/proc/self/task")} - before)
+            if found.count(100_000) >= count or time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+    assert usual > 100_000 and found[-2:] == [usual] * 2
+    assert len(found) >= count + 2 and {*found[:-2]} == {100_000}  # io_uring may add threads of the kernel's
 
 
 @pytest.mark.parametrize("io", ["uring", "threads"])
