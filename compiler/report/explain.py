@@ -101,8 +101,9 @@ def _cluster_text(c: Mapping[str, Any]) -> str:
         ("nodes", parts),
         ("runs on", f"{c['device']}, {candidate_text(chosen['name'])}: {time_text(chosen['seconds'])}"),
         ("bound by", _work(c)),
+        *([("accuracy", _accuracy(chosen["error"]))] if chosen.get("error") else []),
         ("runner-up", "none" if other is None else _runner_up(other, c["difference"])),
-        ("binds", c["binding"] or "nothing: the fastest candidate runs"),
+        ("binds", c["binding"] or "nothing: the fastest of the allowed candidates runs"),
         ("why", c["why"]),
         ("when", _when(c)),
         ("waits for", _waits(c)),
@@ -118,6 +119,10 @@ def _cluster_text(c: Mapping[str, Any]) -> str:
 
 def _runner_up(other: Mapping[str, Any], difference: float) -> str:
     return f"{candidate_text(other['name'])}: {time_text(other['seconds'])}, {signed_time(difference)}"
+
+
+def _accuracy(error: float) -> str:
+    return f"products within {error:.1e} of those in f32, in relative L2"
 
 
 def _work(c: Mapping[str, Any]) -> str:

@@ -69,7 +69,8 @@ def build_report(plan: Plan, placed: Placed, machine: Machine) -> dict[str, Any]
 def _priced(priced: Priced | None) -> dict[str, Any] | None:
     if priced is None:
         return None
-    return {"name": priced.candidate.name, "seconds": priced.seconds, "bound": priced.bound}
+    candidate = priced.candidate
+    return {"name": candidate.name, "seconds": priced.seconds, "bound": priced.bound, "error": candidate.error}
 
 
 def weight_keys(node: Node, placed: Placed) -> list[tuple[str, str]]:

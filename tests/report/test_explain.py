@@ -45,6 +45,13 @@ def test_a_cluster_in_full() -> None:
     assert found["crossings"][0]["label"] == found["weights"][0]["label"]
 
 
+def test_what_a_numeric_mode_costs_is_said() -> None:
+    (found,) = find(samples.report(False), "product_1")
+    assert found["chosen"]["error"] == 0.0 and "accuracy" not in explain_text([found])
+    less = {**found, "chosen": {**found["chosen"], "name": "cpu/matmul_bf16/bf16", "error": 2.5e-3}}
+    assert "\n  accuracy   products within 2.5e-03 of those in f32" in explain_text([less])
+
+
 def test_a_weight_in_full() -> None:
     report = samples.report(True)
     streamed = next(w for w in report["weights"] if w["how"] == "streamed")
