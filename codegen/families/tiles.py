@@ -15,8 +15,11 @@ from ...ir.kernel import Apply, Axis, Guarded, Nest, Read, Scalar, Stage, Store
 from ...ir.types import f32
 from ..c_printer import Printer
 
-#: positions of the reads' axis in one tile: a cache line
-LINE = 16
+#: positions of the reads' axis in one tile: four cache lines, so that from memory they come one after the other; reads of single
+#: lines a page apart take more than twice as long there, and no less time from a cache
+LENGTH = 64
+#: elements of the vector axis in one unit of work
+WIDTH = 256
 _LEAST = 8  # a shorter axis is not worth tiles
 
 
@@ -76,7 +79,7 @@ def print_tile(printer: Printer, stages: Sequence[Stage], tiles: Tiling, start: 
     for read, name in names.items():
         step = printer.dim(read.index.coefficient(printer.vector_axis or ""))
         place = f"{printer.pointers[read.operand]} + ({printer.index(read.index, without=axis)}) + {start}"
-        printer.out.put(f"_Alignas(64) float {name}[{LINE} * VL];")
+        printer.out.put(f"_Alignas(64) float {name}[{LENGTH} * VL];")
         printer.out.put(f"vf_turn({name}, {place}, {step}, {printer.tail or 'VL'}, {end} - {start});")
     for read in _unguarded(stages):  # what is the same at all positions of the tile
         if read not in names and printer.varies(read) and not _moves(read, axis):
