@@ -28,6 +28,7 @@ class Tile:
 TILES = {"avx512": Tile(16, 14, 768, 112, 256), "avx2": Tile(8, 6, 512, 96), "portable": Tile(4, 4, 512, 64)}
 _LOAD_FLOATS = 65536  # gemm.c
 _KEYS = 2048  # attention.c
+_POINT_APART = 16  # winograd.c
 
 
 def _up(count: int, step: int) -> int:
@@ -80,6 +81,20 @@ def conv_workspace(isa: str, k: int, og: int, pairs: bool = False) -> int:
     tile = TILES[isa]
     window = _up(k, 16) + tile.pad if pairs else 0
     return 4 * (_product_floats(tile, -(-k // 2) if pairs else k, True) + window) + 64
+
+
+def winograd_workspace(isa: str, cg: int) -> int:
+    """st_winograd_workspace."""
+    tile = TILES[isa]
+    columns = 2 * tile.panel
+    points = winograd_tiles(isa) * (_row_stride(cg) + columns) + 2 * _POINT_APART
+    return 4 * (16 * points + 4 * tile.rows * columns + _product_floats(tile, cg, True)) + 64
+
+
+def winograd_tiles(isa: str) -> int:
+    """TILES of winograd.c: output tiles transformed at a time."""
+    tile = TILES[isa]
+    return (4 if tile.lanes == 16 else 8) * tile.rows
 
 
 def attention_workspace(isa: str, queries: int, keys: int, dim: int, v_dim: int) -> int:

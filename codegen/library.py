@@ -17,7 +17,7 @@ from ..ir.ops import flops
 from ..ir.simplify import merge_axes
 from . import pack
 from .families.attention import AttentionFamily
-from .families.conv import ConvFamily, ConvPairsFamily, DepthwiseFamily
+from .families.conv import ConvFamily, ConvPairsFamily, DepthwiseFamily, WinogradFamily
 from .families.loops import emit_loops, workspace_bytes
 from .families.matmul import MatmulFamily, PairsFamily
 from .families.priced import needs_pricing, priced_candidates
@@ -58,6 +58,7 @@ FAMILIES: tuple[Family, ...] = (
     PairsFamily(),
     ConvFamily(),
     ConvPairsFamily(),
+    WinogradFamily(),
     DepthwiseFamily(),
     AttentionFamily(),
     LoopsFamily(),

@@ -16,6 +16,10 @@ from .facts import TILES
 #: columns of a panel, by ISA: st_panel() of that build
 PANELS = {isa: tile.panel for isa, tile in TILES.items()}
 
+#: Winograd's F(2, 3) for filters, and the points of two dimensions in their order
+_TRANSFORM = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
+POINTS = tuple((i, j) for i in range(4) for j in range(4))
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -24,7 +28,8 @@ class Layout:
     The elements are those of the dense weight at offset + sum(i * stride) over `dims` = (matrices, *depth, columns). With
     `panel` > 0 every matrix, its depth dims flattened to K, becomes ceil(columns / panel) panels of K rows by `panel` columns,
     zero padded (see csrc/kernels/kernels.h); with panel 0 the selection is stored densely. With `pairs` a panel has ceil(K / 2)
-    rows of words: two elements that follow each other along K, rounded to bf16, the first in the low half.
+    rows of words: two elements that follow each other along K, rounded to bf16, the first in the low half. With `points` the
+    depth dims are (3, 3, K): every matrix becomes 16, the filters at each point of csrc/kernels/winograd.c's transform.
     """
 
     panel: int
@@ -32,25 +37,27 @@ class Layout:
     dims: tuple[int, ...]
     strides: tuple[int, ...]
     pairs: bool = False
+    points: bool = False
 
     def __str__(self) -> str:
         dims, strides = (",".join(map(str, t)) for t in (self.dims, self.strides))
-        return f"panel{self.panel}{'pairs' if self.pairs else ''}({self.offset};{dims};{strides})"
+        kind = "pairs" if self.pairs else "points" if self.points else ""
+        return f"panel{self.panel}{kind}({self.offset};{dims};{strides})"
 
     @staticmethod
     def parse(text: str) -> Layout:
-        match = re.fullmatch(r"panel(\d+)(pairs)?\((\d+);([\d,]*);([-\d,]*)\)", text)
+        match = re.fullmatch(r"panel(\d+)(pairs|points)?\((\d+);([\d,]*);([-\d,]*)\)", text)
         if match is None:
             raise StratacError(f"unknown weight format {text!r}")
-        panel, pairs, offset, dims, strides = match.groups()
+        panel, kind, offset, dims, strides = match.groups()
         numbers = [tuple(int(n) for n in part.split(",") if n) for part in (dims, strides)]
-        return Layout(int(panel), int(offset), numbers[0], numbers[1], pairs is not None)
+        return Layout(int(panel), int(offset), numbers[0], numbers[1], kind == "pairs", kind == "points")
 
     @property
     def elements(self) -> int:
         """Elements once packed, padding included; of pairs the words."""
         depth = math.prod(self.dims[1:-1])
-        count = self.dims[0] * (-(-depth // 2) if self.pairs else depth)
+        count = self.dims[0] * (-(-depth // 2) if self.pairs else depth // 9 * len(POINTS) if self.points else depth)
         columns = self.dims[-1]
         return count * (-(-columns // self.panel) * self.panel if self.panel else columns)
 
@@ -62,7 +69,10 @@ def packed_bytes(format: str, dense_bytes: int, element_bytes: int) -> int:
 
 def narrowed(format: str) -> float:
     """Bytes of an element in a format over those of one in the weight itself; padding does not count."""
-    return 0.5 if format != DENSE and Layout.parse(format).pairs else 1.0
+    layout = None if format == DENSE else Layout.parse(format)
+    if layout is None:
+        return 1.0
+    return 0.5 if layout.pairs else len(POINTS) / 9 if layout.points else 1.0
 
 
 def pack(array: np.ndarray, format: str) -> np.ndarray:
@@ -77,10 +87,29 @@ def pack(array: np.ndarray, format: str) -> np.ndarray:
     )
     if not layout.panel:
         return np.ascontiguousarray(chosen).reshape(-1)
-    matrices, columns = layout.dims[0], layout.dims[-1]
-    depth = int(np.prod(layout.dims[1:-1], dtype=np.int64))
-    chosen = chosen.reshape(matrices, depth, columns) if len(layout.dims) != 3 else chosen
-    return np.concatenate([_panels(matrix, layout) for matrix in chosen])
+    return np.concatenate(list(_panel_pieces(chosen, layout, layout.dims[-1])))
+
+
+def _panel_pieces(chosen: np.ndarray, layout: Layout, columns: int) -> Iterator[np.ndarray]:
+    """Panels of so many columns at a time, in their order. `chosen` holds the selected elements, its shape the layout's dims."""
+    for matrix in chosen:
+        for point in POINTS if layout.points else (None,):
+            for start in range(0, layout.dims[-1], columns):
+                part = matrix[..., start : start + columns]
+                rows = part if point is None else _at_point(part, point)
+                yield _panels(rows.reshape(-1, part.shape[-1]), layout)
+
+
+def _at_point(filters: np.ndarray, point: tuple[int, int]) -> np.ndarray:
+    """Filters (3, 3, channels, columns) at one point of the transform G g G', taken in float64."""
+    down, across = (_TRANSFORM[i] for i in point)
+    sums = sum(
+        down[i] * across[j] * filters[i, j].astype(np.float64)
+        for i in range(3)
+        for j in range(3)
+        if down[i] and across[j]
+    )
+    return np.asarray(sums).astype(filters.dtype)
 
 
 def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
@@ -126,10 +155,7 @@ def pack_pieces(array: np.ndarray, format: str, piece_bytes: int = PIECE_BYTES) 
         return
     depth = int(np.prod(layout.dims[1:-1], dtype=np.int64))
     panels = max(piece_bytes // max(depth * layout.panel * array.itemsize, 1), 1)
-    for matrix in chosen:
-        for start in range(0, layout.dims[-1], panels * layout.panel):
-            part = matrix[..., start : start + panels * layout.panel]
-            yield _panels(part.reshape(depth, part.shape[-1]), layout)
+    yield from _panel_pieces(chosen, layout, panels * layout.panel)
 
 
 def _dense_pieces(array: np.ndarray, piece_bytes: int) -> Iterator[np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..ir.dims import Dim, typical
 from ..ir.dims import product as dim_product
 from ..ir.kernel import Attention, Contraction, Conv, Matmul
-from .facts import TILES, gemm_load_rows
+from .facts import TILES, gemm_load_rows, winograd_tiles
 from .families.contraction import is_accumulator, new_printer
 from .family import Symbols
 from .terms import Terms, ceil_div, column_blocks, product
@@ -77,6 +77,27 @@ def conv_terms(kernel: Contraction, symbols: Symbols, isa: str, pairs: bool = Fa
         terms.add("gather", pixels * runs * ceil_div(k // runs, tile.lanes))
     _epilogue(kernel, terms, symbols, tile.lanes, m, og * groups, passes * groups)
     terms.units = groups * max(m, ceil_div(og, tile.panel))
+    return terms
+
+
+def winograd_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
+    """winograd.c: windows to points, a product at each of 16 points for blocks of tiles, points to pixels."""
+    root, tile, terms = kernel.root, TILES[isa], Terms()
+    assert isinstance(root, Conv)
+    size = _sizes(symbols)
+    n, _, _, cg = (size(d) for d in root.size)
+    oh, ow = (size(d) for d in root.out_size)
+    og = size(root.column.extent)
+    tiles = n * ceil_div(oh, 2) * ceil_div(ow, 2)
+    blocks = ceil_div(tiles, winograd_tiles(isa))
+    stretches = ceil_div(og, 2 * tile.panel)
+    product(terms, tile, ceil_div(tiles, max(blocks, 1)), og, cg, packed=True, times=16 * blocks)
+    terms.add("b_again", 16 * max(blocks - 1, 0) * cg * ceil_div(og, tile.panel) * tile.panel * 4)
+    terms.add("a_again", 16 * (stretches - 1) * tiles * cg * 4)
+    terms.add("window_in", tiles * ceil_div(cg, tile.lanes))
+    terms.add("window_out", tiles * ceil_div(og, tile.lanes))
+    _epilogue(kernel, terms, symbols, tile.lanes, n * oh * ow, og, stretches)
+    terms.units = max(tiles, ceil_div(og, tile.panel))
     return terms
 
 

@@ -16,8 +16,9 @@ UNITS = "units"
 
 #: numeric modes of kernels, and the relative error (L2) of a product in each beyond that of f32. bf16 rounds both operands to
 #: eight bits: off by at most 2**-8 of the power of two below a value, in the root mean square by about 1.65e-3 of the value, and
-#: a sum of products by sqrt(2) times as much; the rest is for operands whose values are spread unluckily
-MODE_ERRORS: Mapping[str, float] = {"f32": 0.0, "bf16": 2.5e-3}
+#: a sum of products by sqrt(2) times as much; the rest is for operands whose values are spread unluckily. winograd is no worse
+#: than f32 against the largest values of a window, as its tests measure
+MODE_ERRORS: Mapping[str, float] = {"f32": 0.0, "bf16": 2.5e-3, "winograd": 0.0}
 
 
 @dataclass(frozen=True)

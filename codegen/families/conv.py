@@ -1,15 +1,17 @@
-"""Channels-last convolutions: csrc/kernels/conv.c (implicit GEMM, dense and grouped) and depthwise.c."""
+"""Channels-last convolutions: csrc/kernels/conv.c (implicit GEMM, dense and grouped), winograd.c and depthwise.c."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from ...ir.dims import product
 from ...ir.kernel import Contraction, Conv, Kernel
 from ...ir.machine import Device
-from ..facts import conv_workspace
+from ..facts import conv_workspace, winograd_workspace
 from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
-from ..terms_heavy import conv_terms, depthwise_terms
+from ..terms_heavy import conv_terms, depthwise_terms, winograd_terms
 from .contraction import CallParts, emit_call, is_accumulator, new_printer, store_callback
 
 
@@ -111,6 +113,31 @@ class ConvPairsFamily(ConvFamily):
     name = "conv_bf16"
     mode = "bf16"
     pairs = True
+
+
+class WinogradFamily(ConvFamily):
+    """3x3 convolutions with stride 1 in tiles of 2x2 pixels: 16 products where the window takes 36. Errors are as small as
+    those of f32, but relative to the largest values of a window, not to each output's own terms."""
+
+    name = "winograd"
+    mode = "winograd"
+    function = "st_winograd_f32"
+
+    def accepts(self, kernel: Kernel, device: Device) -> bool:
+        if not super().accepts(kernel, device):
+            return False
+        root = _root(kernel)
+        return root.groups == 1 and root.window[:6] == (3, 3, 1, 1, 1, 1)
+
+    def _layout(self, root: Conv, device: Device) -> Layout:
+        return replace(super()._layout(root, device), points=True)
+
+    def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
+        return winograd_workspace(device.isa, _root(kernel).size[3])  # type: ignore[arg-type]
+
+    def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
+        assert isinstance(kernel, Contraction)
+        return winograd_terms(kernel, symbols, device.isa)
 
 
 class DepthwiseFamily(ConvFamily):

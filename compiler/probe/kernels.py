@@ -80,7 +80,7 @@ SHARED = frozenset(
 )
 #: the register tile's terms, and the families that are made of it
 PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked", "a_again", "b_again", "pack", "turn", "copy", "fill"))
-PRODUCTS = ("matmul", "conv", "attention")
+PRODUCTS = ("matmul", "conv", "winograd", "attention")
 #: these stream what they take from memory, so that it costs what memory gives
 STREAMING = tuple(row.name for row in FAMILIES if row.name not in LIGHT)
 _PRODUCT = "product"

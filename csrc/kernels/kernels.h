@@ -61,6 +61,10 @@ typedef struct st_conv {
 } st_conv;
 void st_conv_f32(const st_conv *c, int part, int parts);
 
+/* 3x3, stride and dilation 1, one group, in 2x2 tiles of the output; the filter is 16 packed matrices of cg by og, one for each
+ * point of the transform G g G' with rows (1, 0, 0), (1, 1, 1) / 2, (1, -1, 1) / 2, (0, 0, 1) of G. */
+void st_winograd_f32(const st_conv *c, int part, int parts);
+
 /* Depthwise (cg == 1, og == 1), channels last; filter[kh*kw][channels], not packed. */
 void st_depthwise_f32(const st_conv *c, int part, int parts);
 
@@ -93,6 +97,7 @@ void st_attention_f32(const st_attention *a, int part, int parts);
 int64_t st_panel(void);
 int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs);
 int64_t st_conv_workspace(int64_t k, int64_t og, int pairs);
+int64_t st_winograd_workspace(int64_t cg);
 int64_t st_attention_workspace(int64_t queries, int64_t keys, int64_t dim, int64_t v_dim);
 void st_pack_f32(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed);
 

@@ -31,15 +31,16 @@ BF16 = MODE_ERRORS["bf16"]
 DEPTHS, COLUMNS = (2, 31, 32, 33, 768, 3001), (1, 16, 17, 100)
 
 
-class Bf16(Library):
-    """Offers bf16 wherever there is any."""
+class InMode(Library):
+    """Offers kernels in one mode wherever there are any."""
 
-    def __init__(self) -> None:
-        super().__init__(max_error=BF16)
+    def __init__(self, mode: str = "bf16") -> None:
+        super().__init__(max_error=MODE_ERRORS[mode])
+        self.mode = mode
 
     def candidates(self, cluster: Any, graph: Graph, machine: Machine) -> Sequence[Candidate]:
         found = super().candidates(cluster, graph, machine)
-        return [c for c in found if c.mode == "bf16"] or found
+        return [c for c in found if c.mode == self.mode] or found
 
 
 def rounded(values: np.ndarray) -> np.ndarray:
@@ -70,7 +71,7 @@ def test_products(isa: str, extended: bool) -> None:
             pytest.skip("no instructions for this mode here")
         machine = replace(machine, devices=(replace(machine.device("cpu"), extensions=native_extensions()),))
     graph, wanted = products()
-    plan = compiled(graph, isa, library=Bf16(), machine=machine)
+    plan = compiled(graph, isa, library=InMode(), machine=machine)
     assert "matmul_bf16" in plan.families() and ("avx512_bf16" in plan.levels.plan.features) == extended
     rng = np.random.default_rng(4)
     for rows in (1, 7, 61, 200):
@@ -103,7 +104,7 @@ def test_products_are_as_far_from_f32_as_stated(seed: int) -> None:
             weight = values((depth, columns)).astype(np.float32)
             outputs.append(Port(f"y_{port}", b.op("matmul", x, b.constant(weight))))
             wanted[f"y_{port}"] = (port, values((128, depth)).astype(np.float32), weight)
-    plan = compiled(b.finish(outputs), ISAS[0], library=Bf16())
+    plan = compiled(b.finish(outputs), ISAS[0], library=InMode())
     assert plan.families() == {"matmul_bf16"}
     found = plan.run({name: array for name, array, _ in wanted.values()}, 2)
     for name, (_, array, weight) in wanted.items():
@@ -149,7 +150,7 @@ def convolutions() -> Graph:
 @pytest.mark.parametrize("isa", ISAS)
 def test_convolutions(isa: str) -> None:
     graph = convolutions()
-    plan = compiled(graph, isa, library=Bf16())
+    plan = compiled(graph, isa, library=InMode())
     assert "conv_bf16" in plan.families() and "conv" not in plan.families()
     rng = np.random.default_rng(6)
     for side in (7, 12, 20):
@@ -208,3 +209,86 @@ def test_pieces_are_the_whole(dims: tuple[int, int, int]) -> None:
     halves = whole.view(np.uint16).reshape(dims[0], -1, -(-dims[1] // 2), 16, 2)
     assert halves[0, 0, 0, 0, 0] == to_bf16(array[:1, 0, 0])[0]
     assert halves[0, 0, 0, 0, 1] == (to_bf16(array[:1, 1, 0])[0] if dims[1] > 1 else 0)
+
+
+def windows() -> tuple[Graph, dict[str, np.ndarray]]:
+    """3x3 convolutions at stride 1 with every kind of padding, few and many channels, with and without an epilogue."""
+    b, rng, outputs, weights = (
+        GraphBuilder(name="windows", symbols={"side": Bounds(1, 14, 29)}),
+        np.random.default_rng(7),
+        [],
+        {},
+    )
+    side = symbol("side")
+    for number, (inside, outside, pads) in enumerate(
+        [
+            (16, 32, (1, 1, 1, 1)),
+            (64, 100, (1, 1, 1, 1)),
+            (256, 64, (1, 1, 1, 1)),
+            (3, 17, (2, 1, 1, 2)),
+            (130, 33, (2, 2, 2, 2)),
+        ]
+    ):
+        x = b.input(f"x{number}", TensorType(f32, (2, inside, side, side)))
+        weights[f"y{number}"] = (rng.standard_normal((outside, inside, 3, 3)) / np.sqrt(9 * inside)).astype(np.float32)
+        attrs = {"strides": (1, 1), "pads": pads, "dilations": (1, 1), "groups": 1, "channels_last": False}
+        y = b.op("conv", x, b.constant(weights[f"y{number}"]), **attrs)
+        outputs.append(Port(f"y{number}", b.op("relu", y) if number % 2 else y))
+    return b.finish(outputs), weights
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_winograd_is_no_less_exact_than_f32(isa: str) -> None:
+    """On random pictures, with and without negative pixels: against float64, and with the same bits at any number of threads."""
+    graph, _ = windows()
+    plans = {mode: compiled(graph, isa, library=InMode(mode)) for mode in ("f32", "winograd")}
+    assert "winograd" in plans["winograd"].families() and "winograd" not in plans["f32"].families()
+    rng = np.random.default_rng(8)
+    for side in (1, 2, 7, 14, 29):
+        inputs = {
+            p.name: rng.standard_normal((2, int(str(graph.types[p.value].shape[1])), side, side)).astype(np.float32)
+            for p in graph.inputs
+        }
+        inputs["x2"] = np.maximum(inputs["x2"], 0)
+        exact = run(graph, inputs)
+        one = plans["winograd"].run(inputs, 1)
+        for threads in (2, 3):
+            check_bits(one, plans["winograd"].run(inputs, threads), f"{threads} threads give other bits than one")
+        direct = plans["f32"].run(inputs, 1)
+        for name, wanted in exact.items():
+            norm = max(float(np.linalg.norm(wanted)), 1e-9)
+            errors = [float(np.linalg.norm(found[name].astype(np.float64) - wanted)) / norm for found in (one, direct)]
+            # of a picture smaller than the window most taps fall outside, which the plain sum gains from
+            assert errors[0] <= (max(1.1 * errors[1], 3e-7) if side > 2 else 6e-7), (name, side, errors)
+
+
+def test_winograd_keeps_infinities_to_where_they_reach() -> None:
+    """A window's differences would spread one over its whole tile."""
+    graph, _ = windows()
+    plans = {mode: compiled(graph, ISAS[0], library=InMode(mode)) for mode in ("f32", "winograd")}
+    rng = np.random.default_rng(9)
+    inputs = {
+        p.name: rng.standard_normal((2, int(str(graph.types[p.value].shape[1])), 9, 9)).astype(np.float32)
+        for p in graph.inputs
+    }
+    for number, odd in enumerate((np.inf, -np.inf, np.nan, 3e38, -3e38)):
+        inputs[f"x{number}"][0, 1, 4, 5] = odd
+    found, wanted = (plans[mode].run(inputs, 1) for mode in ("winograd", "f32"))
+    for name in wanted:
+        assert np.array_equal(np.isnan(found[name]), np.isnan(wanted[name])), name
+        assert np.array_equal(np.isposinf(found[name]), np.isposinf(wanted[name])), name
+        assert np.array_equal(np.isneginf(found[name]), np.isneginf(wanted[name])), name
+
+
+def test_filters_at_points_are_packed_in_pieces() -> None:
+    weight = np.random.default_rng(10).standard_normal((50, 20, 3, 3)).astype(np.float32)
+    layout = Layout(16, 0, (1, 3, 3, 20, 50), (0, 3, 1, 9, 180), points=True)
+    assert Layout.parse(str(layout)) == layout
+    whole = pack(weight, str(layout))
+    assert len(whole) == layout.elements == 16 * 20 * 64
+    points = whole.reshape(16, 4, 20, 16).transpose(0, 2, 1, 3).reshape(4, 4, 20, 64)
+    turn = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    wanted = np.einsum("ia,jb,ocab->ijco", turn, turn, weight.astype(np.float64)).astype(np.float32)
+    assert np.array_equal(points[..., :50], wanted) and not points[..., 50:].any()
+    pieces = list(pack_pieces(weight, str(layout), 4096))
+    assert len(pieces) > 16 and np.array_equal(np.concatenate(pieces), whole)

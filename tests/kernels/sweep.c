@@ -187,21 +187,43 @@ static void gemm_case(const char *name)
     free(a), free(b), free(packed);
 }
 
-static void conv_case(const char *name, int depthwise)
+/* 3x3 filters g[ky][kx][channel][out] at the 16 points of the transform, packed. */
+static float *at_points(const float *filter, int64_t cg, int64_t og)
 {
+    static const double G[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+    int64_t size = cg * ((og + st_panel() - 1) / st_panel() * st_panel());
+    float *packed = malloc(sizeof(float) * (size_t)(16 * size)), *point = malloc(sizeof(float) * (size_t)(cg * og + 1));
+    for (int p = 0; p < 16; p++) {
+        for (int64_t e = 0; e < cg * og; e++) {
+            double sum = 0;
+            for (int tap = 0; tap < 9; tap++)
+                sum += G[p / 4][tap / 3] * G[p % 4][tap % 3] * filter[tap * cg * og + e];
+            point[e] = (float)sum;
+        }
+        st_pack_f32(point, cg, og, og, 1, packed + p * size);
+    }
+    free(point);
+    return packed;
+}
+
+static void conv_case(const char *name, const char *family)
+{
+    const int depthwise = !strcmp(family, "depthwise"), winograd = !strcmp(family, "winograd");
     st_conv c = {.n = ONE_OF(0, 1, 1, 1, 2, 3), .h = between(1, 14), .w = ONE_OF(1, 2, 5, 7, 9, 16, 17, 31, 60)};
     c.kh = ONE_OF(1, 1, 2, 3, 3, 5), c.kw = ONE_OF(1, 1, 2, 3, 3, 5, 7);
     c.stride_h = between(1, 3), c.stride_w = ONE_OF(1, 1, 2, 3), c.dilation_h = ONE_OF(1, 1, 2), c.dilation_w = ONE_OF(1, 1, 2);
     c.pad_top = between(0, 2), c.pad_left = between(0, 3);
     if (draw() % 4 == 0) /* pointwise, in place */
         c.kh = c.kw = c.stride_h = c.stride_w = c.dilation_h = c.dilation_w = 1, c.pad_top = c.pad_left = 0;
+    if (winograd)
+        c.kh = c.kw = 3, c.stride_h = c.stride_w = c.dilation_h = c.dilation_w = 1;
     int64_t high = c.h + c.pad_top + between(0, 2) - (c.kh - 1) * c.dilation_h - 1;
     int64_t wide = c.w + c.pad_left + between(0, 3) - (c.kw - 1) * c.dilation_w - 1;
     c.oh = high < 0 ? 1 : high / c.stride_h + 1; /* a window wholly in the padding is a fair case too */
     c.ow = wide < 0 ? 1 : wide / c.stride_w + 1;
     if (draw() % 4 == 0)
         c.oh = c.h, c.ow = c.w;
-    c.groups = depthwise ? ONE_OF(1, 3, 4, 8, 15, 16, 17, 32, 33, 96, 257, 300) : ONE_OF(1, 1, 1, 2, 3);
+    c.groups = winograd ? 1 : depthwise ? ONE_OF(1, 3, 4, 8, 15, 16, 17, 32, 33, 96, 257, 300) : ONE_OF(1, 1, 1, 2, 3);
     c.cg = depthwise ? 1 : ONE_OF(1, 3, 3, 4, 16, 19, 64), c.og = depthwise ? 1 : ONE_OF(1, 4, 16, 17, 32, 40, 64, 130);
     c.x_w = c.groups * c.cg + ONE_OF(0, 0, 0, 5);
     c.x_h = c.w * c.x_w + ONE_OF(0, 0, 7);
@@ -210,6 +232,12 @@ static void conv_case(const char *name, int depthwise)
     int64_t x_size = c.n ? extent(c.n, c.x_n, c.h, c.x_h, c.w, c.x_w) - 1 + c.groups * c.cg : 0;
     float *x = numbers(x_size);
     spoil(x, x_size);
+    double scale = 1.0 + sqrt((double)k), largest = 1.0;
+    for (int64_t i = 0; i < x_size; i++)
+        if (isfinite(x[i]))
+            largest = fmax(largest, fabs(x[i]));
+    if (winograd) /* a window's pixels are added up: errors are relative to its largest */
+        scale *= largest;
     float *filter = numbers(k * channels), *packed = NULL;
     c.x = x, c.filter = filter;
     if (!depthwise) {
@@ -227,25 +255,28 @@ static void conv_case(const char *name, int depthwise)
     sink want = new_sink(0, c.c_row, size), first = new_sink(0, c.c_row, size);
     c.c = want.out, c.store_ctx = &want;
     (depthwise ? st_ref_depthwise_f32 : st_ref_conv_f32)(&c);
+    float *points = winograd ? at_points(filter, c.cg, c.og) : NULL;
+    if (winograd)
+        c.filter = points;
     for (int p = 0; p < PART_COUNTS; p++) {
         sink got = p ? new_sink(0, c.c_row, size) : first;
         c.c = callback ? NULL : got.out, c.store_ctx = &got;
         for (int part = 0; part < all_parts[p]; part++) {
-            c.workspace = depthwise ? NULL : malloc((size_t)st_conv_workspace(k, c.og, 0));
-            (depthwise ? st_depthwise_f32 : st_conv_f32)(&c, part, all_parts[p]);
+            c.workspace = depthwise ? NULL : malloc((size_t)(winograd ? st_winograd_workspace(c.cg) : st_conv_workspace(k, c.og, 0)));
+            (depthwise ? st_depthwise_f32 : winograd ? st_winograd_f32 : st_conv_f32)(&c, part, all_parts[p]);
             free(c.workspace);
         }
         char what[250];
         snprintf(what, sizeof what, "%s %s n %lld %lldx%lld cg %lld og %lld groups %lld kernel %lldx%lld stride %lld,%lld out %lldx%lld store %d parts %d",
-                 depthwise ? "depthwise" : "conv", name, (long long)c.n, (long long)c.h, (long long)c.w, (long long)c.cg, (long long)c.og,
+                 family, name, (long long)c.n, (long long)c.h, (long long)c.w, (long long)c.cg, (long long)c.og,
                  (long long)c.groups, (long long)c.kh, (long long)c.kw, (long long)c.stride_h, (long long)c.stride_w, (long long)c.oh,
                  (long long)c.ow, callback, all_parts[p]);
-        compare(what, &got, &want, p ? &first : NULL, 1.0 + sqrt((double)k), callback);
+        compare(what, &got, &want, p ? &first : NULL, scale, callback);
         if (p)
             free_sink(got);
     }
     free_sink(want), free_sink(first);
-    free(x), free(filter), free(packed);
+    free(x), free(filter), free(packed), free(points);
 }
 
 static void mask_scores(const void *ctx, int64_t batch, int64_t head, int64_t query, int64_t queries, int64_t key, int64_t keys,
@@ -329,7 +360,7 @@ int main(int argc, char **argv)
         else if (!strcmp(argv[1], "attention"))
             attention_case(name);
         else
-            conv_case(name, !strcmp(argv[1], "depthwise"));
+            conv_case(name, argv[1]);
     }
     printf("%d failures\n", failures);
     return failures != 0;

@@ -10,12 +10,13 @@ from stratac.codegen.facts import (
     attention_workspace,
     conv_workspace,
     gemm_workspace,
+    winograd_workspace,
 )
 from stratac.codegen.pack import PANELS
 
 from .conftest import HERE, ROOT, kernel_sources
 
-FAMILIES = ["gemm", "conv", "depthwise", "attention"]
+FAMILIES = ["gemm", "conv", "winograd", "depthwise", "attention"]
 
 
 def sweep(program, family: str, first: int, cases: int) -> None:
@@ -59,6 +60,7 @@ def test_workspace_and_panel_are_as_documented(isa, build):
                 assert library.st_gemm_workspace(m, 77, k, packed, pairs) == expected
         for pairs in (0, 1):
             assert library.st_conv_workspace(k, 64, pairs) == conv_workspace(isa, k, 64, bool(pairs))
+        assert library.st_winograd_workspace(k) == winograd_workspace(isa, k)
     for queries, keys, dim, v_dim in [
         (1, 0, 8, 8),
         (1, 1, 64, 64),
