@@ -25,7 +25,8 @@ from stratac.codegen.toolchain import ToolchainOptions
 from stratac.compiler.artifact import write_artifact
 from stratac.compiler.options import CompileOptions, default_cache, environment_cc
 from stratac.compiler.probe.hardware import Loops, isa_levels
-from stratac.compiler.probe.kernels import lower_samples
+from stratac.compiler.probe.kernels import F32, kinds_of, lower_samples
+from stratac.compiler.probe.measure import measure_modes
 from stratac.compiler.profiles import load_machine, native_extensions
 from stratac.ir.builder import GraphBuilder
 from stratac.ir.candidate import MODE_ERRORS
@@ -74,7 +75,7 @@ class Row:
     def __str__(self) -> str:
         unit = "GB/s" if self.streams else "Gflop/s"
         return (
-            f"{self.family:<10} {self.label:<28} {self.isa:<9} {self.mode:<5} {self.seconds * 1e6:10.1f} us "
+            f"{self.family:<10} {self.label:<28} {self.isa:<9} {self.mode:<6} {self.seconds * 1e6:10.1f} us "
             f"{self.rate / 1e9:8.1f} {unit:<8} {self.share:6.1%}   error {self.error:.1e}"
         )
 
@@ -214,7 +215,11 @@ def machine_of(isa: str) -> Machine:
 def measure(case: Case, isa: str, mode: str, ceilings: Mapping[str, float], seconds: float) -> Row | None:
     """None where the family has no kernel in that mode."""
     graph = case.make()
-    levels = lower_samples(graph, machine_of(isa), 1, mode)
+    machine = machine_of(isa)
+    kinds = [kind for kind in (F32, *kinds_of(machine)) if kind[0] == mode]
+    if not kinds:
+        return None
+    levels = lower_samples(graph, machine, 1, kinds[-1])  # of two, that on matrix units
     chosen = {c.chosen.candidate.mode for c in levels.placed.choices.values() if c.chosen.candidate.family != "loops"}
     if mode != "f32" and mode not in chosen:
         return None
@@ -253,7 +258,7 @@ def ceilings_of(isa: str, folder: Path) -> dict[str, float]:
     loops = Loops(isa, folder, ToolchainOptions(cc=environment_cc(), cache=default_cache()), extensions)
     return {
         "f32": loops.flops().most,
-        "bf16": loops.pair_flops().most,
+        **measure_modes(loops, extensions, lambda figure: None),
         "memory": loops.bandwidth(128 * MIB, 1, 0.05).median,
     }
 

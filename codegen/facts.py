@@ -27,6 +27,43 @@ class Tile:
 
 TILES = {"avx512": Tile(16, 14, 768, 112, 256), "avx2": Tile(8, 6, 512, 96), "portable": Tile(4, 4, 512, 64)}
 _LOAD_FLOATS = 65536  # gemm.c
+STEP, TILE_ROWS, TILE_PANEL = 32, 32, 32  # tiles.c: of k, of C; columns of a panel
+LEAST_DEPTH = 16  # that is multiplied in tiles
+_GROUP = 128
+#: numeric modes in tiles, and the parts of bf16 an operand is the sum of; what a device must have to be offered them
+TILE_MODES = {"bf16": 1, "bf16x3": 2, "bf16x6": 3}
+TILE_EXTENSION = "amx_bf16"
+#: products of parts that make one product, by the number of parts
+PRODUCTS_OF_PARTS = {1: 1, 2: 3, 3: 6}
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """csrc/kernels/tiles.c: the k-block, and the blocks of rows and columns whose sums are kept."""
+
+    depth: int
+    rows: int
+    columns: int
+
+
+def tile_blocks(m: int, k: int, parts: int) -> Blocks:
+    """What st_tiles_run takes for m rows by k in so many parts of bf16."""
+    blocks = max(-(-k // {1: 320, 2: 160, 3: 96}[parts]), 1)
+    depth = max(_up(-(-k // blocks), STEP), STEP)
+    few = m <= 128
+    return Blocks(depth, 128 if few else 256 if depth < k else m, 1024 if few else 512)
+
+
+def _tiles_floats(tile: Tile, m: int, n: int, k: int, parts: int) -> int:
+    """st_tiles_floats."""
+    depth = tile_blocks(1, k, parts).depth
+    rows, columns, sums = _up(m, TILE_ROWS), _up(n, _GROUP), TILE_ROWS * _GROUP
+    if k > depth:
+        few = min(rows, 128) * min(columns, 1024)
+        sums = few if m <= 128 else max(few, min(rows, 256) * min(columns, 512))
+    return 2 * (depth // STEP * parts * 512) + tile.rows * (depth + tile.pad) + sums
+
+
 _KEYS = 2048  # attention.c
 _POINT_APART = 16  # winograd.c
 
@@ -47,23 +84,28 @@ def _product_floats(tile: Tile, k: int, packed: bool) -> int:
     return tile.rows * (depth + tile.pad) + tile.kept_rows * tile.kept_columns + right
 
 
-def gemm_load_rows(isa: str, k: int) -> int:
+def gemm_load_rows(isa: str, k: int, parts: int = 0) -> int:
     """load_rows: how many rows a prologue computes at a time."""
-    return _load_rows(TILES[isa], k)
+    return _load_rows(TILES[isa], k, parts)
 
 
-def _load_rows(tile: Tile, k: int) -> int:
+def _load_rows(tile: Tile, k: int, parts: int = 0) -> int:
+    if parts:
+        return max(min(2 * _LOAD_FLOATS // (k + tile.pad) // TILE_ROWS, 8), 1) * TILE_ROWS
     return max(min(_LOAD_FLOATS // (k + tile.pad) // tile.rows, tile.kept_rows // tile.rows), 1) * tile.rows
 
 
-def _load_floats(tile: Tile, m: int, k: int) -> int:
-    return min(_up(m, tile.rows), _load_rows(tile, k)) * _row_stride(k)
+def _load_floats(tile: Tile, m: int, k: int, parts: int = 0) -> int:
+    return min(_up(m, tile.rows), _load_rows(tile, k, parts)) * _row_stride(k)
 
 
-def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool, pairs: bool = False) -> int:
+def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool, pairs: bool = False, parts: int = 0) -> int:
     """st_gemm_workspace: bytes of one thread. It grows with m, but not always with k; rows of a prologue are floats always."""
     tile = TILES[isa]
-    return 4 * (_product_floats(tile, -(-k // 2) if pairs else k, packed) + _load_floats(tile, m, k)) + 64
+    product = (
+        _tiles_floats(tile, m, n, k, parts) if parts else _product_floats(tile, -(-k // 2) if pairs else k, packed)
+    )
+    return 4 * (product + _load_floats(tile, m, k, parts)) + 64
 
 
 @functools.cache
@@ -76,9 +118,11 @@ def gemm_workspace_up_to(isa: str, m: int, n: int, k: int, packed: bool) -> int:
     return 4 * (product + load) + 64
 
 
-def conv_workspace(isa: str, k: int, og: int, pairs: bool = False) -> int:
+def conv_workspace(isa: str, k: int, og: int, pairs: bool = False, parts: int = 0) -> int:
     """st_conv_workspace: for pairs one pixel's window as floats beside the product."""
     tile = TILES[isa]
+    if parts:
+        return 4 * _tiles_floats(tile, (1 << 31) - 1, og, k, parts) + 64
     window = _up(k, 16) + tile.pad if pairs else 0
     return 4 * (_product_floats(tile, -(-k // 2) if pairs else k, True) + window) + 64
 

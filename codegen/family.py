@@ -31,9 +31,10 @@ class Packing:
 
 
 class Plain:
-    """What most families are: in f32, and able to run with every operand as it is."""
+    """What most families are: in f32, on any device, and able to run with every operand as it is."""
 
     mode = "f32"
+    extension = ""
     packed_only = False
 
 
@@ -42,6 +43,7 @@ class Family(Protocol):
 
     name: str
     mode: str  # the numeric mode it computes in
+    extension: str  # row of ir.machine.EXTENSIONS that a device must have to be offered it, or ""
     packed_only: bool  # whether it runs only where a weight is packed for it
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:

@@ -16,10 +16,11 @@ from ..ir.machine import Device, Machine
 from ..ir.ops import flops
 from ..ir.simplify import merge_axes
 from . import pack
+from .facts import TILE_MODES
 from .families.attention import AttentionFamily
-from .families.conv import ConvFamily, ConvPairsFamily, DepthwiseFamily, WinogradFamily
+from .families.conv import ConvFamily, ConvPairsFamily, ConvTilesFamily, DepthwiseFamily, WinogradFamily
 from .families.loops import emit_loops, workspace_bytes
-from .families.matmul import MatmulFamily, PairsFamily
+from .families.matmul import MatmulFamily, PairsFamily, TilesFamily
 from .families.priced import needs_pricing, priced_candidates
 from .families.rows import RowsFamily
 from .family import Emitted, Family, Packing, Plain, Symbols
@@ -56,8 +57,10 @@ class LoopsFamily(Plain):
 FAMILIES: tuple[Family, ...] = (
     MatmulFamily(),
     PairsFamily(),
+    *(TilesFamily(mode) for mode in TILE_MODES),
     ConvFamily(),
     ConvPairsFamily(),
+    *(ConvTilesFamily(mode) for mode in TILE_MODES),
     WinogradFamily(),
     DepthwiseFamily(),
     AttentionFamily(),
@@ -76,14 +79,14 @@ def family(name: str) -> Family:
 class Library:
     """Implements `ir.candidate.KernelLibrary` over FAMILIES. Kernels of clusters are lowered once and kept by identity.
 
-    Only kernels in numeric modes whose error is at most `max_error` are offered. With `storage`, kernels that read weights from
-    storage by themselves are offered too, where a machine has storage; with `reference`, the plain loops of what a heavy family
-    runs. Without it no budget changes the order in which sums are taken.
+    Only kernels in numeric modes whose error is at most `max_error` are offered; below 0 only those in f32. With `storage`, kernels
+    that read weights from storage by themselves are offered too, where a machine has storage; with `reference`, the plain loops of
+    what a heavy family runs. Without it no budget changes the order in which sums are taken.
     """
 
     def __init__(self, storage: bool = False, reference: bool = False, max_error: float = 0.0) -> None:
         self.storage, self.reference = storage, reference
-        self.families = tuple(row for row in FAMILIES if MODE_ERRORS[row.mode] <= max_error)
+        self.families = tuple(row for row in FAMILIES if row.mode == "f32" or MODE_ERRORS[row.mode] <= max_error)
         self._lowered: dict[int, tuple[Node, tuple[Kernel, ...]]] = {}
         self._distances: tuple[Graph, Distances] | None = None
         self._counted: dict[tuple[str, Kernel, frozenset[int], str], Terms] = {}
@@ -123,6 +126,8 @@ class Library:
                 continue
             for kernel in self.kernels(cluster, graph):
                 for row in self.families:
+                    if row.extension and row.extension not in device.extensions:
+                        continue
                     if row.accepts(kernel, device) and (stored or not isinstance(row, RowsFamily)):
                         candidate = self._candidate(row, kernel, cluster, graph, device)
                         if candidate is not None:

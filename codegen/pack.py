@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ir.errors import StratacError
 from ..ir.placed import DENSE
-from .facts import TILES
+from .facts import STEP, TILES
 
 #: columns of a panel, by ISA: st_panel() of that build
 PANELS = {isa: tile.panel for isa, tile in TILES.items()}
@@ -28,8 +28,9 @@ class Layout:
     The elements are those of the dense weight at offset + sum(i * stride) over `dims` = (matrices, *depth, columns). With
     `panel` > 0 every matrix, its depth dims flattened to K, becomes ceil(columns / panel) panels of K rows by `panel` columns,
     zero padded (see csrc/kernels/kernels.h); with panel 0 the selection is stored densely. With `pairs` a panel has ceil(K / 2)
-    rows of words: two elements that follow each other along K, rounded to bf16, the first in the low half. With `points` the
-    depth dims are (3, 3, K): every matrix becomes 16, the filters at each point of csrc/kernels/winograd.c's transform.
+    rows of words: two elements that follow each other along K, rounded to bf16, the first in the low half. With `tiles` such words
+    hold the elements as sums of so many bf16: for every 32 of K, zero padded, 16 rows of the first parts, then of the next. With
+    `points` the depth dims are (3, 3, K): every matrix becomes 16, the filters at each point of csrc/kernels/winograd.c.
     """
 
     panel: int
@@ -38,25 +39,30 @@ class Layout:
     strides: tuple[int, ...]
     pairs: bool = False
     points: bool = False
+    tiles: int = 0
 
     def __str__(self) -> str:
         dims, strides = (",".join(map(str, t)) for t in (self.dims, self.strides))
-        kind = "pairs" if self.pairs else "points" if self.points else ""
+        kind = "pairs" if self.pairs else "points" if self.points else f"tiles{self.tiles}" if self.tiles else ""
         return f"panel{self.panel}{kind}({self.offset};{dims};{strides})"
 
     @staticmethod
     def parse(text: str) -> Layout:
-        match = re.fullmatch(r"panel(\d+)(pairs|points)?\((\d+);([\d,]*);([-\d,]*)\)", text)
+        match = re.fullmatch(r"panel(\d+)(pairs|points|tiles([123]))?\((\d+);([\d,]*);([-\d,]*)\)", text)
         if match is None:
             raise StratacError(f"unknown weight format {text!r}")
-        panel, kind, offset, dims, strides = match.groups()
+        panel, kind, parts, offset, dims, strides = match.groups()
         numbers = [tuple(int(n) for n in part.split(",") if n) for part in (dims, strides)]
-        return Layout(int(panel), int(offset), numbers[0], numbers[1], kind == "pairs", kind == "points")
+        return Layout(
+            int(panel), int(offset), numbers[0], numbers[1], kind == "pairs", kind == "points", int(parts or 0)
+        )
 
     @property
     def elements(self) -> int:
-        """Elements once packed, padding included; of pairs the words."""
+        """Elements once packed, padding included; of pairs and tiles the words."""
         depth = math.prod(self.dims[1:-1])
+        if self.tiles:
+            depth = -(-depth // STEP) * STEP // 2 * self.tiles
         count = self.dims[0] * (-(-depth // 2) if self.pairs else depth // 9 * len(POINTS) if self.points else depth)
         columns = self.dims[-1]
         return count * (-(-columns // self.panel) * self.panel if self.panel else columns)
@@ -72,7 +78,7 @@ def narrowed(format: str) -> float:
     layout = None if format == DENSE else Layout.parse(format)
     if layout is None:
         return 1.0
-    return 0.5 if layout.pairs else len(POINTS) / 9 if layout.points else 1.0
+    return 0.5 if layout.pairs else len(POINTS) / 9 if layout.points else layout.tiles / 2 or 1.0
 
 
 def pack(array: np.ndarray, format: str) -> np.ndarray:
@@ -116,9 +122,14 @@ def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
     """Some columns of one matrix, the first of them a panel's first: its panels, flat."""
     depth, columns = matrix.shape
     count = -(-columns // layout.panel)
-    whole = np.zeros((depth + depth % 2 if layout.pairs else depth, count * layout.panel), matrix.dtype)
+    step = STEP if layout.tiles else 2 if layout.pairs else 1
+    whole = np.zeros((-(-depth // step) * step, count * layout.panel), matrix.dtype)
     whole[:depth, :columns] = matrix
     panels = whole.reshape(len(whole), count, layout.panel).transpose(1, 0, 2)
+    if layout.tiles:
+        steps = panels.reshape(count, -1, STEP // 2, 2, layout.panel).swapaxes(3, 4)
+        parts = np.stack(split_bf16(steps, layout.tiles), axis=2)
+        return parts.reshape(-1).view(np.float32)
     if not layout.pairs:
         return np.ascontiguousarray(panels).reshape(-1)
     halves = to_bf16(panels).reshape(count, -1, 2, layout.panel).transpose(0, 1, 3, 2)
@@ -131,6 +142,23 @@ def to_bf16(values: np.ndarray) -> np.ndarray:
     near = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
     nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
     return np.where(nan, bits >> np.uint32(16) | np.uint32(0x40), near).astype(np.uint16)
+
+
+def split_bf16(values: np.ndarray, count: int) -> list[np.ndarray]:
+    """Each f32 as a sum of bfloat16s, as their bits: the nearest, then the nearest to what is left; three are exact but for parts
+    that would be denormal. Several never add up to infinity unless the value is infinite: then the others are 0; where only
+    the nearest is infinite, all parts are those next towards zero."""
+    parts, rest = [], np.ascontiguousarray(values, np.float32)
+    near = to_bf16(rest)
+    over = ((near & 0x7FFF) == 0x7F80) & np.isfinite(rest) if count > 1 else None
+    for _ in range(count):
+        near = to_bf16(rest)
+        if over is not None:
+            near = np.where(over, (rest.view(np.uint32) >> np.uint32(16)).astype(np.uint16), near)
+        parts.append(near)
+        held = (near.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        rest = np.subtract(rest, held, where=np.isfinite(held), out=np.zeros_like(rest))
+    return parts
 
 
 #: bytes of packed weight made at a time

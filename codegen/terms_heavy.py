@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..ir.dims import Dim, typical
 from ..ir.dims import product as dim_product
 from ..ir.kernel import Attention, Contraction, Conv, Matmul
-from .facts import TILES, gemm_load_rows, winograd_tiles
+from .facts import PRODUCTS_OF_PARTS, STEP, TILE_PANEL, TILE_ROWS, TILES, gemm_load_rows, tile_blocks, winograd_tiles
 from .families.contraction import is_accumulator, new_printer
 from .family import Symbols
 from .terms import Terms, ceil_div, column_blocks, product
@@ -13,6 +13,8 @@ from .terms_loops import stores_terms, value_terms
 
 _QUERIES, _KEYS = 4, 2048  # attention.c: row tiles of a block of queries; keys packed at a time
 _PIXELS = 8  # depthwise.c
+#: tiles.c: loads of a tile of B for each step of k, by the number of parts
+_LOADS = {1: 1, 2: 2, 3: 4}
 
 
 def matmul_terms(kernel: Contraction, packed: bool, symbols: Symbols, isa: str, pairs: bool = False) -> Terms:
@@ -99,6 +101,69 @@ def winograd_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     _epilogue(kernel, terms, symbols, tile.lanes, n * oh * ow, og, stretches)
     terms.units = max(tiles, ceil_div(og, tile.panel))
     return terms
+
+
+def matmul_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: int) -> Terms:
+    """gemm.c in tiles: as `matmul_terms`, with a packed right operand."""
+    root, tile, terms = kernel.root, TILES[isa], Terms()
+    assert isinstance(root, Matmul)
+    size = _sizes(symbols)
+    times = size(dim_product(a.extent for a in root.loops)) * size(root.batch.extent)
+    m, n, k = size(dim_product(a.extent for a in root.rows)), size(root.column.extent), size(root.depth.extent)
+    step = gemm_load_rows(isa, k, parts) if root.prologue is not None else m
+    passes = 0
+    for rows, count in _pieces(m, step):
+        passes = max(passes, _tile_product(terms, rows, n, k, parts, times * count))
+    if root.prologue is not None:
+        value_terms(
+            terms, new_printer(kernel, symbols), symbols, tile.lanes, root.prologue, root.depth.name, k, times * m
+        )
+        terms.add("b_again", times * (ceil_div(m, max(step, 1)) - 1) * k * n * 2 * parts)
+    else:
+        row, column = (size(stride) for stride in root.a.strides[-2:])
+        if column != 1 and k > 1:
+            terms.add("turn" if row == 1 else "fill", times * passes * m * ceil_div(k, tile.lanes))
+    _epilogue(kernel, terms, symbols, tile.lanes, times * m, n, ceil_div(n, 4 * TILE_PANEL))
+    terms.units = times * max(m, ceil_div(n, TILE_PANEL))
+    return terms
+
+
+def conv_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: int) -> Terms:
+    """conv.c in tiles: as `conv_terms`, with rows gathered wherever they do not lie in the image as they are."""
+    root, tile, terms = kernel.root, TILES[isa], Terms()
+    assert isinstance(root, Conv)
+    size = _sizes(symbols)
+    n, h, w, cg = (size(d) for d in root.size)
+    oh, ow = (size(d) for d in root.out_size)
+    kh, kw, stride_h, stride_w, _, dilation_w, top, left = root.window
+    groups, og = root.groups, size(root.column.extent) // root.groups
+    m, k = n * oh * ow, kh * kw * cg
+    passes = _tile_product(terms, m, og, k, parts, groups)
+    at_once = (kh, kw, stride_h, stride_w, top, left) == (1, 1, 1, 1, 0, 0) and (oh, ow) == (h, w)
+    if not at_once:
+        runs = kh if dilation_w == 1 and size(root.x.strides[2]) == cg else kh * kw
+        terms.add("gather_run", groups * passes * m * runs)
+        terms.add("gather", groups * passes * m * runs * ceil_div(k // runs, tile.lanes))
+    _epilogue(kernel, terms, symbols, tile.lanes, m, og * groups, ceil_div(og, 4 * TILE_PANEL) * groups)
+    terms.units = groups * max(m, ceil_div(og, TILE_PANEL))
+    return terms
+
+
+def _tile_product(terms: Terms, m: int, n: int, k: int, parts: int, times: float) -> int:
+    """st_tiles_run on m x n x k: rows of products of tiles, tiles of B loaded, vectors of 32 of A split, blocks of 32 x 32 sums,
+    bytes walked again. Returns how often the left operand is walked."""
+    if m <= 0 or n <= 0:
+        return 0
+    blocks = tile_blocks(m, k, parts)
+    steps, wide, tall = ceil_div(k, STEP), ceil_div(n, TILE_PANEL // 2), ceil_div(m, TILE_ROWS)
+    passes = ceil_div(n, blocks.columns)
+    terms.add("dot", times * m * wide * steps * PRODUCTS_OF_PARTS[parts])
+    terms.add("b_tile", times * tall * wide * steps * _LOADS[parts])
+    terms.add("split", times * passes * m * steps * parts)
+    terms.add("block", times * tall * ceil_div(n, TILE_PANEL) * max(ceil_div(k, blocks.depth), 1))
+    terms.add("a_again", times * (passes - 1) * m * k * 4)
+    terms.add("b_again", times * (ceil_div(m, blocks.rows) - 1) * wide * steps * STEP * TILE_PANEL * parts)
+    return passes
 
 
 def depthwise_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:

@@ -42,8 +42,8 @@ def compile(
     `target` is `native`, a shipped machine or a TOML file; `threads` the planned count (0: the target's cores).
     `budgets` maps a tier to the bytes the plan may use there, as a number or "2GiB"; weights that do not fit are streamed from
     storage. `objective` is latency, throughput or memory. `pins` maps regular expressions over node and weight names to where
-    they must go: a device, a tier, or "!" and one of them. `precision` is faithful or bf16; `max_error` instead gives the relative
-    L2 error that a product's numeric mode may have. Raises StratacError.
+    they must go: a device, a tier, or "!" and one of them. `precision` is faithful, exact, bf16x3 or bf16; `max_error` instead
+    gives the relative L2 error that a product's numeric mode may have. Raises StratacError.
     """
     source = Path(model)
     folder = Path(output) if output is not None else plan_path(source)

@@ -327,16 +327,18 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=("faithful", "bf16"),
+        choices=("faithful", "exact", "bf16x3", "bf16"),
         default="faithful",
-        help="numeric modes that products may use: faithful, none less exact than f32, or bf16, weights and inputs of products "
-        "rounded to 8 bits where that is faster or saves memory (default faithful)",
+        help="numeric modes that products may use: faithful, none less exact than f32; exact, f32 alone; bf16x3, on matrix units "
+        "with about 16 bits of each operand; bf16, weights and inputs of products rounded to 8 bits where that is faster or saves "
+        "memory (default faithful)",
     )
     parser.add_argument(
         "--max-error",
         type=float,
         metavar="E",
-        help="instead of --precision: any mode whose products are within E of those in f32, in relative L2 (bf16: 2.5e-3)",
+        help="instead of --precision: any mode whose products are within E of those in f32, in relative L2 "
+        "(bf16x3: 1e-5, bf16: 2.5e-3)",
     )
     parser.add_argument(
         "--place",

@@ -28,8 +28,8 @@ class CompileOptions:
 
     `threads` is the planned thread count (0: the target's cores). `budgets` maps a tier to the bytes the plan may take there,
     the process floor included for `ram`. `objective` and `pins`: see `passes.place.request.PlaceRequest`. `max_error` is how far
-    a product's numeric mode may be from f32, in relative L2 (`ir.candidate.MODE_ERRORS`). `cache` holds compiled objects; None
-    switches it off.
+    a product's numeric mode may be from f32, in relative L2 (`ir.candidate.MODE_ERRORS`); EXACT allows f32 itself alone. `cache`
+    holds compiled objects; None switches it off.
     """
 
     target: str = "native"
@@ -154,8 +154,10 @@ def parse_pin(text: str) -> Pin:
     return Pin(pattern, where.strip())
 
 
+#: as an error: products are chains of f32 multiply-adds and nothing else
+EXACT = -1.0
 #: names of --precision, and the error each lets a product's numeric mode have
-PRECISIONS = {"faithful": 0.0, "bf16": MODE_ERRORS["bf16"]}
+PRECISIONS = {"faithful": 0.0, "exact": EXACT, "bf16x3": MODE_ERRORS["bf16x3"], "bf16": MODE_ERRORS["bf16"]}
 
 
 def precision_error(precision: str, max_error: float | None) -> float:
@@ -163,7 +165,7 @@ def precision_error(precision: str, max_error: float | None) -> float:
     if max_error is not None:
         if not 0 <= max_error < 1:
             raise StratacError(
-                f"a greatest error of {max_error:g} is not understood", hint="write 1e-3, or 0 for f32 alone"
+                f"a greatest error of {max_error:g} is not understood", hint="write 1e-3, or 0 for none worse than f32"
             )
         return max_error
     if precision not in PRECISIONS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import tomllib
@@ -60,7 +61,19 @@ def native_isa() -> str:
 def native_extensions() -> tuple[str, ...]:
     """What this CPU has beyond its ISA level."""
     features = cpu_features()
-    return tuple(name for name, (needed, _, _) in EXTENSIONS.items() if needed <= features)
+    return tuple(
+        name
+        for name, (needed, _, _) in EXTENSIONS.items()
+        if needed <= features and ("amx_tile" not in needed or tiles_granted())
+    )
+
+
+def tiles_granted() -> bool:
+    """Whether Linux lets this process use AMX tiles: it asks, as every process must, for itself and all its threads."""
+    ask = ctypes.CDLL(None).syscall
+    return (
+        int(ask(ctypes.c_long(158), ctypes.c_long(0x1023), ctypes.c_long(18))) == 0
+    )  # arch_prctl: permission for tile data
 
 
 def _cpuinfo() -> dict[str, str]:
@@ -106,8 +119,9 @@ def native(profile: Path | None = None) -> Machine:
     machine = _measured(user_profile() if profile is None else profile)
     arch, isa = platform.machine(), native_isa()
     if machine is None:
-        name = f"generic-{arch}-{isa}" if (FOLDER / f"generic-{arch}-{isa}.toml").is_file() else "generic-portable"
-        machine = load_machine(name)
+        levels = [*(["amx"] if "amx_bf16" in native_extensions() else []), isa]
+        names = [f"generic-{arch}-{level}" for level in levels]
+        machine = load_machine(next((name for name in names if name in shipped()), "generic-portable"))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     tiers = tuple(replace(t, bytes=memory) if t.name == "ram" else t for t in machine.tiers)
     cores = len(os.sched_getaffinity(0))

@@ -2,7 +2,12 @@
  * runtime's own files are compiled for the architecture's baseline. */
 #include "runtime.h"
 
+#include <errno.h>
 #include <string.h>
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -106,6 +111,19 @@ static int present(const char *name)
 
 #endif
 
+/* Linux lets only those processes use tiles that ask for them (Documentation/arch/x86/xstate.rst); once granted, all their threads
+ * may.  0, or the error. */
+static int ask_for(const char *name)
+{
+#if defined(__x86_64__) && defined(__linux__)
+    enum { ASK_PERMISSION = 0x1023, TILE_DATA = 18 }; /* of arch_prctl; the number of that part of the registers */
+    if (strncmp(name, "amx_", 4) == 0 && syscall(SYS_arch_prctl, ASK_PERMISSION, TILE_DATA))
+        return errno;
+#endif
+    (void)name;
+    return 0;
+}
+
 int st_features_check(const st_plan *plan, st_error *error)
 {
     char missing[ST_ERROR_BYTES / 2] = "";
@@ -119,5 +137,12 @@ int st_features_check(const st_plan *plan, st_error *error)
     if (*missing)
         return st_fail(error, ST_MACHINE, "this CPU or its operating system lacks %s, which the plan's kernels need; "
                        "compile the plan with --target native on this machine", missing);
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_FEATURE]; i++) {
+        const char *name = plan->strings + plan->features[i].name;
+        const int refused = ask_for(name);
+        if (refused)
+            return st_fail(error, ST_MACHINE, "the operating system does not let this process use %.64s (arch_prctl: %s), which the plan's "
+                           "kernels need; compile the plan with --precision exact, or for a target without it", name, strerror(refused));
+    }
     return ST_OK;
 }

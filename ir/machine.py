@@ -29,7 +29,12 @@ ISA_LEVELS: tuple[tuple[str, frozenset[str], int, tuple[str, ...]], ...] = (
 
 #: Instructions beyond an ISA level: CPU features needed, compiler flags, and the numeric modes that use them.
 EXTENSIONS: Mapping[str, tuple[frozenset[str], tuple[str, ...], frozenset[str]]] = {
-    "avx512_bf16": (frozenset({"avx512_bf16"}), ("-mavx512bf16",), frozenset({"bf16"})),
+    "avx512_bf16": (frozenset({"avx512_bf16"}), ("-mavx512bf16",), frozenset({"bf16", "bf16x3", "bf16x6"})),
+    "amx_bf16": (
+        frozenset({"amx_tile", "amx_bf16"}),
+        ("-mamx-tile", "-mamx-bf16"),
+        frozenset({"bf16", "bf16x3", "bf16x6"}),
+    ),
 }
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from ...ir.dims import product
 from ...ir.kernel import Contraction, Conv, Kernel
 from ...ir.machine import Device
-from ..facts import conv_workspace, winograd_workspace
+from ..facts import LEAST_DEPTH, TILE_EXTENSION, TILE_MODES, TILE_PANEL, conv_workspace, winograd_workspace
 from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
-from ..terms_heavy import conv_terms, depthwise_terms, winograd_terms
+from ..terms_heavy import conv_terms, conv_tile_terms, depthwise_terms, winograd_terms
 from .contraction import CallParts, emit_call, is_accumulator, new_printer, store_callback
 
 
@@ -30,6 +30,7 @@ class ConvFamily(Plain):
     name = "conv"
     packed_only = True
     pairs = False  # of bf16 along the depth
+    parts = 0  # of bf16 in tiles, if any
     function = "st_conv_f32"
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
@@ -51,17 +52,20 @@ class ConvFamily(Plain):
         per_group = root.column.extent // root.groups
         dims = (root.groups, *root.window[:2], root.size[3], per_group)
         strides = (out * per_group, height, width, inner, out)
-        return Layout(PANELS[device.isa], root.filter.offset, dims, strides, self.pairs)  # type: ignore[arg-type]
+        panel = TILE_PANEL if self.parts else PANELS[device.isa]
+        return Layout(panel, root.filter.offset, dims, strides, self.pairs, tiles=self.parts)  # type: ignore[arg-type]
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
         depth = root.window[0] * root.window[1] * root.size[3]
-        return conv_workspace(device.isa, depth, root.column.extent // root.groups, self.pairs)  # type: ignore[arg-type]
+        return conv_workspace(device.isa, depth, root.column.extent // root.groups, self.pairs, self.parts)  # type: ignore[arg-type]
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)
         if _is_depthwise(_root(kernel)):
             return depthwise_terms(kernel, symbols, device.isa)
+        if self.parts:
+            return conv_tile_terms(kernel, symbols, device.isa, self.parts)
         return conv_terms(kernel, symbols, device.isa, self.pairs)
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
@@ -93,7 +97,7 @@ class ConvFamily(Plain):
         }
         fields = [(key, dim(value)) for key, value in sizes.items()]
         fields += [("x", f"a{root.x.operand} + {dim(root.x.offset)}"), ("filter", f"a{root.filter.operand}")]
-        fields += [("pairs", "1")] if self.pairs else []
+        fields += [("pairs", "1")] if self.pairs else [("tiles", str(self.parts))] if self.parts else []
         store = ""
         (first, *others) = kernel.epilogue
         plain = is_accumulator(first) and not others and len(root.rows) == 1
@@ -138,6 +142,23 @@ class WinogradFamily(ConvFamily):
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)
         return winograd_terms(kernel, symbols, device.isa)
+
+
+class ConvTilesFamily(ConvFamily):
+    """Convolutions on tiles of bf16 (AMX), pixels and filters sums of one, two or three of them, with sums in f32."""
+
+    extension = TILE_EXTENSION
+
+    def __init__(self, mode: str) -> None:
+        self.mode, self.parts = mode, TILE_MODES[mode]
+        self.name = f"conv_tiles_{mode}"
+
+    def accepts(self, kernel: Kernel, device: Device) -> bool:
+        """A depth of a few elements would be mostly padding, and no more exact than f32."""
+        if not super().accepts(kernel, device):
+            return False
+        root = _root(kernel)
+        return int(product((*root.window[:2], root.size[3]))) >= LEAST_DEPTH  # type: ignore[arg-type]
 
 
 class DepthwiseFamily(ConvFamily):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from ...ir.dims import Dim, product, upper
 from ...ir.kernel import Axis, Contraction, Kernel, Matmul, Read, walk
 from ...ir.machine import Device
-from ..facts import gemm_workspace, gemm_workspace_up_to
+from ..facts import LEAST_DEPTH, TILE_EXTENSION, TILE_MODES, TILE_PANEL, gemm_workspace, gemm_workspace_up_to
 from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
-from ..terms_heavy import matmul_terms
+from ..terms_heavy import matmul_terms, matmul_tile_terms
 from .contraction import CallParts, emit_call, is_accumulator, load_callback, new_printer, store_callback
 
 
@@ -23,6 +23,7 @@ class MatmulFamily(Plain):
 
     name = "matmul"
     pairs = False  # of bf16 along the depth
+    parts = 0  # of bf16 in tiles, if any
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         return isinstance(kernel, Contraction) and isinstance(kernel.root, Matmul)
@@ -40,7 +41,8 @@ class MatmulFamily(Plain):
         if not isinstance(matrices, int) or _reads(kernel)[b.operand]:
             return ()
         dims = (matrices, root.depth.extent, root.column.extent)
-        layout = Layout(PANELS[device.isa], b.offset, dims, b.strides[lead:], self.pairs)  # type: ignore[arg-type]
+        panel = TILE_PANEL if self.parts else PANELS[device.isa]
+        layout = Layout(panel, b.offset, dims, b.strides[lead:], self.pairs, tiles=self.parts)  # type: ignore[arg-type]
         return (Packing(b.operand, str(layout)),)
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
@@ -48,11 +50,13 @@ class MatmulFamily(Plain):
         m, n, k = (upper(d, symbols) for d in (_extent(root.rows), root.column.extent, root.depth.extent))
         is_packed = root.b.operand in packed
         if isinstance(root.depth.extent, int):
-            return gemm_workspace(device.isa, m, n, k, is_packed, self.pairs)
+            return gemm_workspace(device.isa, m, n, k, is_packed, self.pairs, self.parts)
         return gemm_workspace_up_to(device.isa, m, n, k, is_packed)
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)
+        if self.parts:
+            return matmul_tile_terms(kernel, symbols, device.isa, self.parts)
         return matmul_terms(kernel, _root(kernel).b.operand in packed, symbols, device.isa, self.pairs)
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
@@ -61,7 +65,6 @@ class MatmulFamily(Plain):
         printer = new_printer(kernel, symbols)
         lead = len(root.loops)
         is_packed = root.b.operand in packed
-        panel = PANELS[device.isa]
         dim = printer.dim
         batch = (root.batch,) if root.batch.extent != 1 else ()
         fields = [
@@ -87,11 +90,12 @@ class MatmulFamily(Plain):
             fields += [("load", f"{name}_load"), ("load_ctx", "&context")]
         if is_packed:
             # one packed matrix after the other; shared by the batch when B does not depend on it
-            depth = (root.depth.extent + 1) // 2 if self.pairs else root.depth.extent
-            size = (root.column.extent + (panel - 1)) // panel * panel * depth
+            (packing,) = self.packings(kernel, packed, device)
+            layout = Layout.parse(packing.format)
+            size = layout.elements // layout.dims[0]
             moving.append(("b", f"a{root.b.operand}"))
             fields += [("b_batch", dim(size) if root.b.strides[lead] != 0 else "0"), ("b_packed", "1")]
-            fields += [("pairs", "1")] if self.pairs else []
+            fields += [("pairs", "1")] if self.pairs else [("tiles", str(self.parts))] if self.parts else []
         else:
             moving.append(("b", f"a{root.b.operand} + {place(root.b.offset, root.b.strides[:lead])}"))
             steps = zip(("b_batch", "b_row", "b_col"), root.b.strides[lead:], strict=True)
@@ -127,6 +131,24 @@ class PairsFamily(MatmulFamily):
             return False
         root = _root(kernel)
         return root.prologue is not None or root.a.strides[-1] == 1
+
+
+class TilesFamily(MatmulFamily):
+    """Products on tiles of bf16 (AMX), each operand a sum of one, two or three of them, with sums in f32."""
+
+    extension = TILE_EXTENSION
+    packed_only = True
+
+    def __init__(self, mode: str) -> None:
+        self.mode, self.parts = mode, TILE_MODES[mode]
+        self.name = f"matmul_tiles_{mode}"
+
+    def accepts(self, kernel: Kernel, device: Device) -> bool:
+        """A depth of a few elements would be mostly padding, and no more exact than f32."""
+        if not super().accepts(kernel, device):
+            return False
+        depth = _root(kernel).depth.extent
+        return isinstance(depth, int) and depth >= LEAST_DEPTH
 
 
 def _extent(rows: tuple[Axis, ...]) -> Dim:

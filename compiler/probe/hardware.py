@@ -51,21 +51,26 @@ class Loops:
         output = folder / f"probe-{isa}.so"
         compile_library([unit], output, options=options)
         self.library = ctypes.CDLL(str(output))
-        for name in ("st_probe_fma", "st_probe_dot2", "st_probe_read", "st_probe_read_threads"):
+        for name in ("st_probe_fma", "st_probe_dot2", "st_probe_tiles", "st_probe_read", "st_probe_read_threads"):
             getattr(self.library, name).restype = ctypes.c_double
         self.isa, self.lanes = isa, int(self.library.st_probe_lanes())
 
     def flops(self, seconds: float = 0.02) -> Figure:
         """f32 operations per second of one core."""
-        return self._rate("f32", 2.0, self._fma, seconds)
+        return self._rate("f32", 2 * CHAINS * self.lanes, self._fma, seconds)
 
     def pair_flops(self, seconds: float = 0.02) -> Figure:
         """Operations per second of one core in the mode bf16: operands in pairs, sums in f32."""
-        return self._rate("bf16", 4.0, self._dot2, seconds)
+        return self._rate("bf16", 4 * CHAINS * self.lanes, self._dot2, seconds)
 
-    def _rate(self, mode: str, operations: float, run: Callable[[int], float], seconds: float) -> Figure:
-        steps = _enough(run, seconds)
-        each = operations * CHAINS * self.lanes * steps
+    def tile_flops(self, seconds: float = 0.02) -> Figure:
+        """Operations per second of one core on tiles of bf16, sums in f32."""
+        return self._rate("bf16 in tiles", 4 * 2 * 16 * 16 * 32, self._tiles, seconds)
+
+    def _rate(self, mode: str, operations: int, run: Callable[[int], float], seconds: float) -> Figure:
+        """`run(steps)` takes seconds for so many operations in each step."""
+        steps = _enough(run, seconds, 1 << 8)
+        each = operations * steps
         return Figure.of(f"{mode} {self.isa}, one core", "flop/s", [each / run(steps) for _ in range(REPEATS)])
 
     def steps(self, seconds: float) -> int:
@@ -83,6 +88,9 @@ class Loops:
 
     def _dot2(self, steps: int) -> float:
         return float(self.library.st_probe_dot2(ctypes.c_int64(steps)))
+
+    def _tiles(self, steps: int) -> float:
+        return float(self.library.st_probe_tiles(ctypes.c_int64(steps)))
 
     def bandwidth(self, nbytes: int, threads: int = 1, seconds: float = 0.02) -> Figure:
         """Bytes per second of reading `nbytes` on each of so many threads, together."""

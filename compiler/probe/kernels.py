@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...codegen.emit_kernels import emit_kernels
+from ...codegen.facts import TILE_EXTENSION
 from ...codegen.library import FAMILIES, LIGHT, Library
 from ...ir.candidate import MODE_ERRORS, UNITS, Candidate
 from ...ir.graph import Graph, Node
@@ -81,9 +82,12 @@ SHARED = frozenset(
 #: the register tile's terms, and the families that are made of it
 PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked", "a_again", "b_again", "pack", "turn", "copy", "fill"))
 PRODUCTS = ("matmul", "conv", "winograd", "attention")
+#: the same of products in tiles, whatever the parts
+TILE_TERMS = frozenset(("dot", "b_tile", "split", "block", "a_again", "b_again"))
+TILED = tuple(row.name for row in FAMILIES if row.extension == TILE_EXTENSION)
 #: these stream what they take from memory, so that it costs what memory gives
 STREAMING = tuple(row.name for row in FAMILIES if row.name not in LIGHT)
-_PRODUCT = "product"
+_PRODUCT, _TILED = "product", "tiled"
 LAUNCH = "launch"
 _BRIEF_S = 50e-6  # calls that a barrier is a visible part of
 
@@ -127,21 +131,36 @@ def sample_graphs(quick: bool) -> list[Graph]:
     return [samples.transformer(), samples.convolutional(), *(samples.loops(n, quick) for n in sizes)]
 
 
-class OneMode(Library):
-    """Offers kernels in one numeric mode where a cluster has such, else those in f32: what they cost is not known yet."""
+#: a numeric mode and the extension its families need, or ""
+Kind = tuple[str, str]
+F32: Kind = ("f32", "")
 
-    def __init__(self, mode: str) -> None:
-        super().__init__(max_error=MODE_ERRORS[mode])
-        self.mode = mode
+
+def kinds_of(machine: Machine) -> list[Kind]:
+    """The kinds of families beside those in f32 that are offered on a machine's CPU."""
+    found = dict.fromkeys((row.mode, row.extension) for row in FAMILIES)
+    return [k for k in found if k != F32 and (not k[1] or k[1] in machine.device("cpu").extensions)]
+
+
+def families_of(kind: Kind) -> frozenset[str]:
+    return frozenset(row.name for row in FAMILIES if (row.mode, row.extension) == kind)
+
+
+class OneKind(Library):
+    """Offers kernels of one kind where a cluster has such, else those in f32: what they cost is not known yet."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(max_error=MODE_ERRORS[kind[0]])
+        self.names = families_of(kind)
 
     def candidates(self, cluster: Node, graph: Graph, machine: Machine) -> Sequence[Candidate]:
         found = super().candidates(cluster, graph, machine)
-        return [c for c in found if c.mode == self.mode] or [c for c in found if c.mode == "f32"]
+        return [c for c in found if c.family in self.names] or [c for c in found if c.mode == "f32"]
 
 
-def lower_samples(graph: Graph, machine: Machine, threads: int, mode: str = "f32") -> Levels:
-    """The driver's steps from a graph on, products in one numeric mode wherever they can be."""
-    library = OneMode(mode)
+def lower_samples(graph: Graph, machine: Machine, threads: int, kind: Kind = F32) -> Levels:
+    """The driver's steps from a graph on, products of one kind wherever they can be."""
+    library = OneKind(kind)
     simple = run_passes(graph, GRAPH_PASSES)
     clusters = run_passes(simple, CLUSTER_PASSES)
     placed = place(clusters, library, machine, PlaceRequest(threads))
@@ -155,11 +174,11 @@ def time_graph(
     counts: Sequence[int],
     options: CompileOptions,
     seconds: float,
-    mode: str = "f32",
+    kind: Kind = F32,
 ) -> tuple[list[Timed], list[float]]:
     """Compile a graph and time each of its calls, about so many seconds for each thread count. Beside the calls: by how much
     each run took longer than they did together."""
-    levels = lower_samples(graph, machine, max(counts), mode)
+    levels = lower_samples(graph, machine, max(counts), kind)
     inputs = {port.name: _values(levels.graph, port.value) for port in levels.graph.inputs}
     outputs = {port.name: _values(levels.graph, port.value) for port in levels.graph.outputs}
     rows: dict[int, np.ndarray] = {}
@@ -211,19 +230,22 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     kept = [t for t in timed if t.typical(1) > 0 and not _bound_by_memory(t, machine)]
     columns = [{LAUNCH: 1.0, **{_column(t.family, n): c for n, c in t.terms.items() if n != UNITS}} for t in kept]
     least = {f"{_PRODUCT}.fma": 2 * device.lanes / device.peak_flops}
+    if TILE_EXTENSION in device.extensions and "bf16" in device.modes:
+        least[f"{_TILED}.dot"] = 2 * 16 * 32 / device.modes["bf16"]  # a row of one product of tiles
     if len(device.caches) > 1:  # a vector packed is read from one place and written to another
         least |= {f"{_PRODUCT}.{term}": 8 * device.lanes / device.caches[1].bandwidth for term in ("pack", "copy")}
-    traffic = frozenset(_column(family, term) for family in {t.family for t in kept} for term in TRAFFIC)
+    seen = {t.family for t in kept}
+    traffic = frozenset(_column(family, term) for family in seen for term in TRAFFIC)
     fixed = {f"{family}.ram": 1 / machine.tier("ram").core_bandwidth for family in STREAMING}
     prices, residual = fit_prices(columns, [t.typical(1) for t in kept], least, fixed, traffic, OVERLAP_LOSS)
     launch = prices.pop(LAUNCH)
     kernels: dict[str, dict[str, float]] = {}
     for column, price in sorted(prices.items()):
         owner, _, term = column.partition(".")
-        for family in PRODUCTS if owner == _PRODUCT else (owner,):
+        for family in {_PRODUCT: PRODUCTS, _TILED: sorted(seen & {*TILED})}.get(owner, (owner,)):
             kernels.setdefault(family, {})[term] = price
     errors = {}
-    for family in sorted({t.family for t in kept}):
+    for family in sorted(seen):
         own = np.abs([r for t, r in zip(kept, residual, strict=True) if t.family == family])
         errors[family] = (float(np.median(own)), float(np.quantile(own, 0.95)))
     kernels = {family: dict(sorted(row.items())) for family, row in sorted(kernels.items())}
@@ -266,6 +288,8 @@ def _bound_by_memory(timed: Timed, machine: Machine) -> bool:
 
 def _column(family: str, term: str) -> str:
     owner = COMMON if term in SHARED else _PRODUCT if term in PRODUCT_TERMS and family in PRODUCTS else family
+    if term in TILE_TERMS and family in TILED:
+        owner = _TILED
     return f"{owner}.{term}"
 
 
@@ -277,13 +301,12 @@ def measure_kernels(machine: Machine, options: CompileOptions, quick: bool, say:
     for graph in sample_graphs(quick):
         say(f"kernels: compiling and timing {graph.name}")
         timed += time_graph(graph, machine, counts, options, 1.0 if quick else 3.0)[0]
-    for mode in MODE_ERRORS:
-        if mode != "f32":
-            say(f"kernels: products in {mode}")
-            in_mode = {row.name for row in FAMILIES if row.mode == mode}
-            for graph in (samples.transformer(), samples.convolutional()):
-                calls, _ = time_graph(graph, machine, counts, options, 1.0 if quick else 2.0, mode)
-                timed += [call for call in calls if call.family in in_mode]
+    for kind in kinds_of(machine):
+        say(f"kernels: products in {' on '.join(filter(None, kind))}")
+        own = families_of(kind)
+        for graph in (samples.transformer(), samples.convolutional()):
+            calls, _ = time_graph(graph, machine, counts, options, 1.0 if quick else 2.0, kind)
+            timed += [call for call in calls if call.family in own]
     _, outside = time_graph(samples.brief(), machine, counts, options, 0.3)
     return fit_tables(timed, outside, machine, cores), timed
 

@@ -8,10 +8,11 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...codegen.facts import PRODUCTS_OF_PARTS, TILE_EXTENSION, TILE_MODES
 from ...codegen.toolchain import ToolchainOptions
 from ...ir.machine import Device, Machine, Tier
 from ...ir.machine_text import profile_text
@@ -90,8 +91,7 @@ def _cpu(
         if best is None:
             best, peak = loops, figure.most  # what disturbs a take only slows it
     assert best is not None
-    pairs = best.pair_flops()
-    tell(pairs)
+    modes = measure_modes(best, native_extensions(), tell)
     caches = measure_caches(best, tell)
     memory = measure_memory(best, sorted({1, 2, cores} & set(range(1, cores + 1))), tell)
     clock = cpu_clock()
@@ -105,13 +105,25 @@ def _cpu(
         flops_per_cycle=peak / clock,
         caches=caches,
         launch_s=0.0,
-        modes={"bf16": pairs.median},
+        modes=modes,
         model=cpu_model(),
         extensions=native_extensions(),
     )
     alone = memory[1].median
     ram = Tier("ram", memory_bytes(), max(memory[cores].median, alone), alone)
     return device, ram, best
+
+
+def measure_modes(loops: Loops, extensions: Sequence[str], tell: Callable[[Figure], None]) -> dict[str, float]:
+    """Operations of a product per second of one core, by numeric mode where it is not f32. In tiles a mode takes several products
+    of parts for one."""
+    pairs = loops.pair_flops()
+    tell(pairs)
+    if TILE_EXTENSION not in extensions:
+        return {"bf16": pairs.median}
+    tiles = loops.tile_flops()
+    tell(tiles)
+    return {mode: tiles.median / PRODUCTS_OF_PARTS[parts] for mode, parts in TILE_MODES.items()}
 
 
 def _machine(device: Device, ram: Tier, found: DiskFigures) -> Machine:

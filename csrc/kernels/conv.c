@@ -141,9 +141,10 @@ static int in_place(const st_conv *c)
            c->oh == c->h && c->ow == c->w && (c->h == 1 || c->x_h == c->w * c->x_w) && (c->n == 1 || c->x_n == c->h * c->w * c->x_w);
 }
 
-int64_t st_conv_workspace(int64_t k, int64_t og, int pairs)
+int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles)
 {
-    (void)og;
+    if (tiles)
+        return 4 * st_tiles_floats(INT32_MAX, og, k, tiles) + 64;
     const int64_t product = st_product_floats(pairs ? st_ceil_div(k, 2) : k, 1);
     return 4 * (product + (pairs ? st_round_up(k, 16) + ST_PAD : 0)) + 64;
 }
@@ -151,23 +152,24 @@ int64_t st_conv_workspace(int64_t k, int64_t og, int pairs)
 void st_conv_f32(const st_conv *c, int part, int parts)
 {
     const int64_t floats = c->kh * c->kw * c->cg, k = c->pairs ? st_ceil_div(floats, 2) : floats, m = c->n * c->oh * c->ow;
-    st_slice s = st_split(c->groups, m, c->og, 8, 32, part, parts);
+    const int64_t panel = c->tiles ? ST_TILE_PANEL : ST_PANEL, words = c->tiles ? st_tiles_words(k, c->tiles) : k * ST_PANEL;
+    st_slice s = c->tiles ? st_split_by(panel, c->groups, m, c->og, 32, 256, part, parts) : st_split(c->groups, m, c->og, 8, 32, part, parts);
     float *workspace = st_align64(c->workspace);
     window w = {c, NULL, c->pairs && !in_place(c) ? workspace + st_product_floats(k, 1) : NULL};
     st_product p = {
         .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = k,
-        .a_row = c->x_w, .fill = c->pairs ? gather_pairs : in_place(c) ? NULL : gather, .fill_ctx = &w, .b_packed = 1, .pairs = c->pairs,
+        .a_row = c->x_w, .fill = c->pairs ? gather_pairs : in_place(c) ? NULL : gather, .fill_ctx = &w, .b_packed = 1, .pairs = c->pairs, .tiles = c->tiles,
         .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .workspace = workspace,
     };
     int dense = c->kw == 1 || (c->dilation_w == 1 && c->x_w == c->cg);
-    if (p.fill && !c->pairs && dense && st_round_up(c->ow, ST_MR) * 8 <= c->ow * 9) {
+    if (p.fill && !c->pairs && !c->tiles && dense && st_round_up(c->ow, ST_MR) * 8 <= c->ow * 9) {
         p.place = place;
         p.period = c->ow;
     }
     for (int64_t group = s.batch0; group < s.batch1; group++) {
         p.a = w.x = c->x + group * c->cg;
-        p.b = c->filter + group * k * st_round_up(c->og, ST_PANEL);
+        p.b = c->filter + group * st_ceil_div(c->og, panel) * words;
         p.col_base = group * c->og;
-        st_product_run(&p);
+        (c->tiles ? st_tiles_run : st_product_run)(&p);
     }
 }

@@ -46,28 +46,39 @@ static void fill_strided(const void *ctx, int64_t row, int64_t rows, int64_t k, 
 /* A computed left operand is produced once per block of rows, whatever the number of columns: as many rows as fit the
  * budget, in tiles. */
 #define LOAD_FLOATS 65536
-static int64_t load_rows(int64_t k) { return ST_MAX(ST_MIN(LOAD_FLOATS / (k + ST_PAD) / ST_MR, ST_MB / ST_MR), 1) * ST_MR; }
+static int64_t load_rows(int64_t k, int tiles)
+{
+    const int64_t step = tiles ? 32 : ST_MR, floats = tiles ? 2 * LOAD_FLOATS : LOAD_FLOATS, most = tiles ? 8 : ST_MB / ST_MR;
+    return ST_MAX(ST_MIN(floats / (k + ST_PAD) / step, most), 1) * step;
+}
 
 static int64_t depth_of(int64_t k, int pairs) { return pairs ? st_ceil_div(k, 2) : k; }
 
-int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs)
+static int64_t product_floats(int64_t m, int64_t n, int64_t k, int b_packed, int pairs, int tiles)
 {
-    (void)n;
-    const int64_t rows = ST_MIN(st_round_up(m, ST_MR), load_rows(k)); /* of a prologue: floats always */
-    return 4 * (st_product_floats(depth_of(k, pairs), b_packed) + rows * st_row_stride(k)) + 64;
+    return tiles ? st_tiles_floats(m, n, k, tiles) : st_product_floats(depth_of(k, pairs), b_packed);
+}
+
+int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs, int tiles)
+{
+    const int64_t rows = ST_MIN(st_round_up(m, ST_MR), load_rows(k, tiles)); /* of a prologue: floats always */
+    return 4 * (product_floats(m, n, k, b_packed, pairs, tiles) + rows * st_row_stride(k)) + 64;
 }
 
 void st_gemm_f32(const st_gemm *g, int part, int parts)
 {
-    st_slice s = st_split(g->batch, g->m, g->n, g->load ? 256 : 4, g->b_packed ? 32 : 128, part, parts);
+    st_slice s = g->tiles ? st_split_by(ST_TILE_PANEL, g->batch, g->m, g->n, g->load ? 128 : 24, 256, part, parts)
+                          : st_split(g->batch, g->m, g->n, g->load ? 256 : 4, g->b_packed ? 32 : 128, part, parts);
+    void (*const run)(const st_product *) = g->tiles ? st_tiles_run : st_product_run;
     const int64_t depth = depth_of(g->k, g->pairs);
     source src = {g, 0, NULL, g->a_row};
     float *workspace = st_align64(g->workspace);
     st_product p = {
         .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = depth,
-        .a_row = g->a_row, .pairs = g->pairs,
+        .a_row = g->a_row, .pairs = g->pairs, .tiles = g->tiles,
         .fill = g->pairs ? fill_pairs : g->load || g->a_col == 1 || g->k <= 1 ? NULL : g->a_row == 1 ? fill_transposed : fill_strided,
         .fill_ctx = &src,
+        .together = g->a_row == 1 ? ST_MR : 0,
         .b_row = g->b_row, .b_col = g->b_col, .b_packed = g->b_packed,
         .store = g->store, .store_ctx = g->store_ctx, .c_row = g->c_row, .workspace = workspace,
     };
@@ -77,11 +88,11 @@ void st_gemm_f32(const st_gemm *g, int part, int parts)
         p.c = g->store ? NULL : g->c + batch * g->c_batch;
         if (!g->load) {
             p.a = src.a = g->a + batch * g->a_batch;
-            st_product_run(&p);
+            run(&p);
             continue;
         }
-        float *rows = workspace + st_product_floats(depth, g->b_packed);
-        int64_t step = load_rows(g->k), ld = st_row_stride(g->k);
+        float *rows = workspace + product_floats(g->m, g->n, g->k, g->b_packed, g->pairs, g->tiles);
+        int64_t step = load_rows(g->k, g->tiles), ld = st_row_stride(g->k);
         for (int64_t i = s.m0; i < s.m1; i += step) {
             int64_t count = ST_MIN(step, s.m1 - i);
             for (int64_t r = 0; r < count; r++)
@@ -91,7 +102,7 @@ void st_gemm_f32(const st_gemm *g, int part, int parts)
             p.row_base = i;
             p.a = src.a = rows;
             p.a_row = src.row = ld;
-            st_product_run(&p);
+            run(&p);
         }
     }
 }

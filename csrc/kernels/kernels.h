@@ -35,6 +35,7 @@ typedef struct st_gemm {
     int64_t b_batch, b_row, b_col; /* packed: only b_batch is read (elements between packed matrices; 0 = shared) */
     int b_packed;
     int pairs;                    /* both operands rounded to bf16, sums in f32: b is packed as pairs, and a_col is 1 */
+    int tiles;                    /* both operands sums of so many (1, 2, 3) bf16, sums in f32: b is packed for tiles */
     st_store_fn store;            /* epilogue, or NULL: then write c[b*c_batch + i*c_row + j] */
     const void *store_ctx;
     float *c;
@@ -53,6 +54,7 @@ typedef struct st_conv {
     int64_t x_n, x_h, x_w;         /* element strides; channels are contiguous */
     const float *filter;           /* packed: groups matrices of K = kh*kw*cg by og, each as st_pack lays it out */
     int pairs;                     /* both operands rounded to bf16, sums in f32: filters are packed as pairs */
+    int tiles;                     /* both operands sums of so many (1, 2, 3) bf16, sums in f32: filters are packed for tiles */
     st_store_fn store;
     const void *store_ctx;
     float *c;                      /* used when store is NULL: c[r*c_row + channel] */
@@ -93,10 +95,14 @@ void st_attention_f32(const st_attention *a, int part, int parts);
 /* Facts codegen and packing need, as this build's constants: panel width (columns) of packed right operands, and workspace
  * bytes one part needs.  A packed K x N matrix is ceil(N/panel) panels, each K rows of `panel` consecutive columns,
  * zero padded: panel p holds B[k][p*panel + c] at packed[(p*K + k)*panel + c].  Packed as pairs, word
- * (p*ceil(K/2) + k/2)*panel + c holds the elements of an even k and of the odd one behind it as bf16, low half first. */
+ * (p*ceil(K/2) + k/2)*panel + c holds the elements of an even k and of the odd one behind it as bf16, low half first.
+ * Packed for tiles of T parts, panels have 32 columns, k is padded to S steps of 32, and word
+ * (((p*S + k/32)*T + part)*16 + k%32/2)*32 + c holds that part of the two elements: the nearest bf16, then the nearest to what is
+ * left.  Of several parts of an element that is not finite the others are zero; where only the nearest is infinite, all parts are
+ * those next towards zero. */
 int64_t st_panel(void);
-int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs);
-int64_t st_conv_workspace(int64_t k, int64_t og, int pairs);
+int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs, int tiles);
+int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles);
 int64_t st_winograd_workspace(int64_t cg);
 int64_t st_attention_workspace(int64_t queries, int64_t keys, int64_t dim, int64_t v_dim);
 void st_pack_f32(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed);

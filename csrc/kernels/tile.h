@@ -36,6 +36,7 @@
 #define ST_WIDE2 2
 #define ST_WIDE4 1
 #endif
+#define ST_TILE_PANEL 32 /* columns of a panel of tiles (tiles.c), whatever the lanes */
 #define ST_PAD 16      /* keeps rows of a copied tile out of each other's cache sets */
 #define ST_SHORT 4096  /* floats of a single-row-tile block: few rows get more columns, so fewer callbacks */
 
@@ -83,30 +84,42 @@ typedef struct st_product {
     st_fill_fn fill;
     st_place_fn place; /* or NULL; tried before fill */
     const void *fill_ctx;
+    int64_t together; /* rows that fill makes best at once, up to ST_MR; 0: any (st_tiles_run) */
     int64_t period; /* end row tiles at multiples of this (rows of an image), or 0 */
     const float *b; /* packed, or b[k*b_row + j*b_col] */
     int64_t b_row, b_col;
     int64_t b_panel; /* floats between packed panels; 0: k * ST_PANEL */
     int b_packed;
     int pairs;  /* k, a_row and b count pairs of bf16: fill makes those of the left operand, b is packed */
+    int tiles;  /* or, if not 0: b is packed in so many parts for tiles, k counts elements and fill makes floats (st_tiles_run) */
     int resume; /* add to what c already holds (store must be NULL, columns whole panels) */
     st_store_fn store;
     const void *store_ctx;
     int64_t batch, row_base, col_base; /* added to what the callback is told, and to where c is written */
     float *c;
     int64_t c_row;
-    float *workspace; /* st_product_floats() */
+    float *workspace; /* st_product_floats() or st_tiles_floats() */
 } st_product;
 ST_HIDDEN void st_product_run(const st_product *p);
 ST_HIDDEN int64_t st_product_floats(int64_t k, int b_packed);
 
+/* The same in tiles of bf16, each operand a sum of `tiles` parts; place, period and resume do not apply.  B is packed in panels of
+ * st_tiles_words() each: for every 32 of k, for every part, 16 rows of ST_TILE_PANEL words of two elements along k. */
+ST_HIDDEN void st_tiles_run(const st_product *p);
+ST_HIDDEN int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts);
+ST_HIDDEN int64_t st_tiles_words(int64_t k, int parts);
+
 /* Pack columns [0, n) of k rows into panels `stride` floats apart, the last one zero padded. */
 ST_HIDDEN void st_pack_panels(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed, int64_t stride);
 
-/* Which slice of a batch x m x n grid a part computes.  Empty slices are normal: parts may exceed the tiles. */
+/* Which slice of a batch x m x n grid a part computes, columns in whole panels.  Empty slices are normal: parts may exceed the tiles. */
 typedef struct st_slice {
     int64_t batch0, batch1, m0, m1, n0, n1;
 } st_slice;
-ST_HIDDEN st_slice st_split(int64_t batch, int64_t m, int64_t n, int64_t row_cost, int64_t panel_cost, int part, int parts);
+ST_HIDDEN st_slice st_split_by(int64_t panel, int64_t batch, int64_t m, int64_t n, int64_t row_cost, int64_t panel_cost, int part, int parts);
+static inline st_slice st_split(int64_t batch, int64_t m, int64_t n, int64_t row_cost, int64_t panel_cost, int part, int parts)
+{
+    return st_split_by(ST_PANEL, batch, m, n, row_cost, panel_cost, part, parts);
+}
 
 #endif

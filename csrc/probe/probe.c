@@ -5,6 +5,7 @@
  */
 #include "../simd/simd.h"
 #include "../simd/simd_pairs.h"
+#include "../simd/simd_tiles.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -17,6 +18,7 @@
 
 EXPORT double st_probe_fma(int64_t steps);
 EXPORT double st_probe_dot2(int64_t steps);
+EXPORT double st_probe_tiles(int64_t steps);
 EXPORT double st_probe_read(const float *data, int64_t floats, int64_t rounds);
 EXPORT double st_probe_read_threads(float *data, int64_t floats_each, int64_t rounds, int threads);
 EXPORT int st_probe_lanes(void);
@@ -67,6 +69,35 @@ double st_probe_dot2(int64_t steps)
     EACH(JOIN)
     sink = vf_reduce_add(total);
     return now() - start;
+}
+
+/* Seconds for `steps` rounds of four products of tiles, 16 x 16 x 32 each, that nothing but the unit itself holds up. */
+double st_probe_tiles(int64_t steps)
+{
+    const float row[16] = {0};
+    tile_shape shape = {.palette = 1};
+    tile_file t;
+    for (int n = 0; n < 8; n++)
+        shape.row_bytes[n] = 64, shape.rows[n] = 16;
+    tile_configure(&t, &shape);
+    tile_zero(&t, 0);
+    tile_zero(&t, 1);
+    tile_zero(&t, 2);
+    tile_zero(&t, 3);
+    tile_load(&t, 4, row, 0);
+    tile_load(&t, 5, row, 0);
+    tile_load(&t, 6, row, 0);
+    tile_load(&t, 7, row, 0);
+    double start = now();
+    for (int64_t n = 0; n < steps; n++) {
+        tile_dot(&t, 0, 4, 6);
+        tile_dot(&t, 1, 4, 7);
+        tile_dot(&t, 2, 5, 6);
+        tile_dot(&t, 3, 5, 7);
+    }
+    double taken = now() - start;
+    tile_release(&t);
+    return taken;
 }
 
 /* Seconds to read an array over and over: eight independent sums. */

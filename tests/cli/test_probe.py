@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import itertools
 import json
+import platform
 import random
 import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from stratac.codegen.facts import TILE_EXTENSION, TILE_MODES
 from stratac.codegen.toolchain import ToolchainOptions
+from stratac.compiler.artifact import write_artifact
+from stratac.compiler.driver import Levels
+from stratac.compiler.options import CompileOptions
 from stratac.compiler.probe import kernels, samples
 from stratac.compiler.probe.command import write_profile
 from stratac.compiler.probe.disk import DEPTHS, measure_disk
 from stratac.compiler.probe.fit import fit_prices, nnls
 from stratac.compiler.probe.hardware import Loops, Others, isa_levels
+from stratac.compiler.probe.measure import measure_modes
 from stratac.compiler.profiles import cpu_model, load_machine, native, native_isa, shipped
+from stratac.ir.candidate import MODE_ERRORS
 from stratac.ir.errors import EnvironmentProblem, StratacError
 from stratac.ir.machine import machine_from_table
 from stratac.ir.machine_text import profile_text
@@ -118,15 +126,45 @@ def test_disk_of_no_folder(tmp_path: Path) -> None:
 
 def test_sample_graphs_lower_and_have_prices_for_every_term() -> None:
     """Whatever term a sample has, the shipped tables price or know it: a renamed term would be free."""
-    machine = load_machine("generic-x86_64-avx512")
-    for graph in (samples.transformer(), samples.convolutional(), samples.loops(1 << 12)):
-        levels = kernels.lower_samples(graph, machine, 2)
-        for choice in levels.placed.choices.values():
-            candidate = choice.chosen.candidate
-            assert candidate.work.terms and price(candidate, machine, 2).seconds > 0
-            if machine.kernels:
+    machine = load_machine("generic-x86_64-amx")
+    assert {mode for mode, _ in kernels.kinds_of(machine)} == {*MODE_ERRORS} - {"f32"}
+    for kind in (kernels.F32, *kernels.kinds_of(machine)):
+        seen = set()
+        for graph in (samples.transformer(), samples.convolutional(), samples.loops(1 << 12)):
+            levels = kernels.lower_samples(graph, machine, 2, kind)
+            for choice in levels.placed.choices.values():
+                candidate = choice.chosen.candidate
+                seen.add(candidate.family)
+                assert candidate.work.terms and price(candidate, machine, 2).seconds > 0
                 known = {*machine.kernels[candidate.family], *machine.kernels["loops"]}
                 assert {name for name, _ in candidate.work.terms} - known <= {"units"}, candidate
+        assert kernels.families_of(kind) - {"rows"} <= seen
+
+
+def test_tiles_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine that has them, with the instructions emulated: the rate by mode, then samples, then a price for each term."""
+    plain = load_machine("generic-portable")
+    device = replace(plain.device("cpu"), arch=platform.machine(), isa=isa_levels()[0])
+    tiles = replace(device, extensions=(TILE_EXTENSION,))
+    loops = Loops(device.isa, tmp_path, ToolchainOptions())
+    monkeypatch.setattr(loops, "tile_flops", lambda: Loops.tile_flops(loops, 0.002))
+    modes = measure_modes(loops, tiles.extensions, lambda figure: None)
+    assert modes["bf16"] == pytest.approx(3 * modes["bf16x3"]) == pytest.approx(6 * modes["bf16x6"])
+    machine = replace(plain, devices=(replace(tiles, modes=modes),))
+
+    def write(levels: Levels, *rest: Any) -> Any:
+        plan = replace(levels.plan, features=())
+        return write_artifact(replace(levels, machine=replace(machine, devices=(device,)), plan=plan), *rest)
+
+    monkeypatch.setattr(kernels, "write_artifact", write)
+    timed = []
+    for kind in kernels.kinds_of(machine):
+        calls, outside = kernels.time_graph(samples.brief(), machine, [1], CompileOptions(), 0.0, kind)
+        assert not kind[1] or any(call.family in kernels.families_of(kind) for call in calls)
+        timed += calls
+    tables = kernels.fit_tables(timed, outside, machine, 1)
+    for mode in TILE_MODES:
+        assert tables.kernels[f"matmul_tiles_{mode}"]["dot"] >= 1024 / modes["bf16"]
 
 
 def test_the_whole_command(stratac: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

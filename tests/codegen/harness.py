@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from stratac.codegen.emit_kernels import EmittedKernels, emit_kernels
+from stratac.codegen.facts import TILE_EXTENSION
 from stratac.codegen.library import Library
 from stratac.codegen.toolchain import ToolchainOptions, compile_library
 from stratac.compiler import artifact
@@ -137,6 +138,21 @@ class Compiled:
 def compiled(graph: Graph, isa: str = ISAS[0], **options: Any) -> Compiled:
     """Compile into a folder that lives until the process ends."""
     levels = compile_levels(graph, isa, **options)
+    folder = Path(tempfile.mkdtemp(prefix="plan-", dir=scratch()))
+    return Compiled(graph, levels, build(levels, folder))
+
+
+def tiled(
+    graph: Graph, isa: str = ISAS[0], *, library: Library, instructions: bool = False, **options: Any
+) -> Compiled:
+    """Planned for a machine with tiles. Built without the instructions: csrc/simd/simd_tiles.h does what they do; or with them, for
+    this CPU or for tests/kernels/amx_trap.c."""
+    plain = machine_for(isa)
+    tiles = replace(plain, devices=(replace(plain.device("cpu"), extensions=(TILE_EXTENSION,)),))
+    levels = compile_levels(graph, isa, library=library, machine=tiles, **options)
+    features = tuple(sorted(plain.device("cpu").features()))
+    plan = replace(levels.plan, features=features)
+    levels = replace(levels, machine=levels.machine if instructions else plain, plan=plan)
     folder = Path(tempfile.mkdtemp(prefix="plan-", dir=scratch()))
     return Compiled(graph, levels, build(levels, folder))
 

@@ -67,9 +67,9 @@ def products() -> tuple[Graph, dict[str, tuple[str, np.ndarray]]]:
 def test_products(isa: str, extended: bool) -> None:
     machine = machine_for(isa)
     if extended:
-        if isa != ISAS[0] or not native_extensions():
+        if isa != ISAS[0] or "avx512_bf16" not in native_extensions():
             pytest.skip("no instructions for this mode here")
-        machine = replace(machine, devices=(replace(machine.device("cpu"), extensions=native_extensions()),))
+        machine = replace(machine, devices=(replace(machine.device("cpu"), extensions=("avx512_bf16",)),))
     graph, wanted = products()
     plan = compiled(graph, isa, library=InMode(), machine=machine)
     assert "matmul_bf16" in plan.families() and ("avx512_bf16" in plan.levels.plan.features) == extended

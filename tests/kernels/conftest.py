@@ -16,6 +16,8 @@ FLAGS = {
     "avx512": ["-march=x86-64", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
 }
 NEEDS = {"portable": set(), "avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"}}
+#: what tiles.c needs beside avx512; amx_trap.c carries it out where the processor does not
+AMX = ["-mamx-tile", "-mamx-bf16"]
 COMMON = ["-Wall", "-Wextra", "-Werror", "-std=c11", "-ffp-contract=off", "-fPIC"]
 
 

@@ -1,6 +1,6 @@
 /* Every kernel family against its naive twin over drawn sizes, strides, callbacks and parts, with buffers of exactly the
- * promised size (so that a sanitizer sees any access beyond).  Usage: sweep FAMILY FIRST_SEED CASES.  Prints one line per
- * failure and returns their number.
+ * promised size (so that a sanitizer sees any access beyond).  Usage: sweep FAMILY FIRST_SEED CASES, FAMILY with the ending
+ * _tiles for operands in parts of bf16.  Prints one line per failure, and a digest of all results.
  *
  * Checked for each case: close to the twin; the same bits for every number of parts; every output written exactly once;
  * nothing else written.
@@ -68,12 +68,57 @@ static void store(const void *ctx, int64_t batch, int64_t row, int64_t rows, int
         }
 }
 
+static int tiles; /* parts of bf16 of this case's operands, or 0 */
 static int failures;
+static uint64_t digest = 1469598103934665603u;
+static void digest_add(const sink *s)
+{
+    for (int64_t i = 0; i < s->size; i++) {
+        uint32_t bits = 0x7fc00000; /* whatever kind of NaN */
+        if (!isnan(s->out[i]))
+            memcpy(&bits, &s->out[i], sizeof bits);
+        digest = (digest ^ bits) * 1099511628211u;
+    }
+}
+
+/* What bf16 loses of a product beside f32, in steps of 2e-6. */
+static double loss(void) { return tiles == 1 ? 4000.0 : tiles == 2 ? 10.0 : 1.0; }
+
+static uint32_t rounded(float value, int down)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (isnan(value))
+        return bits >> 16 | 0x40;
+    uint32_t near = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return down ? bits >> 16 : near;
+}
+
+static int64_t tiles_words(int64_t k, int64_t n) { return (n + 31) / 32 * ((k + 31) / 32) * tiles * 512; }
+
+/* b[k*b_row + j*b_col] as kernels.h says panels for tiles are packed. */
+static void pack_tiles(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, uint32_t *packed)
+{
+    int64_t steps = (k + 31) / 32;
+    memset(packed, 0, (size_t)(4 * tiles_words(k, n)));
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = 0; j < n; j++) {
+            float rest = b[i * b_row + j * b_col];
+            int down = tiles > 1 && isfinite(rest) && (rounded(rest, 0) & 0x7fff) == 0x7f80;
+            for (int part = 0; part < tiles; part++) {
+                uint32_t near = rounded(rest, down), bits = near << 16;
+                float value;
+                memcpy(&value, &bits, sizeof value);
+                packed[(((j / 32 * steps + i / 32) * tiles + part) * 16 + i % 32 / 2) * 32 + j % 32] |= i % 2 ? bits : near;
+                rest = isfinite(value) ? rest - value : 0.0f;
+            }
+        }
+}
 static void compare(const char *what, const sink *got, const sink *want, const sink *first, double scale, int check_written)
 {
     for (int64_t i = 0; i < got->size; i++) {
         double g = got->out[i], w = want->out[i];
-        int bad = isnan(w) ? !isnan(g) : isinf(w) ? g != w : !(fabs(g - w) <= 2e-6 * scale + 1e-5 * fabs(w));
+        int bad = isnan(w) ? !isnan(g) : isinf(w) ? g != w : !(fabs(g - w) <= loss() * (2e-6 * scale + 1e-5 * fabs(w)));
         int differs = first && memcmp(&got->out[i], &first->out[i], sizeof(float)) && !isnan(w);
         int times = check_written && got->written[i] != want->written[i];
         if (bad || differs || times) {
@@ -133,7 +178,13 @@ static void gemm_case(const char *name)
     int64_t b_size = extent(1, 0, g.k, b_row, g.n, b_col), b_step = draw() % 3 ? b_size + between(0, 5) : 0;
     float *b = numbers(extent(g.batch, b_step, g.k, b_row, g.n, b_col)), *packed = NULL;
     g.b = b, g.b_batch = b_step, g.b_row = b_row, g.b_col = b_col;
-    if (draw() % 2 == 0) {
+    if (tiles) {
+        int64_t size = tiles_words(g.k, g.n), copies = b_step || !g.batch ? g.batch : 1;
+        packed = malloc(sizeof(float) * (size_t)(size * copies) + 1);
+        for (int64_t i = 0; i < copies; i++)
+            pack_tiles(b + i * b_step, g.k, g.n, b_row, b_col, (uint32_t *)packed + i * size);
+        g.b_packed = 1, g.tiles = tiles, g.b = packed, g.b_batch = b_step ? size : 0, g.b_row = g.b_col = -1000000;
+    } else if (draw() % 2 == 0) {
         int64_t size = (g.n + st_panel() - 1) / st_panel() * st_panel() * g.k;
         int64_t copies = b_step || !g.batch ? g.batch : 1;
         packed = malloc(sizeof(float) * (size_t)(size * copies) + 1);
@@ -149,12 +200,14 @@ static void gemm_case(const char *name)
         g.store = store;
     sink want = new_sink(g.c_batch, g.c_row, size), first = new_sink(g.c_batch, g.c_row, size);
     g.c = want.out, g.store_ctx = &want;
-    st_ref_gemm_f32(&g);
+    st_gemm twin = g;
+    twin.b = b, twin.b_batch = b_step, twin.b_row = b_row, twin.b_col = b_col, twin.b_packed = 0;
+    st_ref_gemm_f32(&twin);
     for (int p = 0; p < PART_COUNTS; p++) {
         sink got = p ? new_sink(g.c_batch, g.c_row, size) : first;
         g.c = callback ? NULL : got.out, g.store_ctx = &got;
         for (int part = 0; part < all_parts[p]; part++) {
-            g.workspace = malloc((size_t)st_gemm_workspace(g.m, g.n, g.k, g.b_packed, 0));
+            g.workspace = malloc((size_t)st_gemm_workspace(g.m, g.n, g.k, g.b_packed, 0, tiles));
             st_gemm_f32(&g, part, all_parts[p]);
             free(g.workspace);
         }
@@ -165,13 +218,14 @@ static void gemm_case(const char *name)
         if (p)
             free_sink(got);
     }
+    digest_add(&first);
     /* A row's bits do not depend on the rows around it. */
     if (g.a && size) {
         int64_t row = between(0, g.m - 1), batch = between(0, g.batch - 1);
         st_gemm one = g;
         one.batch = one.m = 1, one.a += batch * g.a_batch + row * g.a_row, one.b += batch * g.b_batch;
         one.store = NULL, one.c = malloc(sizeof(float) * (size_t)g.n);
-        one.workspace = malloc((size_t)st_gemm_workspace(1, g.n, g.k, g.b_packed, 0));
+        one.workspace = malloc((size_t)st_gemm_workspace(1, g.n, g.k, g.b_packed, 0, tiles));
         st_gemm_f32(&one, 0, 1);
         for (int64_t j = 0; j < g.n; j++) {
             float in_full = first.out[batch * g.c_batch + row * g.c_row + j];
@@ -240,7 +294,13 @@ static void conv_case(const char *name, const char *family)
         scale *= largest;
     float *filter = numbers(k * channels), *packed = NULL;
     c.x = x, c.filter = filter;
-    if (!depthwise) {
+    if (tiles) {
+        int64_t size = tiles_words(k, c.og);
+        packed = malloc(sizeof(float) * (size_t)(size * c.groups));
+        for (int64_t group = 0; group < c.groups; group++)
+            pack_tiles(filter + group * c.og, k, c.og, channels, 1, (uint32_t *)packed + group * size);
+        c.filter = packed, c.tiles = tiles;
+    } else if (!depthwise) {
         int64_t size = k * ((c.og + st_panel() - 1) / st_panel() * st_panel());
         packed = malloc(sizeof(float) * (size_t)(size * c.groups));
         for (int64_t group = 0; group < c.groups; group++)
@@ -254,7 +314,16 @@ static void conv_case(const char *name, const char *family)
         c.store = store;
     sink want = new_sink(0, c.c_row, size), first = new_sink(0, c.c_row, size);
     c.c = want.out, c.store_ctx = &want;
-    (depthwise ? st_ref_depthwise_f32 : st_ref_conv_f32)(&c);
+    st_conv twin = c;
+    float *plain = NULL;
+    if (tiles) {
+        int64_t size = k * ((c.og + st_panel() - 1) / st_panel() * st_panel());
+        twin.filter = plain = malloc(sizeof(float) * (size_t)(size * c.groups));
+        for (int64_t group = 0; group < c.groups; group++)
+            st_pack_f32(filter + group * c.og, k, c.og, channels, 1, plain + group * size);
+    }
+    (depthwise ? st_ref_depthwise_f32 : st_ref_conv_f32)(&twin);
+    free(plain);
     float *points = winograd ? at_points(filter, c.cg, c.og) : NULL;
     if (winograd)
         c.filter = points;
@@ -262,7 +331,7 @@ static void conv_case(const char *name, const char *family)
         sink got = p ? new_sink(0, c.c_row, size) : first;
         c.c = callback ? NULL : got.out, c.store_ctx = &got;
         for (int part = 0; part < all_parts[p]; part++) {
-            c.workspace = depthwise ? NULL : malloc((size_t)(winograd ? st_winograd_workspace(c.cg) : st_conv_workspace(k, c.og, 0)));
+            c.workspace = depthwise ? NULL : malloc((size_t)(winograd ? st_winograd_workspace(c.cg) : st_conv_workspace(k, c.og, 0, tiles)));
             (depthwise ? st_depthwise_f32 : winograd ? st_winograd_f32 : st_conv_f32)(&c, part, all_parts[p]);
             free(c.workspace);
         }
@@ -275,6 +344,7 @@ static void conv_case(const char *name, const char *family)
         if (p)
             free_sink(got);
     }
+    digest_add(&first);
     free_sink(want), free_sink(first);
     free(x), free(filter), free(packed), free(points);
 }
@@ -355,13 +425,14 @@ int main(int argc, char **argv)
         snprintf(name, sizeof name, "seed %d:", atoi(argv[2]) + i);
         state = (uint64_t)(atoi(argv[2]) + i) * 2654435761u + 12345;
         draw(), draw();
-        if (!strcmp(argv[1], "gemm"))
+        tiles = strstr(argv[1], "_tiles") ? 1 + (int)(draw() % 3) : 0;
+        if (!strncmp(argv[1], "gemm", 4))
             gemm_case(name);
         else if (!strcmp(argv[1], "attention"))
             attention_case(name);
         else
             conv_case(name, argv[1]);
     }
-    printf("%d failures\n", failures);
+    printf("%d failures, digest %016llx\n", failures, (unsigned long long)digest);
     return failures != 0;
 }

@@ -1,0 +1,298 @@
+"""Products and convolutions on tiles of bf16, with the instructions emulated: as exact as their modes say, with the same bits at
+any number of threads, right about what is not finite, and offered only where a machine has the instructions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stratac.codegen.facts import TILE_EXTENSION, TILE_MODES
+from stratac.codegen.library import FAMILIES, Library
+from stratac.codegen.pack import Layout, narrowed, pack, pack_pieces, packed_bytes, split_bf16
+from stratac.codegen.toolchain import find_compiler
+from stratac.compiler.options import EXACT
+from stratac.compiler.profiles import cpu_features
+from stratac.ir.builder import GraphBuilder
+from stratac.ir.candidate import MODE_ERRORS, Candidate
+from stratac.ir.dims import Bounds, symbol
+from stratac.ir.graph import Graph, Port
+from stratac.ir.interp import run
+from stratac.ir.machine import Machine
+from stratac.ir.types import TensorType, f32
+from stratac.passes.base import run_passes
+from stratac.passes.graph.fuse import fuse
+from stratac.passes.pipelines import GRAPH_PASSES
+
+from .harness import ISAS, Compiled, check_bits, compiled, machine_for, tiled
+
+MODES = tuple(TILE_MODES)
+#: relative L2 distance to the exact product that tests hold a mode to
+WITHIN = {"bf16": 1e-2, "bf16x3": 2e-5, "bf16x6": 1e-6}
+
+
+class Tiles(Library):
+    """Offers one mode, in tiles, wherever there is any."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__(max_error=max(MODE_ERRORS.values()))
+        self.names = {row.name for row in FAMILIES if row.mode == mode and row.extension == TILE_EXTENSION}
+
+    def candidates(self, cluster: Any, graph: Graph, machine: Machine) -> Sequence[Candidate]:
+        found = super().candidates(cluster, graph, machine)
+        return [c for c in found if c.family in self.names] or [c for c in found if c.mode == "f32"]
+
+
+def products(depths: Sequence[int], columns: Sequence[int], values: Any) -> tuple[Graph, dict[str, np.ndarray]]:
+    """Products over a dim of rows: plain, with an epilogue, with a prologue, and of a left operand that lies the other way round."""
+    b = GraphBuilder(name="products", symbols={"rows": Bounds(1, 30, 200)})
+    weights, outputs = {}, []
+    for depth in depths:
+        x = b.input(f"x{depth}", TensorType(f32, (symbol("rows"), depth)))
+        turned = b.input(f"t{depth}", TensorType(f32, (depth, symbol("rows"))))
+        for wide in columns:
+            name = f"{depth}_{wide}"
+            weights[name] = values(depth, wide).astype(np.float32)
+            weight = b.constant(weights[name])
+            y = b.op("matmul", x, weight)
+            outputs.append(Port(f"y{name}", b.op("add", y, b.constant(np.float32(0.25))) if wide > 16 else y))
+            outputs.append(Port(f"t{name}", b.op("matmul", b.op("transpose", turned, perm=(1, 0)), weight)))
+            doubled = b.op("mul", x, b.constant(np.float32(2.0)))
+            outputs.append(Port(f"p{name}", b.op("matmul", doubled, weight)))
+    return b.finish(outputs), weights
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("isa", ISAS)
+def test_products(isa: str, mode: str) -> None:
+    rng = np.random.default_rng(3)
+    graph, weights = products((16, 31, 33, 200, 800), (1, 16, 17, 150), lambda *shape: rng.standard_normal(shape))
+    plan = tiled(graph, isa, library=Tiles(mode))
+    assert plan.families() == {f"matmul_tiles_{mode}"} | (plan.families() & {"loops"})
+    for rows in (1, 7, 61, 200):
+        inputs = {}
+        for port in graph.inputs:
+            if port.name.startswith("x"):
+                inputs[port.name] = rng.standard_normal((rows, int(port.name[1:]))).astype(np.float32)
+                inputs[f"t{port.name[1:]}"] = np.ascontiguousarray(inputs[port.name].T)
+        one = plan.run(inputs, 1)
+        for threads in (2, 3):
+            check_bits(one, plan.run(inputs, threads), f"{threads} threads give other bits than one")
+        for name, weight in weights.items():
+            x = inputs[f"x{len(weight)}"]
+            exact = x.astype(np.float64) @ weight.astype(np.float64)
+            scale = np.linalg.norm(x) * np.linalg.norm(weight) / np.sqrt(len(weight))  # usually that of the product
+            for kind, wanted in (("y", exact + (0.25 if weight.shape[1] > 16 else 0)), ("t", exact), ("p", 2 * exact)):
+                assert np.linalg.norm(one[kind + name] - wanted) / scale < WITHIN[mode], (kind, name, rows)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("isa", ISAS)
+def test_convolutions(isa: str, mode: str) -> None:
+    b, rng, outputs = GraphBuilder(name="c", symbols={"side": Bounds(7, 9, 20)}), np.random.default_rng(5), []
+    side = symbol("side")
+    cases = [
+        (3, 17, 3, 2, 1, 1),
+        (16, 40, 1, 1, 0, 1),
+        (33, 16, 1, 1, 0, 1),
+        (24, 96, 3, 1, 1, 4),
+        (100, 20, 3, 1, 1, 1),
+    ]
+    for number, (inside, outside, kernel, stride, pad, groups) in enumerate(cases):
+        x = b.input(f"x{number}", TensorType(f32, (2, inside, side, side)))
+        weight = b.constant(rng.standard_normal((outside, inside // groups, kernel, kernel)).astype(np.float32))
+        sizes = {"strides": (stride,) * 2, "pads": (pad,) * 4, "dilations": (1, 1), "groups": groups}
+        y = b.op("conv", x, weight, channels_last=False, **sizes)
+        outputs.append(Port(f"y{number}", b.op("relu", y) if number % 2 else y))
+    graph = b.finish(outputs)
+    plan = tiled(graph, isa, library=Tiles(mode))
+    assert f"conv_tiles_{mode}" in plan.families() and "conv" not in plan.families()
+    for size in (7, 12, 20):
+        inputs = {
+            p.name: rng.standard_normal((2, int(str(graph.types[p.value].shape[1])), size, size)).astype("f4")
+            for p in graph.inputs
+        }
+        one, wanted = plan.run(inputs, 1), run(graph, inputs)
+        check_bits(one, plan.run(inputs, 3), "three threads give other bits than one")
+        for name, array in wanted.items():
+            assert np.linalg.norm(one[name] - array) < WITHIN[mode] * np.linalg.norm(array), (name, size)
+
+
+def plain(depths: Sequence[int], weights: dict[int, np.ndarray], rows: int) -> Graph:
+    b = GraphBuilder(name="plain")
+    made = []
+    for depth in depths:
+        x = b.input(f"x{depth}", TensorType(f32, (rows, depth)))
+        made.append(Port(f"y{depth}", b.op("matmul", x, b.constant(weights[depth]))))
+    return b.finish(made)
+
+
+@pytest.mark.parametrize("spread", ["normal", "positive"])
+def test_six_products_are_no_worse_than_multiply_adds(spread: str) -> None:
+    """And three products are as far off as stated, whatever the depth."""
+    rng = np.random.default_rng(11)
+    draw = rng.standard_normal if spread == "normal" else rng.random
+    depths = (16, 32, 100, 768, 2048, 4096)
+    weights = {depth: draw((depth, 48)).astype(np.float32) for depth in depths}
+    graph = plain(depths, weights, 40)
+    inputs = {f"x{depth}": draw((40, depth)).astype(np.float32) for depth in depths}
+    found = {mode: tiled(graph, library=Tiles(mode)).run(inputs) for mode in MODES}
+    found["f32"] = compiled(graph, library=Library(max_error=EXACT)).run(inputs)
+    for depth in depths:
+        exact = inputs[f"x{depth}"].astype(np.float64) @ weights[depth].astype(np.float64)
+        error = {m: np.linalg.norm(y[f"y{depth}"] - exact) / np.linalg.norm(exact) for m, y in found.items()}
+        assert error["bf16x6"] < error["f32"], depth
+        assert error["bf16x3"] < MODE_ERRORS["bf16x3"] and error["bf16"] < MODE_ERRORS["bf16"], (depth, error)
+
+
+CHILD = """
+import sys
+import numpy as np
+from stratac.runtime.session import Session
+folder, given, out = sys.argv[1:]
+for threads in (3, 1):
+    with Session(folder, threads=threads) as session:
+        names = [port.name for port in session.get_outputs()]
+        np.savez(out + str(threads), **dict(zip(names, session.run(None, dict(np.load(given))))))
+"""
+
+
+@pytest.mark.skipif(ISAS[0] != "avx512", reason="tiles come with avx512")
+def test_the_instructions_give_the_bits_of_their_emulation(tmp_path: Path) -> None:
+    """Whole plans with AMX, threads and all, on this processor or with its instructions carried out by amx_trap.c."""
+    rng = np.random.default_rng(12)
+    depths = (40, 400)
+    weights = {depth: rng.standard_normal((depth, 100)).astype(np.float32) for depth in depths}
+    inputs = {f"x{depth}": rng.standard_normal((50, depth)).astype(np.float32) for depth in depths}
+    graph, environment = plain(depths, weights, 50), dict(os.environ)
+    if not {"amx_tile", "amx_bf16"} <= cpu_features():
+        trap, source = tmp_path / "amx_trap.so", Path(__file__).parents[1] / "kernels" / "amx_trap.c"
+        command = [
+            find_compiler().path,
+            "-O2",
+            "-mfma",
+            "-ffp-contract=off",
+            "-shared",
+            "-fPIC",
+            source,
+            "-o",
+            trap,
+            "-lm",
+        ]
+        subprocess.run(command, check=True)
+        environment["LD_PRELOAD"] = str(trap)
+    np.savez(tmp_path / "in.npz", **inputs)
+    for mode in MODES:
+        wanted = tiled(graph, library=Tiles(mode)).run(inputs)
+        folder = tiled(graph, library=Tiles(mode), instructions=True).folder
+        given = [str(folder), str(tmp_path / "in.npz"), str(tmp_path / "out")]
+        subprocess.run([sys.executable, "-c", CHILD, *given], check=True, env=environment, timeout=300)
+        for threads in (1, 3):
+            check_bits(wanted, dict(np.load(tmp_path / f"out{threads}.npz")), f"{mode} on {threads} threads")
+
+
+def odd_values(plan: Compiled, weight: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the plan makes of rows, and what f32 does, in double precision and rounded."""
+    with np.errstate(all="ignore"):
+        wanted = (rows.astype(np.float64) @ weight.astype(np.float64)).astype(np.float32)
+    return plan.run({f"x{len(weight)}": rows})[f"y{len(weight)}"], wanted
+
+
+@pytest.mark.parametrize("mode", ["bf16x3", "bf16x6"])
+@pytest.mark.parametrize("isa", ISAS)
+def test_what_is_not_finite(isa: str, mode: str) -> None:
+    """Infinities, NaN and the greatest floats, on either side and also where they meet zeros, give what they give in f32."""
+    rng = np.random.default_rng(1)
+    rows, depth = 37, 300
+    values = rng.standard_normal((rows, depth)).astype(np.float32)
+    weight = rng.standard_normal((depth, 40)).astype(np.float32)
+    greatest = np.finfo(np.float32).max
+    values[1, 7], values[2, 299], values[3, 0] = np.inf, -np.inf, np.nan
+    values[4, 5] = greatest  # its nearest bfloat16 is infinite
+    values[5], values[5, 9] = 0.0, greatest
+    values[6, :2] = np.inf, -np.inf
+    weight[11], weight[12] = 0.0, 0.0
+    values[7, 11] = np.inf  # times nothing but zeros
+    weight[20, 3], weight[21, 4], weight[22, 5] = np.inf, greatest, np.nan
+    values[8], values[8, 21] = 0.0, 1.0  # the greatest float itself
+    plan = tiled(plain([depth], {depth: weight}, rows), isa, library=Tiles(mode))
+    got, wanted = odd_values(plan, weight, values)
+    assert np.array_equal(np.isnan(got), np.isnan(wanted))
+    finite = np.isfinite(wanted)
+    np.testing.assert_array_equal(got[~finite], wanted[~finite])
+    exact = values[8:9].astype(np.float64)[:, 21] * weight[21, 4]
+    assert got[8, 4] == np.float32(exact[0]) if mode == "bf16x6" else abs(got[8, 4] / exact[0] - 1) < 2**-15
+    with np.errstate(all="ignore"):
+        scale = np.abs(values.astype(np.float64)) @ np.where(np.isfinite(weight), np.abs(weight), 0).astype(np.float64)
+        off = np.abs(got.astype(np.float64) - wanted)
+    assert (off[finite] <= {"bf16x3": 6e-5, "bf16x6": 1e-6}[mode] * scale[finite]).all()
+    check_bits({"y": got}, {"y": plan.run({f"x{depth}": values}, 3)[f"y{depth}"]}, "three threads")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_smallest_values(mode: str) -> None:
+    """Denormals are zero; below 2**-110 an operand loses its last parts, but never more than bf16 does."""
+    rng = np.random.default_rng(2)
+    weight = rng.standard_normal((64, 16)).astype(np.float32)
+    plan = tiled(plain([64], {64: weight}, 3), library=Tiles(mode))
+    rows = rng.standard_normal((3, 64)) * np.array([[2.0**-100], [2.0**-120], [2.0**-140]])
+    got, wanted = odd_values(plan, weight, rows.astype(np.float32))
+    errors = [np.linalg.norm(g.astype(np.float64) - w) / np.linalg.norm(w.astype(np.float64)) for g, w in zip(got, wanted, strict=True)]  # fmt: skip
+    assert errors[0] < WITHIN[mode] and errors[1] < 6e-3 and not got[2].any()
+
+
+def test_offered_only_with_the_instructions_and_within_the_error() -> None:
+    rng = np.random.default_rng(0)
+    graph = plain([32], {32: rng.standard_normal((32, 32)).astype(np.float32)}, 8)
+    clusters, machine = fuse(run_passes(graph, GRAPH_PASSES)), machine_for(ISAS[0])
+    tiles = replace(machine, devices=(replace(machine.device("cpu"), extensions=(TILE_EXTENSION,)),))
+    names = {
+        (place.name, bool(place.device("cpu").extensions), error): [
+            c.mode for c in Library(max_error=error).candidates(clusters.nodes[0], clusters, place)
+        ]
+        for place in (machine, tiles)
+        for error in (EXACT, 0.0, 1e-5, 1e-2)
+    }
+    assert all("bf16x6" not in modes for (_, offered, _), modes in names.items() if not offered)
+    found = [set(names[(machine.name, True, error)]) for error in (EXACT, 0.0, 1e-5, 1e-2)]
+    assert found == [{"f32"}, {"f32", "bf16x6"}, {"f32", "bf16x6", "bf16x3"}, {"f32", "bf16x6", "bf16x3", "bf16"}]
+    device = tiles.device("cpu")
+    assert {"amx_tile", "amx_bf16"} <= device.features(["bf16x6"]) and "amx_tile" not in device.features(["f32"])
+    assert "-mamx-bf16" in device.compiler_flags(["bf16x6"])
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("dims", [(1, 7, 33), (2, 32, 32), (3, 70, 100)])
+def test_packing(dims: tuple[int, int, int], parts: int) -> None:
+    """Element (k, column) stands where csrc/kernels/kernels.h says, and pieces are the whole."""
+    array = np.random.default_rng(0).standard_normal(dims).astype(np.float32)
+    layout = Layout(32, 0, dims, (dims[1] * dims[2], dims[2], 1), tiles=parts)
+    text = str(layout)
+    assert Layout.parse(text) == layout and narrowed(text) == parts / 2
+    whole = pack(array, text)
+    assert whole.size == layout.elements and packed_bytes(text, array.nbytes, 4) == whole.nbytes
+    assert np.concatenate(list(pack_pieces(array, text, 256))).tobytes() == whole.tobytes()
+    steps, panels = -(-dims[1] // 32), -(-dims[2] // 32)
+    words = whole.view(np.uint16).reshape(dims[0], panels, steps, parts, 16, 32, 2)
+    wanted = split_bf16(array, parts)
+    for matrix, k, column in [(0, 0, 0), (dims[0] - 1, dims[1] - 1, dims[2] - 1), (0, 5, 31)]:
+        for part in range(parts):
+            at = words[matrix, column // 32, k // 32, part, k % 32 // 2, column % 32, k % 2]
+            assert at == wanted[part][matrix, k, column]
+    assert np.count_nonzero(words) <= parts * array.size
+
+
+def test_three_parts_are_the_value() -> None:
+    bits = np.random.default_rng(0).integers(0, 1 << 32, 100_000, np.uint64).astype(np.uint32)
+    values = bits.view(np.float32)
+    values = values[np.isnan(values) | (np.abs(values) > 2.0**-110)]
+    values = np.concatenate([values, np.array([np.inf, -np.inf, np.nan, 3.4028235e38, -3.4028235e38, 0.0], np.float32)])
+    parts = [(p.astype(np.uint32) << np.uint32(16)).view(np.float32) for p in split_bf16(values, 3)]
+    np.testing.assert_array_equal((parts[2] + parts[1]) + parts[0], values)
+    assert all(np.isfinite(p).all() for p in parts[1:]) and np.isfinite(parts[0]).sum() == np.isfinite(values).sum()
