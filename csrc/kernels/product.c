@@ -98,7 +98,7 @@ void st_product_run(const st_product *p)
     int64_t rows_all = p->m1 - p->m0, kc = k_block(p->k), k_blocks = ST_MAX(st_ceil_div(p->k, kc), 1);
     if (rows_all <= 0 || p->n1 <= p->n0)
         return;
-    int64_t copy_ld = kc + ST_PAD, nb = ST_NB, mb = k_blocks == 1 ? rows_all : ST_MB;
+    int64_t copy_ld = kc + ST_PAD, nb = ST_NB, mb = k_blocks == 1 ? rows_all : st_ceil_div(rows_all, st_ceil_div(rows_all, ST_MB));
     float *copy = p->workspace, *parked = copy + ST_MR * copy_ld, *panels = parked + ST_MB * ST_NB;
     if (p->b_packed && rows_all <= ST_MR)
         nb = ST_MAX(ST_NB, ST_SHORT / rows_all / ST_PANEL * ST_PANEL);
