@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from ..ir.candidate import MODE_ERRORS, Candidate, Work
@@ -15,6 +16,7 @@ from ..ir.lower_scope import NotLowerable, Scope
 from ..ir.machine import Device, Machine
 from ..ir.ops import flops
 from ..ir.simplify import merge_axes
+from ..ir.text_kernel import print_kernel
 from . import pack
 from .facts import TILE_MODES
 from .families.attention import AttentionFamily
@@ -90,6 +92,7 @@ class Library:
         self._lowered: dict[int, tuple[Node, tuple[Kernel, ...]]] = {}
         self._distances: tuple[Graph, Distances] | None = None
         self._counted: dict[tuple[str, Kernel, frozenset[int], str], Terms] = {}
+        self._keys: dict[tuple[Kernel, frozenset[int], str], str] = {}
         self._symbols: Symbols = {}
 
     def kernels(self, cluster: Node, graph: Graph) -> tuple[Kernel, ...]:
@@ -164,7 +167,17 @@ class Library:
         )
         error = MODE_ERRORS[row.mode]
         looked_up = tuple(cluster.used[k] for k in direct)
-        return Candidate(device.name, row.name, row.mode, work, formats, error, looked_up)
+        key = self._key(kernel, packed, graph, device)
+        return Candidate(device.name, row.name, row.mode, work, formats, error, looked_up, key=key)
+
+    def _key(self, kernel: Kernel, packed: frozenset[int], graph: Graph, device: Device) -> str:
+        """Equal for equal kernels at equal typical sizes; made once for each."""
+        named = (kernel, packed, device.isa)
+        if named not in self._keys:
+            sizes = {name: bounds.typical for name, bounds in sorted(graph.symbols.items())}
+            text = f"{print_kernel(kernel)}{sorted(packed)} {sizes} {device.isa}"
+            self._keys[named] = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._keys[named]
 
     def distances(self, graph: Graph) -> Distances:
         """How long ago each cluster's values were touched; of the last graph asked about."""
@@ -181,7 +194,7 @@ class Library:
     def _terms(self, row: Family, kernel: Kernel, packed: frozenset[int], graph: Graph, device: Device) -> Terms:
         """Counts of equal kernels are made once."""
         if self._symbols != graph.symbols:
-            self._symbols, self._counted = graph.symbols, {}
+            self._symbols, self._counted, self._keys = graph.symbols, {}, {}
         key = (row.name, kernel, packed, device.isa)
         if key not in self._counted:
             self._counted[key] = row.terms(kernel, packed, graph.symbols, device)

@@ -31,6 +31,7 @@ examples:
   stratac compile resnet50.onnx -o r50.plan
   stratac compile minilm.onnx --dim batch=1:8:32 --dim seq=1:128:512 --budget ram=1GiB
   stratac compile model.onnx --target generic-x86_64-avx2 --threads 4
+  stratac compile model.onnx --tune 20
 
 The C compiler is $CC, else cc, gcc or clang. Compiled kernels are kept in $STRATAC_CACHE, else in the user's cache folder;
 an empty STRATAC_CACHE keeps none.
@@ -121,6 +122,16 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
 _THREADS = _whole(1, 1024)
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="stratac",
@@ -147,6 +158,14 @@ def build_parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, metavar="PLAN", help="the plan folder (default: the model's name with .plan)"
     )
     _compile_options(compile_)
+    compile_.add_argument(
+        "--tune",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="before compiling, run the model's kernels in every allowed numeric mode for about so long, and keep their times in "
+        "the profile of this machine (or the TOML file of --target), where this and later compilations find them",
+    )
     compile_.add_argument("--no-cache", action="store_true", help="compile every kernel anew")
     compile_.add_argument("--jobs", type=_whole(1), default=0, help="C compilers at once (default: one for each core)")
     compile_.add_argument("--quiet", action="store_true", help="no progress on standard error")

@@ -98,7 +98,13 @@ def compile(args: argparse.Namespace) -> int:
     output = args.output or plan_path(args.model)
     progress = _Progress(args.quiet)
     started = time.monotonic()
+    tuned: dict[str, Any] = {}
     try:
+        if args.tune:
+            from .tune import tune
+
+            profile, count = tune(args.model, _options(args), args.tune, progress)
+            tuned = {"profile": str(profile), "kernels": count}
         report = compile_model(args.model, output, _options(args), progress)
     finally:
         progress.finish()
@@ -117,6 +123,7 @@ def compile(args: argparse.Namespace) -> int:
             "peak_bytes": plan.peak_bytes(),
             "predicted_seconds": plan.seconds,
             "notes": dict(plan.notes),
+            "tuned": tuned or None,
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "peak_rss_bytes_of_cc": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
         }
@@ -131,6 +138,8 @@ def compile(args: argparse.Namespace) -> int:
     for key in ("dims", "devices", "split"):
         if key in plan.notes:
             print(f"  note: {plan.notes[key]}")
+    if tuned:
+        print(f"  {counted(tuned['kernels'], 'kernel')} timed, kept in {tuned['profile']}")
     files = f"{counted(built.compiled, 'C file')} compiled, {built.cached} from the cache"
     print(f"  done in {seconds:.1f} s ({files}){_note(built.note)}")
     return 0

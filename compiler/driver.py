@@ -49,14 +49,10 @@ class Levels:
 
 def lower_model(model: Path, options: CompileOptions, progress: Progress | None = None) -> Levels:
     """Everything up to the plan; no C compiler is needed and no weight is read whole."""
-    clock = _Clock(progress)
+    clock = Clock(progress)
     machine = load_machine(options.target)
     threads = options.threads or machine.device("cpu").cores
-    with clock("import"):
-        assumed = [name for name in batch_dims(model) if name not in options.dims]
-        graph = import_onnx(model, {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))})
-    with clock("simplify"):
-        graph = run_passes(graph, GRAPH_PASSES)
+    graph, assumed = import_model(model, options, clock)
     with clock("place"):
         form = choose_form(graph, machine, place_request(machine, threads, options), options.max_error)
         verify_placed(form.placed, machine)
@@ -76,6 +72,16 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
         text = f"products whose weight is larger than {size_text(form.split)} are taken apart by columns"
         plan = replace(plan, notes={**plan.notes, "split": text})
     return Levels(machine, form.graph, form.clusters, form.placed, kernels, plan, clock.seconds)
+
+
+def import_model(model: Path, options: CompileOptions, clock: Clock | None = None) -> tuple[Graph, list[str]]:
+    """The simplified graph of an ONNX file, and the dims that were taken as a batch of 1 for want of bounds."""
+    clock = clock or Clock(None)
+    with clock("import"):
+        assumed = [name for name in batch_dims(model) if name not in options.dims]
+        graph = import_onnx(model, {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))})
+    with clock("simplify"):
+        return run_passes(graph, GRAPH_PASSES), assumed
 
 
 def place_request(machine: Machine, threads: int, options: CompileOptions, executable: bool = True) -> PlaceRequest:
@@ -117,14 +123,14 @@ def model_facts(model: Path) -> dict[str, str]:
         return {"file": name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-class _Clock:
+class Clock:
     """Times the steps and tells the user which one runs."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress, self.seconds = progress, dict[str, float]()
         self.step, self.started = "", 0.0
 
-    def __call__(self, step: str) -> _Clock:
+    def __call__(self, step: str) -> Clock:
         self.step = step
         return self
 

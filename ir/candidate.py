@@ -50,10 +50,15 @@ class Candidate:
     error: float = 0.0  # expected relative error beyond that of f32
     direct: tuple[str, ...] = ()  # weight values whose rows the kernel reads from storage by itself
     executable: bool = True  # False: only priced, since no code is generated for its device yet
+    key: str = ""  # of its kernel at the typical sizes: equal kernels have equal keys; see `measured_as`
 
     @property
     def name(self) -> str:
         return f"{self.device}/{self.family}/{self.mode}"
+
+    def measured_as(self, threads: int) -> str:
+        """What a profile's `measured` calls it on so many threads."""
+        return f"{self.family}/{threads}/{self.key}"
 
 
 @dataclass(frozen=True)

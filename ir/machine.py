@@ -149,6 +149,7 @@ class Machine:
 
     `kernels` holds measured tables: family -> term -> seconds per unit of the term on one core (see `Work.terms`). `sources`
     says where the figures of a section come from, by its name: `devices.cpu`, `tiers.disk`, `kernels.matmul`, `efficiency`.
+    `measured` has the seconds of single kernels that were timed by themselves, by `Candidate.measured_as`: they go before tables.
     """
 
     name: str
@@ -162,6 +163,7 @@ class Machine:
     watts: float = 0.0  # of the whole machine under load; 0: unknown
     price_per_hour: float = 0.0  # US dollars; 0: unknown
     sources: Mapping[str, str] = field(default_factory=dict)
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     def device(self, name: str) -> Device:
         for device in self.devices:
@@ -182,7 +184,7 @@ class Machine:
 
 _HINT = "docs/machines.md lists every key; compiler/machines/generic-portable.toml is an example"
 _MAY_BE_ZERO = frozenset({"launch_s", "barrier_s", "run_s", "latency_s", "core_s_per_byte", "watts", "price_per_hour"})
-_TOP = frozenset({"devices", "tiers", "links", "network", "kernels", "efficiency"})
+_TOP = frozenset({"devices", "tiers", "links", "network", "kernels", "efficiency", "measured"})
 _WANTED = {"str": "text", "int": "a whole number, at least 1", "float": "a positive number"}
 
 
@@ -303,6 +305,7 @@ def machine_from_table(table: Mapping[str, Any]) -> Machine:
             if "network" in table
             else None,
             "kernels": kernels,
+            "measured": read.rates(read.table(table, "measured"), "measured", 0.0),
             "sources": sources,
         }
     )

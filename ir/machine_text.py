@@ -10,6 +10,7 @@ from typing import Any
 
 from .machine import Device, Link, Machine, Network, Reading, Tier
 
+MEASURED = "[measured]"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -36,7 +37,24 @@ def profile_text(machine: Machine, comment: str = "") -> str:
     for family, row in machine.kernels.items():
         name = f"kernels.{family}"
         lines += _section(f"[kernels.{_key(family)}]", row.items(), machine.sources.get(name))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *measured_lines(machine.measured)]) + "\n"
+
+
+def measured_lines(measured: Mapping[str, float]) -> list[str]:
+    """The section `measured`; nothing where nothing was."""
+    return _section(MEASURED, sorted(measured.items())) if measured else []
+
+
+def with_measured(text: str, measured: Mapping[str, float]) -> str:
+    """A profile's text with other measurements; all else in it, comments too, stays as it is."""
+    lines = text.splitlines()
+    if MEASURED in lines:
+        start = lines.index(MEASURED)
+        end = next((i for i in range(start + 1, len(lines)) if lines[i].startswith("[")), len(lines))
+        del lines[start:end]
+    while lines and not lines[-1]:
+        lines.pop()
+    return "\n".join([*lines, *measured_lines(measured)]) + "\n"
 
 
 def _plain(value: Device | Tier | Reading | Link | Network | Any) -> Iterable[tuple[str, Any]]:

@@ -7,7 +7,8 @@ the bandwidth all threads have together:
     busy    = max(arithmetic, traffic) + OVERLAP_LOSS x min(arithmetic, traffic)    (each a sum of terms x prices)
     seconds = max(busy / threads x imbalance, bytes from ram / bandwidth) + launch + barrier
 
-Elsewhere it is the roofline, scaled by the share of it the family reaches.
+Elsewhere it is the roofline, scaled by the share of it the family reaches. A kernel that the profile has `measured` by itself
+costs what that took.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ def price(candidate: Candidate, machine: Machine, threads: int) -> Priced:
     if candidate.direct:  # beside its bytes in memory, which such a kernel moves while no read is under way
         lookups = lookup_seconds(candidate, machine, threads)
         busy, floor = busy + lookups, floor + lookups
+    known = machine.measured.get(candidate.measured_as(threads)) if candidate.key else None
+    if known is not None:
+        busy = max(known - launch, 0.0)
     bound = "launch" if launch >= busy else "memory" if floor >= busy or memory > compute else "compute"
     return Priced(candidate, busy + launch, bound)
 
