@@ -25,6 +25,7 @@ from .families.loops import emit_loops, workspace_bytes
 from .families.matmul import MatmulFamily, PairsFamily, TilesFamily
 from .families.priced import needs_pricing, priced_candidates
 from .families.rows import RowsFamily
+from .families.select import SelectFamily
 from .family import Emitted, Family, Packing, Plain, Symbols
 from .terms import Terms
 from .terms_loops import loops_terms
@@ -67,11 +68,12 @@ FAMILIES: tuple[Family, ...] = (
     DepthwiseFamily(),
     AttentionFamily(),
     LoopsFamily(),
+    SelectFamily(),
     RowsFamily(),
 )
 
 #: families that are no heavy kernel's
-LIGHT = ("loops", "rows")
+LIGHT = ("loops", "select", "rows")
 
 
 def family(name: str) -> Family:

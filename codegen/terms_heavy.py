@@ -210,8 +210,8 @@ def attention_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     root, tile, terms = kernel.root, TILES[isa], Terms()
     assert isinstance(root, Attention)
     size = _sizes(symbols)
-    batch, heads, queries = (size(a.extent) for a in (root.batch, root.heads, root.row))
-    keys, dim, v_dim = size(root.keys), size(root.width), size(root.column.extent)
+    batch, heads = (size(a.extent) for a in (root.batch, root.heads))
+    queries, keys, dim, v_dim = (size(d) for d in (*root.lengths, root.width, root.column.extent))
     blocks = max(ceil_div(queries, _QUERIES * tile.rows), 1)
     pairs, offset = batch * heads, keys - queries
     whole = keys <= _KEYS

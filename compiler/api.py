@@ -34,6 +34,7 @@ def compile(
     pins: Mapping[str, str] | None = None,
     precision: str = "faithful",
     max_error: float | None = None,
+    ragged: str = "",
     progress: Callable[[str, float], None] | None = None,
 ) -> Path:
     """Compile an ONNX model to a plan folder and return its path.
@@ -43,7 +44,8 @@ def compile(
     `budgets` maps a tier to the bytes the plan may use there, as a number or "2GiB"; weights that do not fit are streamed from
     storage. `objective` is latency, throughput or memory. `pins` maps regular expressions over node and weight names to where
     they must go: a device, a tier, or "!" and one of them. `precision` is faithful, exact, bf16x3 or bf16; `max_error` instead
-    gives the relative L2 error that a product's numeric mode may have. Raises StratacError.
+    gives the relative L2 error that a product's numeric mode may have. `ragged` names the input that is the mask of valid tokens
+    (1) and padding (0): then padded rows are not computed, and outputs are zeros there. Raises StratacError.
     """
     source = Path(model)
     folder = Path(output) if output is not None else plan_path(source)
@@ -58,6 +60,7 @@ def compile(
         objective=objective,
         pins=tuple(parse_pin(f"{pattern}={where}") for pattern, where in (pins or {}).items()),
         max_error=precision_error(precision, max_error),
+        ragged=ragged,
         cc=environment_cc(),
         cache=default_cache(),
     )

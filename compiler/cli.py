@@ -360,6 +360,13 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
         "(bf16x3: 1e-5, bf16: 2.5e-3)",
     )
     parser.add_argument(
+        "--ragged",
+        default="",
+        metavar="INPUT",
+        help="the input that is the mask of valid tokens (1) and padding (0), such as attention_mask: padded rows are then not "
+        "computed, and outputs are zeros there (without it that is done where no output tells the difference)",
+    )
+    parser.add_argument(
         "--place",
         action="append",
         default=[],

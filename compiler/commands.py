@@ -60,6 +60,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         objective=args.objective,
         pins=tuple(parse_pin(text) for text in args.place),
         max_error=precision_error(args.precision, args.max_error),
+        ragged=args.ragged,
         cc=environment_cc(),
         cache=None if args.no_cache else default_cache(),
         jobs=args.jobs,

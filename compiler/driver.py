@@ -20,7 +20,8 @@ from ..ir.plan import Plan
 from ..ir.verify_placed import verify_placed
 from ..ir.verify_plan import verify_plan
 from ..passes.base import run_passes
-from ..passes.pipelines import GRAPH_PASSES
+from ..passes.graph.pack_rows import pack_rows
+from ..passes.pipelines import GRAPH_PASSES, SIMPLIFY
 from ..passes.place.request import PlaceRequest
 from ..passes.schedule.schedule import schedule
 from .artifact import PROCESS_FLOOR, BuildReport, check_output, write_artifact
@@ -52,7 +53,7 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
     clock = Clock(progress)
     machine = load_machine(options.target)
     threads = options.threads or machine.device("cpu").cores
-    graph, assumed = import_model(model, options, clock)
+    graph, assumed, ragged = import_model(model, options, clock)
     with clock("place"):
         form = choose_form(graph, machine, place_request(machine, threads, options), options.max_error)
         verify_placed(form.placed, machine)
@@ -68,20 +69,27 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
     if priced := [device.name for device in machine.devices if device.kind != "cpu"]:
         text = f"planned for the CPU alone: no code is generated for {', '.join(priced)} yet; `stratac estimate` prices them"
         plan = replace(plan, notes={**plan.notes, "devices": text})
+    if ragged:
+        plan = replace(plan, notes={**plan.notes, "ragged": ragged})
     if form.split:
         text = f"products whose weight is larger than {size_text(form.split)} are taken apart by columns"
         plan = replace(plan, notes={**plan.notes, "split": text})
     return Levels(machine, form.graph, form.clusters, form.placed, kernels, plan, clock.seconds)
 
 
-def import_model(model: Path, options: CompileOptions, clock: Clock | None = None) -> tuple[Graph, list[str]]:
-    """The simplified graph of an ONNX file, and the dims that were taken as a batch of 1 for want of bounds."""
+def import_model(model: Path, options: CompileOptions, clock: Clock | None = None) -> tuple[Graph, list[str], str]:
+    """The simplified graph of an ONNX file, the dims that were taken as a batch of 1 for want of bounds, and what was decided about
+    padded rows."""
     clock = clock or Clock(None)
     with clock("import"):
         assumed = [name for name in batch_dims(model) if name not in options.dims]
         graph = import_onnx(model, {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))})
     with clock("simplify"):
-        return run_passes(graph, GRAPH_PASSES), assumed
+        graph = run_passes(graph, GRAPH_PASSES)
+        packed = pack_rows(graph, options.ragged)
+        if packed.graph is not graph:
+            graph = run_passes(packed.graph, SIMPLIFY)
+    return graph, assumed, packed.note
 
 
 def place_request(machine: Machine, threads: int, options: CompileOptions, executable: bool = True) -> PlaceRequest:

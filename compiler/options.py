@@ -28,8 +28,9 @@ class CompileOptions:
 
     `threads` is the planned thread count (0: the target's cores). `budgets` maps a tier to the bytes the plan may take there,
     the process floor included for `ram`. `objective` and `pins`: see `passes.place.request.PlaceRequest`. `max_error` is how far
-    a product's numeric mode may be from f32, in relative L2 (`ir.candidate.MODE_ERRORS`); EXACT allows f32 itself alone. `cache`
-    holds compiled objects; None switches it off.
+    a product's numeric mode may be from f32, in relative L2 (`ir.candidate.MODE_ERRORS`); EXACT allows f32 itself alone. `ragged`
+    names the input that is the mask of valid tokens, which lets outputs at padded positions be zeros (`passes.graph.pack_rows`).
+    `cache` holds compiled objects; None switches it off.
     """
 
     target: str = "native"
@@ -39,6 +40,7 @@ class CompileOptions:
     objective: str = "latency"
     pins: tuple[Pin, ...] = ()
     max_error: float = 0.0
+    ragged: str = ""
     cc: str | None = None
     cache: Path | None = None
     jobs: int = 0
@@ -54,6 +56,7 @@ class CompileOptions:
             "objective": self.objective,
             "pins": [[pin.pattern, pin.where] for pin in self.pins],
             "max_error": self.max_error,
+            "ragged": self.ragged,
         }
 
 
@@ -67,6 +70,7 @@ def options_from_facts(facts: Mapping[str, Any]) -> CompileOptions:
         objective=facts["objective"],
         pins=tuple(Pin(pattern, where) for pattern, where in facts["pins"]),
         max_error=facts.get("max_error", 0.0),
+        ragged=facts.get("ragged", ""),
     )
 
 

@@ -44,7 +44,7 @@ def tune(model: Path, options: CompileOptions, seconds: float, progress: Progres
     """
     profile = profile_of(options.target)
     machine = load_machine(options.target)
-    graph, _ = import_model(model, options)
+    graph, _, _ = import_model(model, options)
     clusters = run_passes(graph, CLUSTER_PASSES)
     kinds = [F32, *(kind for kind in kinds_of(machine) if MODE_ERRORS[kind[0]] <= options.max_error)]
     found: dict[str, float] = {}

@@ -48,7 +48,7 @@ def recorded_options(report: Mapping[str, Any], profile: Path) -> CompileOptions
 
 def change(options: CompileOptions, report: Mapping[str, Any], text: str) -> CompileOptions:
     """Options after one `--what-if`: `ram=+1GiB`, `ram=-512MiB`, `disk=10GiB`, `threads=4`, `threads=+2`, `objective=memory`,
-    `precision=bf16`, `max_error=1e-2` or `place=REGEX=WHERE`. Raises StratacError."""
+    `precision=bf16`, `max_error=1e-2`, `ragged=attention_mask` or `place=REGEX=WHERE`. Raises StratacError."""
     name, found, value = (part.strip() for part in text.partition("="))
     tiers = {tier["name"]: tier for tier in report["tiers"]}
     if not found or not value:
@@ -75,6 +75,8 @@ def change(options: CompileOptions, report: Mapping[str, Any], text: str) -> Com
         except ValueError as error:
             raise StratacError(f"--what-if {text!r}: {value!r} is no number", hint="write max_error=1e-2") from error
         return replace(options, max_error=limit)
+    if name == "ragged":
+        return replace(options, ragged=value)
     if name == "place":
         return replace(options, pins=(*options.pins, parse_pin(value)))
     if name in tiers:
@@ -84,7 +86,7 @@ def change(options: CompileOptions, report: Mapping[str, Any], text: str) -> Com
         if number < 0:
             raise StratacError(f"--what-if {text!r} leaves less than nothing of {size_text(now)}")
         return replace(options, budgets={**options.budgets, name: number})
-    known = ", ".join([*tiers, "threads", "objective", "precision", "max_error", "place"])
+    known = ", ".join([*tiers, "threads", "objective", "precision", "max_error", "ragged", "place"])
     raise StratacError(f"--what-if {text!r}: the plan has no {name!r}", hint=f"what can change: {known}")
 
 

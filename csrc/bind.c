@@ -91,7 +91,9 @@ static int resolve_symbols(st_session *s, st_error *error)
     int found, waiting;
     size_t extents = 0;
     for (uint64_t i = 0; i < symbols; i++)
-        s->symbols[i] = s->plan.symbols[i].min == s->plan.symbols[i].max ? s->plan.symbols[i].min : ST_UNKNOWN;
+        s->symbols[i] = s->plan.symbols[i].min == s->plan.symbols[i].max || s->plan.symbols[i].setter
+                            ? s->plan.symbols[i].min /* a run-time dim gets its value when its call runs */
+                            : ST_UNKNOWN;
     for (int i = 0; i < inputs; i++)
         extents += st_port_type(&s->plan, ST_INPUT, i)->rank;
     memset(s->seen, 0, extents);
@@ -315,6 +317,11 @@ int32_t st_run(st_session *s)
         status = st_storage_check(&s->storage, &error);
         if (!status && !whole)
             status = st_fail(&error, ST_IO, "the run was given up; open the plan again");
+        const uint32_t exceeded = s->program.exceeded;
+        if (!status && exceeded)
+            status = st_fail(&error, ST_ARGUMENT, "dim %s came out as %lld, outside its bounds %lld to %lld, and the outputs "
+                             "are not valid", symbol_name(s, exceeded - 1), (long long)s->program.exceeding,
+                             (long long)s->plan.symbols[exceeded - 1].min, (long long)s->plan.symbols[exceeded - 1].max);
     }
     if (status)
         st_session_keep(s, status, &error);

@@ -37,6 +37,18 @@ static int await(st_program *program, uint32_t number, st_timing *timings, int64
     return found;
 }
 
+/* A dim outside its bounds would lead kernels out of their buffers: it is brought back, and the run fails when it ends. */
+static void hold(st_program *program, uint32_t symbol)
+{
+    const stp_symbol *row = &program->symbols[symbol];
+    const int64_t value = program->dims[symbol];
+    if (value >= row->min && value <= row->max)
+        return;
+    program->exceeded = symbol + 1;
+    program->exceeding = value;
+    program->dims[symbol] = value < row->min ? row->min : row->max;
+}
+
 /* Worker 0 leaves in program->begin when the last instruction began. */
 static void walk(st_program *program, int worker)
 {
@@ -61,6 +73,8 @@ static void walk(st_program *program, int worker)
         case STP_CALL_KERNEL:
             if ((uint32_t)worker < step->parts)
                 step->kernel(step->args, program->dims, worker, (int)step->parts);
+            if (step->symbol && !worker) /* its one part ran here, and a barrier comes before anybody uses the value */
+                hold(program, step->symbol - 1);
             break;
         default:
             break; /* load.c let no other kind through */
@@ -79,6 +93,7 @@ static void walk_job(void *context, int worker)
 
 int st_program_run(st_program *program)
 {
+    program->exceeded = 0;
 #if defined(__x86_64__)
     /* the same bits whatever the caller's rounding and denormal modes are; its flags and modes are put back */
     const unsigned before = _mm_getcsr();

@@ -120,12 +120,49 @@ static int check_types(const st_plan *plan, st_error *error)
     return ST_OK;
 }
 
+/* A run-time dim is set by one call, the only one that has it as an argument, with one part and a barrier behind it; no call sets
+ * two.  No port has such a dim: its extents are known before a run. */
+static int check_setters(const st_plan *plan, st_error *error)
+{
+    const uint64_t symbols = plan->counts[STP_SECTION_SYMBOL];
+    for (uint64_t i = 0; i < symbols; i++) {
+        const uint32_t setter = plan->symbols[i].setter;
+        CHECK_AT(setter <= plan->call_count, STP_SECTION_SYMBOL, i, "an unknown call sets it");
+        CHECK_AT(!setter || plan->calls[setter - 1].parts == 1, STP_SECTION_SYMBOL, i, "several threads set it");
+        CHECK_AT(!setter || setter == plan->call_count || plan->calls[setter].barrier, STP_SECTION_SYMBOL, i,
+                 "no barrier follows the call that sets it");
+        for (uint64_t k = 0; setter && k < i; k++)
+            CHECK_AT(plan->symbols[k].setter != setter, STP_SECTION_SYMBOL, i, "its call sets another");
+    }
+    for (uint32_t i = 0; i < plan->call_count; i++)
+        for (uint32_t k = 0; k < plan->calls[i].args; k++) {
+            const stp_arg *arg = &plan->args[plan->calls[i].first_arg + k];
+            CHECK_AT(arg->space != STP_SPACE_DIM || plan->symbols[arg->index].setter == i + 1, STP_SECTION_CALL, i,
+                     "it sets a dim that is not its own");
+        }
+    for (int direction = 0; direction < 2; direction++)
+        for (int i = 0; i < st_ports(plan, direction); i++) {
+            const stp_type *type = st_port_type(plan, direction, i);
+            for (uint32_t axis = 0; axis < type->rank; axis++) {
+                const stp_dim *dim = &plan->dims[type->first_dim + axis];
+                for (uint32_t k = 0; k < dim->count; k++) {
+                    const stp_dim_op *op = &plan->dim_ops[dim->first + k];
+                    CHECK_AT(op->op != STP_DIM_SYMBOL || !plan->symbols[op->value].setter,
+                             direction == ST_INPUT ? STP_SECTION_INPUT : STP_SECTION_OUTPUT, i,
+                             "an extent of it is set during the run");
+                }
+            }
+        }
+    return ST_OK;
+}
+
 static int check_code(st_plan *plan, const stp_queue *queues, st_error *error)
 {
     const uint64_t *counts = plan->counts;
     const uint64_t limits[STP_SPACE_COUNT] = {counts[STP_SECTION_INPUT], counts[STP_SECTION_OUTPUT],
                                               counts[STP_SECTION_BUFFER], counts[STP_SECTION_WEIGHT],
-                                              (uint64_t)plan->workspaces, counts[STP_SECTION_WEIGHT]};
+                                              (uint64_t)plan->workspaces, counts[STP_SECTION_WEIGHT],
+                                              counts[STP_SECTION_SYMBOL]};
     for (uint64_t i = 0; i < counts[STP_SECTION_ARG]; i++) {
         const stp_arg *a = &plan->args[i];
         CHECK_AT(a->space < STP_SPACE_COUNT && a->index < limits[a->space], STP_SECTION_ARG, i,
@@ -139,7 +176,9 @@ static int check_code(st_plan *plan, const stp_queue *queues, st_error *error)
                  "its arguments lie outside the section");
         CHECK_AT(c->barrier <= 1 && c->parts >= 0, STP_SECTION_CALL, i, "a wrong barrier or number of parts");
     }
-    const int status = st_check_queues(plan, queues, error);
+    int status = st_check_queues(plan, queues, error);
+    if (!status)
+        status = check_setters(plan, error);
     return status ? status : st_check_reads(plan, error);
 }
 

@@ -162,6 +162,7 @@ typedef struct st_step {
     uint32_t parts;   /* threads that take part */
     uint32_t barrier; /* all workers meet before it */
     uint32_t needs;   /* reads of this run that must be complete */
+    uint32_t symbol;  /* 1 + number of the run-time dim that it sets, or 0 */
     st_kernel kernel;
     void *const *args;
 } st_step;
@@ -182,7 +183,10 @@ typedef struct st_program {
     struct st_io *io;    /* NULL without reads */
     uint64_t run;        /* number of this run; counted only with reads */
     uint32_t reads;      /* of one run */
-    const int64_t *dims; /* the symbols' values */
+    int64_t *dims;       /* the symbols' values */
+    const stp_symbol *symbols;
+    uint32_t exceeded;   /* 1 + number of a dim that the last run set outside its bounds, or 0 */
+    int64_t exceeding;   /* what it was set to */
     st_timing *timings;  /* NULL: not timed */
     int64_t begin;       /* of the last instruction */
     _Atomic int stopped; /* the workers gave up: a read failed */

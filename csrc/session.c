@@ -172,6 +172,9 @@ static void fill_tables(st_session *s, int threads)
         case STP_SPACE_FILE:
             s->args[i] = &s->storage.sources[arg->index];
             break;
+        case STP_SPACE_DIM:
+            s->args[i] = &s->symbols[arg->index];
+            break;
         default:
             s->patches[s->patch_count++] = (st_patch){(uint32_t)i, arg->space == STP_SPACE_OUTPUT, arg->index};
         }
@@ -188,6 +191,9 @@ static void fill_tables(st_session *s, int threads)
             .args = s->args + call->first_arg,
         };
     }
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_SYMBOL]; i++)
+        if (plan->symbols[i].setter)
+            s->steps[plan->symbols[i].setter - 1].symbol = (uint32_t)i + 1;
     int64_t *shape = s->output_shapes;
     for (int i = 0; i < st_ports(plan, ST_OUTPUT); i++) {
         s->output_shape[i] = shape;
@@ -198,6 +204,7 @@ static void fill_tables(st_session *s, int threads)
     s->program.reads = plan->read_count;
     s->program.threads = threads;
     s->program.dims = s->symbols;
+    s->program.symbols = plan->symbols;
 }
 
 /* With weights.bin mapped, buffers of the ring are the mapped bytes of the read that would fill them. */

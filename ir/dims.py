@@ -130,6 +130,15 @@ def symbol(name: str) -> Expr:
     return Expr((((name,), 1),))
 
 
+def symbol_of(dim: Dim) -> str | None:
+    """The name of the symbol that `dim` is, if it is one by itself."""
+    if not isinstance(dim, Expr) or len(dim.terms) != 1:
+        return None
+    ((monomial, coefficient),) = dim.terms
+    name = monomial[0] if len(monomial) == 1 and coefficient == 1 else None
+    return name if isinstance(name, str) else None
+
+
 def _call(function: str, left: Dim, right: Dim) -> Expr:
     return Expr((((Call(function, left, right),), 1),))
 

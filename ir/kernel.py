@@ -224,10 +224,20 @@ class Conv:
 
 
 @dataclass(frozen=True)
+class Ragged:
+    """Sequences of different lengths, one after the other: sequence b ends in front of row ends[b], where the next begins. None
+    has more than `longest` rows."""
+
+    ends: Strided  # i64, strides: (batch,)
+    longest: Dim
+
+
+@dataclass(frozen=True)
 class Attention:
     """softmax(scale q k^T, changed by `score`) v. Strides: (batch, head, row); the last axis is contiguous.
 
-    `score` is a scalar over axes b, h, i (query), j (key) with Accumulator standing for the scaled score.
+    `score` is a scalar over axes b, h, i (query), j (key) with Accumulator standing for the scaled score. With `ragged`, `row`
+    and `keys` count the rows of all sequences, batch strides are 0, rows see those of their own sequence, and there is no score.
     """
 
     batch: Axis
@@ -243,6 +253,12 @@ class Attention:
     k: Strided
     v: Strided
     score: Scalar | None = None
+    ragged: Ragged | None = None
+
+    @property
+    def lengths(self) -> tuple[Dim, Dim]:
+        """The most queries and keys of one sequence."""
+        return (self.ragged.longest,) * 2 if self.ragged is not None else (self.row.extent, self.keys)
 
 
 @dataclass(frozen=True)
@@ -254,7 +270,20 @@ class Contraction:
     epilogue: tuple[Store, ...]
 
 
-Kernel = Union[Loops, Contraction]
+@dataclass(frozen=True)
+class Selection:
+    """The points of `axis` at which `condition` holds, in order, stored one after the other; their number becomes the dim `count`.
+
+    The one out operand is i64. Never more are stored than the greatest value of `count`.
+    """
+
+    operands: tuple[Operand, ...]
+    axis: Axis
+    condition: Scalar
+    count: str
+
+
+Kernel = Union[Loops, Contraction, Selection]
 
 
 def children(expression: Scalar) -> tuple[Scalar, ...]:

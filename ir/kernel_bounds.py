@@ -2,7 +2,7 @@
 
 At one choice of the dims every extent and coefficient is a number, and the range of an affine index over independent axes
 is exact. Guards narrow it: under `0 <= 2*y + w - 1 < h` an index that contains a multiple of `2*y + w` takes that range
-instead. Values that are looked up are bounded by what clamps them.
+instead. Values that are looked up are bounded by what clamps them, and by guards that compare just them.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ def corners(symbols: Mapping[str, Bounds]) -> Iterator[dict[str, int]]:
 
 @dataclass(frozen=True)
 class Point:
-    """One choice of the dims inside some loops: extents of the axes, and what guards say about sums of axes."""
+    """One choice of the dims inside some loops: extents of the axes, and what guards say about sums of axes and lookups."""
 
     dims: Mapping[str, int]
     extents: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[tuple[tuple[str, int], ...], Range] = field(default_factory=dict)
+    values: Mapping[Scalar, Range] = field(default_factory=dict)
 
     def number(self, dim: Dim) -> int:
         return evaluate(dim, self.dims)
@@ -49,7 +50,8 @@ class Point:
     @property
     def reached(self) -> bool:
         """Whether anything runs here at all."""
-        return all(e > 0 for e in self.extents.values()) and all(low <= high for low, high in self.facts.values())
+        known = (*self.facts.values(), *self.values.values())
+        return all(e > 0 for e in self.extents.values()) and all(low <= high for low, high in known)
 
     # -- ranges ----------------------------------------------------------------------------------------------------
 
@@ -94,6 +96,8 @@ class Point:
 
     def value_range(self, expression: Scalar) -> Range:
         """Bounds of an integer expression."""
+        if expression in self.values:
+            return self.values[expression]
         whole = _dtype_range(expression.dtype)
         match expression:
             case Const(value) if not isinstance(value, float):
@@ -122,7 +126,7 @@ class Point:
             return self
         relation = condition.function if holds else _NEGATED[condition.function]
         left, right = condition.args
-        if not isinstance(left, Position) or left.index.gathers or not isinstance(right, Const | Position):
+        if not isinstance(left, Position) or not isinstance(right, Const | Position):
             return self
         terms, base = self.linear(left.index), self.number(left.index.base)
         low, high = self.value_range(right)
@@ -134,6 +138,13 @@ class Point:
             "eq": (low, high),
             "ne": (-HUGE, HUGE),
         }[relation]
+        if left.index.gathers:
+            ((value, factor), *others) = left.index.gathers
+            if terms or others or factor != 1:
+                return self
+            known = self.value_range(value)
+            found = max(known[0], low - base), min(known[1], high - base)
+            return replace(self, values={**self.values, value: found})
         key = tuple(sorted(terms.items()))
         if not key:  # a constant: the branch is taken or not
             return self if low <= base <= high else replace(self, facts={**self.facts, (("", 1),): (1, 0)})

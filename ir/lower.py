@@ -9,8 +9,9 @@ from .errors import VerifyError
 from .graph import Node
 from .kernel import Kernel
 from .lower_loops import lower_loops
-from .lower_root import lower_root, root_of
+from .lower_root import lower_root, lower_selection, root_of
 from .lower_scope import NotLowerable, Scope, Symbols
+from .ops import OPS
 from .simplify import merge_axes
 from .types import TensorType
 
@@ -25,6 +26,9 @@ def try_lower(
     """The kernel of a body, its operands numbered inputs first, then outputs; or the reason why there is none."""
     try:
         scope = Scope(body, inputs, outputs, types, symbols)
+        selections = [node for node in scope.body if OPS[node.op].category == "selection"]
+        if selections:
+            return lower_selection(scope, selections[0])
         root = root_of(scope)
         if root is None:
             return merge_axes(lower_loops(scope))

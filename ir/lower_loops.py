@@ -39,7 +39,7 @@ def lower_loops(scope: Scope) -> Loops:
     reductions = [n for n in scope.body if OPS[n.op].category == "reduction" and n.op not in WINDOWS]
     if len(windows) > 1 or (windows and reductions):
         raise NotLowerable("two folds over different windows")
-    if any(n.op == "attention" for n in scope.body):
+    if any(n.op in ("attention", "ragged_attention") for n in scope.body):
         raise NotLowerable("attention as loops needs its decomposition")
     nests: tuple[Nest, ...]
     if windows:

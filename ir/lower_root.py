@@ -15,14 +15,16 @@ from .kernel import (
     Conv,
     Index,
     Matmul,
+    Ragged,
     Read,
     Scalar,
+    Selection,
     Store,
     Strided,
     walk,
 )
 from .lower_scope import NotLowerable, Scope
-from .ops import OPS
+from .ops import OPS, dims_set
 from .scalars import apply
 from .types import f32
 
@@ -41,7 +43,8 @@ def root_of(scope: Scope) -> Node | None:
 
 def lower_root(scope: Scope, root: Node) -> Contraction:
     """Raises NotLowerable."""
-    return {"matmul": _matmul, "conv": _conv, "attention": _attention}[root.op](scope, root)
+    rules = {"matmul": _matmul, "conv": _conv, "attention": _attention, "ragged_attention": _ragged_attention}
+    return rules[root.op](scope, root)
 
 
 def _epilogue(scope: Scope, root: Node, identity: PerDim) -> tuple[Store, ...]:
@@ -245,21 +248,7 @@ def _attention(scope: Scope, root: Node) -> Contraction:
     axes = [scope.axis(n, e) for n, e in zip(("b", "h", "i", "col"), (batch, heads, queries, value_width), strict=True)]
     key = scope.axis("j", keys)
     identity: PerDim = tuple(Index.axis(a.name) if a.extent != 1 else Index() for a in axes)
-
-    def read(value: str, extents: Shape) -> Strided:
-        names = ("b", "g", "l", "d")
-        for name, extent in zip(names, extents, strict=True):
-            scope.axis(name, extent)
-        index = tuple(Index.axis(n) if e != 1 else Index() for n, e in zip(names, extents, strict=True))
-        plain = _plain(scope.expression(value, index))
-        if plain is None:
-            raise NotLowerable("an operand of attention is computed on the fly")
-        found = _strided(plain, names)
-        if found.strides[3] != 1 and extents[3] != 1:
-            raise NotLowerable("the rows of an attention operand are not contiguous")
-        return Strided(found.operand, found.offset, found.strides[:3])
-
-    operands = [read(value, scope.shape(value)) for value in (q, k, v)]
+    operands = [_attended(scope, value, ("b", "g", "l", "d")) for value in (q, k, v)]
     for axis in axes:
         scope.extents[axis.name] = axis.extent
     score: Scalar | None = None
@@ -286,3 +275,69 @@ def _attention(scope: Scope, root: Node) -> Contraction:
         score=score,
     )
     return Contraction(tuple(scope.operands), attention, _epilogue(scope, root, identity))
+
+
+def _attended(scope: Scope, value: str, names: tuple[str, ...]) -> Strided:
+    """An operand of attention, with an axis for each of its dims; strides of all but the last, which is contiguous."""
+    extents = scope.shape(value)
+    for name, extent in zip(names, extents, strict=True):
+        scope.axis(name, extent)
+    index = tuple(Index.axis(n) if e != 1 else Index() for n, e in zip(names, extents, strict=True))
+    plain = _plain(scope.expression(value, index))
+    if plain is None:
+        raise NotLowerable("an operand of attention is computed on the fly")
+    found = _strided(plain, names)
+    if found.strides[-1] != 1 and extents[-1] != 1:
+        raise NotLowerable("the rows of an attention operand are not contiguous")
+    return Strided(found.operand, found.offset, found.strides[:-1])
+
+
+def _ragged_operand(scope: Scope, value: str) -> Strided:
+    """[N, G, D] by (batch, head, row), without a batch stride."""
+    found = _attended(scope, value, ("l", "g", "d"))
+    return Strided(found.operand, found.offset, (0, found.strides[1], found.strides[0]))
+
+
+def _ragged_attention(scope: Scope, root: Node) -> Contraction:
+    *qkv, ends = root.inputs
+    rows, heads, width = scope.shape(qkv[0])
+    kv_heads, value_width = scope.shape(qkv[1])[1], scope.shape(qkv[2])[2]
+    assert isinstance(kv_heads, int)
+    extents = (scope.shape(ends)[0], heads, rows, value_width)
+    batch, head, row, column = (scope.axis(n, e) for n, e in zip(("b", "h", "i", "col"), extents, strict=True))
+    q, k, v = (_ragged_operand(scope, value) for value in qkv)
+    lengths = _plain(scope.expression(ends, (Index.axis("b") if batch.extent != 1 else Index(),)))
+    if lengths is None:
+        raise NotLowerable("the ends of sequences are computed on the fly")
+    for axis in (row, head, column):
+        scope.extents[axis.name] = axis.extent
+    identity: PerDim = tuple(Index.axis(a.name) if a.extent != 1 else Index() for a in (row, head, column))
+    epilogue = _epilogue(scope, root, identity)
+    if len(epilogue) > 1 or not isinstance(epilogue[0].value, Accumulator) or epilogue[0].index.coefficient("col") != 1:
+        raise NotLowerable("attention over ragged sequences stores its result as it is")
+    attention = Attention(
+        batch,
+        head,
+        row,
+        column,
+        rows,
+        kv_heads,
+        width,
+        root.attr("scale"),
+        root.attr("causal", False),
+        q,
+        k,
+        v,
+        ragged=Ragged(_strided(lengths, ("b",)), root.attr("longest")),
+    )
+    return Contraction(tuple(scope.operands), attention, epilogue)
+
+
+def lower_selection(scope: Scope, root: Node) -> Selection:
+    """The kernel of a selection, which stands alone. Raises NotLowerable."""
+    (axis,) = [scope.axis("i", extent) for extent in scope.shape(root.inputs[0])]
+    (count,) = dims_set(root)
+    if scope.outputs != (root.output,):
+        raise NotLowerable("a selection gives nothing but positions")
+    condition = scope.expression(root.inputs[0], (Index.axis("i") if axis.extent != 1 else Index(),))
+    return Selection(tuple(scope.operands), axis, condition, count)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import rules
-from .dims import Bounds, Dim, Expr, product
+from .dims import Bounds, Dim, Expr, product, symbol_of
 from .errors import VerifyError
-from .graph import Node
+from .graph import Graph, Node
 from .types import DType, TensorType
 
 REQUIRED = object()
@@ -19,7 +19,10 @@ Rule = Callable[[Node, rules.Types], list[TensorType]]
 
 @dataclass(frozen=True)
 class AttrSpec:
-    """What an attribute may hold: `kind` is int, float, bool, str, dtype, dim, ints, dims; REQUIRED or a default."""
+    """What an attribute may hold: `kind` is int, float, bool, str, dtype, dim, ints, dims or sets; REQUIRED or a default.
+
+    An attribute of kind `sets` is a symbol by itself: a run-time dim, whose value the node finds out when it runs.
+    """
 
     kind: str
     default: Any = REQUIRED
@@ -40,6 +43,8 @@ class AttrSpec:
                 return isinstance(value, DType)
             case "dim":
                 return is_int or isinstance(value, Expr)
+            case "sets":
+                return isinstance(value, Expr) and symbol_of(value) is not None
             case "ints":
                 return isinstance(value, tuple) and all(isinstance(v, int) for v in value)
             case "dims":
@@ -55,6 +60,7 @@ class Op:
     reduction    folds axes                                    movement   copies elements (concat, pad, gather)
     contraction  sums of products: matmul, conv, attention     window     folds a sliding window (pooling)
     composite    has a decomposition into other rows           source     makes data from nothing (iota)
+    selection    finds out how many results there are
     """
 
     name: str
@@ -146,6 +152,16 @@ _ROWS = (
         "pads: all begins, then all ends; not negative",
     ),
     Op("gather", "movement", (2, 2), rules.gather, {"axis": _INT}, 0, "negative indices count from the end"),
+    # selections
+    Op(
+        "nonzero",
+        "selection",
+        (1, 1),
+        rules.nonzero,
+        {"count": AttrSpec("sets")},
+        1,
+        "positions of the true elements, in order; their number becomes the dim `count`",
+    ),
     # sources
     Op(
         "iota",
@@ -185,6 +201,15 @@ _ROWS = (
         {"scale": _FLOAT, "causal": AttrSpec("bool", False)},
         2,
         "softmax(scale * q @ k^T + mask) @ v; a causal query i sees keys <= i + keys - queries",
+    ),
+    Op(
+        "ragged_attention",
+        "contraction",
+        (4, 4),
+        rules.ragged_attention,
+        {"scale": _FLOAT, "causal": AttrSpec("bool", False), "longest": AttrSpec("dim")},
+        2,
+        "attention within each of several sequences that lie one after the other: sequence b ends in front of row ends[b]",
     ),
     Op(
         "moe",
@@ -247,6 +272,20 @@ def infer(node: Node, types: Mapping[str, TensorType], symbols: Mapping[str, Bou
     return row.rule(node, [types[v] if v else None for v in node.inputs])
 
 
+def dims_set(node: Node) -> tuple[str, ...]:
+    """The run-time dims whose values a node finds out, for a cluster those of its body."""
+    if node.op == "cluster":
+        return tuple(name for child in node.body for name in dims_set(child))
+    row = OPS.get(node.op)
+    attrs = [node.attr(name) for name, spec in row.attrs.items() if spec.kind == "sets"] if row else []
+    return tuple(name for value in attrs if isinstance(value, Expr) and (name := symbol_of(value)) is not None)
+
+
+def runtime_dims(graph: Graph) -> frozenset[str]:
+    """The symbols that nodes set while the graph runs; all others follow from the inputs' extents."""
+    return frozenset(name for node in graph.nodes for name in dims_set(node))
+
+
 def check_attrs(node: Node, row: Op) -> None:
     """Raise VerifyError where an attribute is unknown, missing or of the wrong kind."""
     given = dict(node.attrs)
@@ -275,6 +314,12 @@ def flops(node: Node, types: Mapping[str, TensorType]) -> Dim:
             q, v = types[node.inputs[0]], types[node.inputs[2]]
             scores = product(q.shape[:3]) * v.shape[2]
             return scores * (2 * q.shape[3] + 2 * v.shape[3] + 20)
+        case "ragged_attention":
+            q, v = types[node.inputs[0]], types[node.inputs[2]]
+            longest: Dim = node.attr("longest")
+            scores = product(q.shape[:2]) * longest
+            each: Dim = 2 * q.shape[2] + 2 * v.shape[2] + 20
+            return scores * each
         case "moe":
             top_k: int = node.attr("top_k")
             return 2 * out.elements * top_k * types[node.inputs[2]].shape[1] * (len(node.inputs) - 2)

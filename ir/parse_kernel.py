@@ -24,9 +24,11 @@ from .kernel import (
     Nest,
     Operand,
     Position,
+    Ragged,
     Read,
     Reduce,
     Scalar,
+    Selection,
     Stage,
     Store,
     Strided,
@@ -47,8 +49,8 @@ def parse_kernel(text: str) -> Kernel:
 def read_kernel(lexer: Lexer) -> Kernel:
     """`kernel loops { .. }`."""
     lexer.expect_word("kernel")
-    if not lexer.at("name") or lexer.token.text not in ("loops", *_ROOTS):
-        lexer.expected(f"loops, {', '.join(_ROOTS)}")
+    if not lexer.at("name") or lexer.token.text not in ("loops", "selection", *_ROOTS):
+        lexer.expected(f"loops, selection, {', '.join(_ROOTS)}")
     kind = lexer.name()
     lexer.expect("{")
     reader = _Reader(lexer)
@@ -61,6 +63,8 @@ def read_kernel(lexer: Lexer) -> Kernel:
                 lexer.expected("nest or '}'")
             nests.append(reader.read_nest())
         return Loops(tuple(reader.operands), tuple(nests))
+    if kind == "selection":
+        return reader.read_selection()
     root = reader.read_root(kind)
     stores = []
     for stage in reader.read_stages():
@@ -141,6 +145,19 @@ class _Reader:
             self.lexer.fail("a window has two numbers each")
         return tuple(pairs)
 
+    def read_selection(self) -> Selection:
+        """What follows the operands, and the closing brace."""
+        self.lexer.expect_word("axis")
+        axis = self.read_axis()
+        self.read_lets()
+        self.lexer.expect_word("condition")
+        self.lexer.expect("=")
+        condition = self.read_scalar()
+        self.lexer.expect_word("count")
+        count = self.lexer.name("a dim's name")
+        self.lexer.expect("}")
+        return Selection(tuple(self.operands), axis, condition, count)
+
     def read_root(self, kind: str) -> Matmul | Conv | Attention:
         """The fields of a root, each once, in the order of the table."""
         make, fields = _ROOTS[kind]
@@ -155,6 +172,11 @@ class _Reader:
                 self.lexer.expected(f"'{name}'")
             else:
                 found[name] = default
+        if make is Attention:
+            ends, longest = found.pop("ends"), found.pop("longest")
+            if (ends is None) != (longest is None):
+                self.lexer.fail("ragged sequences have ends and a longest")
+            found["ragged"] = None if ends is None else Ragged(ends, longest)
         return make(**found)
 
     # -- stages ----------------------------------------------------------------------------------------------------
@@ -342,6 +364,8 @@ _ATTENTION: dict[str, _Field] = {
     "q": _required(_Reader.read_strided),
     "k": _required(_Reader.read_strided),
     "v": _required(_Reader.read_strided),
+    "ends": (_Reader.read_strided, None),
+    "longest": (_dim, None),
     "score": (_Reader.read_scalar, None),
 }
 #: The heavy roots: class and fields in order; a field with a default may be missing.

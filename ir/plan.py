@@ -77,10 +77,11 @@ class PlanPort:
 
 @dataclass(frozen=True)
 class Arg:
-    """One kernel argument: `space` is input, output, buffer, weight, workspace or file; `index` counts within it.
+    """One kernel argument: `space` is input, output, buffer, weight, workspace, file or dim; `index` counts within it.
 
     `weight` and `file` both count weights: the first is a pointer to resident bytes, the second to an `st_source` from which
-    the kernel reads rows of a weight that stays in storage.
+    the kernel reads rows of a weight that stays in storage. `dim` is a pointer to the value of a symbol, which the call sets: such
+    a run-time dim has no value before; all others follow from the inputs' extents.
     """
 
     space: str
@@ -162,6 +163,11 @@ class Plan:
     def calls(self) -> tuple[Call, ...]:
         """Of all queues; one queue has calls."""
         return tuple(call for queue in self.queues for call in queue.calls)
+
+    @property
+    def setters(self) -> Mapping[int, int]:
+        """The call that sets each run-time dim, by the numbers of call and symbol."""
+        return {arg.index: number for number, call in enumerate(self.calls) for arg in call.args if arg.space == "dim"}
 
     @property
     def reads(self) -> tuple[Read, ...]:

@@ -4,6 +4,7 @@ The layouts below are the only declaration: Python packs by them, and `c_header(
 from them (a test compares). The file is a header, a section table and the sections in the order of `SECTIONS`, each at
 a multiple of eight bytes. A string is an offset into the section of zero-terminated strings; offset 0 is empty.
 
+A symbol's `setter` is one more than the number of the call that sets it during the run, or 0 where it follows from the inputs.
 A dim is a postfix program over `DIM_OPS`. A polynomial is written term by term (coefficient, then each factor followed
 by `mul`, terms joined by `add`), so decoding rebuilds the same expression and evaluating needs only a small stack.
 """
@@ -93,7 +94,7 @@ SECTIONS: tuple[Record, ...] = (
     _record("dim_op", "u32 op, u32 reserved, i64 value"),
     _record("dim", "u32 first, u32 count"),
     _record("type", "u32 dtype, u32 rank, u32 first_dim, str text"),
-    _record("symbol", "str name, u32 reserved, i64 min, i64 typical, i64 max"),
+    _record("symbol", "str name, u32 setter, i64 min, i64 typical, i64 max"),
     _record("feature", "str name"),
     _record("input", "str name, u32 type"),
     _record("output", "str name, u32 type"),
@@ -114,7 +115,7 @@ SECTIONS: tuple[Record, ...] = (
 _BY_NAME = {record.name: record for record in SECTIONS}
 
 ARENA_KINDS = ("scratch", "workspace", "weights", "ring")
-ARG_SPACES = ("input", "output", "buffer", "weight", "workspace", "file")
+ARG_SPACES = ("input", "output", "buffer", "weight", "workspace", "file", "dim")
 CALL_KINDS = ("kernel",)
 DIM_OPS = ("const", "symbol", "add", "mul", "floordiv", "mod", "min", "max")
 DIM_DEPTH = 32  # values an evaluation may hold at once
@@ -237,7 +238,8 @@ def encode(plan: Plan, *, digests: WeightDigests | None = None, plan_id: int | N
     writer = _Writer()
     for number, (name, bounds) in enumerate(plan.symbols.items()):
         writer.symbols[name] = number
-        writer.add("symbol", writer.string(name), 0, bounds.min, bounds.typical, bounds.max)
+        setter = plan.setters.get(number, -1) + 1
+        writer.add("symbol", writer.string(name), setter, bounds.min, bounds.typical, bounds.max)
     for feature in plan.features:
         writer.add("feature", writer.string(feature))
     for section, ports in (("input", plan.inputs), ("output", plan.outputs)):

@@ -154,6 +154,13 @@ def gather(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(x.dtype, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))]
 
 
+def nonzero(node: Node, types: Types) -> list[TensorType]:
+    x = _given(node, types, 0)
+    if x.dtype != bool_ or x.rank != 1:
+        raise _fail(node, f"takes bool of rank 1, got {x}", "compare with zero and reshape first")
+    return [TensorType(i64, (node.attr("count"),))]
+
+
 def iota(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(node.attr("dtype", i64), (node.attr("extent"),))]
 
@@ -276,6 +283,24 @@ def attention(node: Node, types: Types) -> list[TensorType]:
         if broadcast_shapes(node, [types[3].shape, scores]) != scores:
             raise _fail(node, f"mask {types[3]} does not broadcast to [{', '.join(map(str, scores))}]")
     return [TensorType(q.dtype, (*q.shape[:3], v.shape[3]))]
+
+
+def ragged_attention(node: Node, types: Types) -> list[TensorType]:
+    """q [N, H, D], k [N, G, D], v [N, G, E], ends i64 [B]: sequence b is the rows ends[b - 1] .. ends[b] - 1 (the first from 0).
+
+    The ends do not fall, the last is N, and no sequence is longer than `longest`.
+    """
+    q, k, v, ends = (_given(node, types, i) for i in range(4))
+    if not q.rank == k.rank == v.rank == 3:
+        raise _fail(node, f"needs rank 3, got {q}, {k}, {v}")
+    if q.shape[2] != k.shape[2] or k.shape[:2] != v.shape[:2] or q.shape[0] != k.shape[0]:
+        raise _fail(node, f"shapes do not fit: q {q}, k {k}, v {v}")
+    heads, groups = q.shape[1], k.shape[1]
+    if not isinstance(heads, int) or not isinstance(groups, int) or heads % groups:
+        raise _fail(node, f"{groups} key heads do not divide {heads} query heads")
+    if ends.dtype != i64 or ends.rank != 1:
+        raise _fail(node, f"the ends of the sequences must be i64 of rank 1, got {ends}")
+    return [TensorType(_same_dtype(node, types[:3]), (*q.shape[:2], v.shape[2]))]
 
 
 #: activations an expert may have: attribute -> op and its attributes

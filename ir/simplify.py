@@ -27,7 +27,7 @@ def merge_axes(kernel: Kernel) -> Kernel:
     """The same kernel with as few axes as its indices allow."""
     if isinstance(kernel, Loops):
         return replace(kernel, nests=tuple(_merge_nest(nest) for nest in kernel.nests))
-    return _merge_contraction(kernel)
+    return _merge_contraction(kernel) if isinstance(kernel, Contraction) else kernel
 
 
 def _indices(expressions: Iterable[Scalar]) -> list[Index]:

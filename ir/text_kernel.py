@@ -28,6 +28,7 @@ from .kernel import (
     Read,
     Reduce,
     Scalar,
+    Selection,
     Stage,
     Store,
     Strided,
@@ -50,13 +51,18 @@ def print_kernel(kernel: Kernel) -> str:
 def kernel_lines(kernel: Kernel, indent: str = "") -> Iterator[str]:
     """The lines of a kernel."""
     printer = _Printer(kernel.operands, indent + "  ")
-    root = kernel.root if isinstance(kernel, Contraction) else None
-    yield f"{indent}kernel {type(root).__name__.lower() if root else 'loops'} {{"
+    what = kernel.root if isinstance(kernel, Contraction) else kernel
+    yield f"{indent}kernel {type(what).__name__.lower()} {{"
     for number, operand in enumerate(kernel.operands):
         yield printer.indent + operand_text(number, operand)
     if isinstance(kernel, Contraction):
         yield from printer.root(kernel.root)
         yield from printer.stages(kernel.epilogue)
+    elif isinstance(kernel, Selection):
+        yield f"{printer.indent}axis {axis_text(kernel.axis)}"
+        yield from printer.abbreviate([kernel.condition])
+        yield f"{printer.indent}condition = {printer.scalar(kernel.condition)}"
+        yield f"{printer.indent}count {kernel.count}"
     else:
         for nest in kernel.nests:
             yield from printer.nest(nest)
@@ -163,6 +169,8 @@ class _Printer:
                 fields |= {"keys": dim_text(root.keys), "kv_heads": str(root.kv_heads), "width": dim_text(root.width)}
                 fields |= {"scale": float_text(root.scale)} | ({"causal": ""} if root.causal else {})
                 fields |= {f"{name} =": strided_text(getattr(root, name)) for name in "qkv"}
+                if root.ragged is not None:
+                    fields |= {"ends =": strided_text(root.ragged.ends), "longest": dim_text(root.ragged.longest)}
                 last = ("score =", root.score)
         for name, text in fields.items():
             yield f"{self.indent}{name} {text}".rstrip()

@@ -231,7 +231,7 @@ def _read_queue(lexer: Lexer, parts: _Parts) -> None:
 
 
 def _read_arg(lexer: Lexer) -> Arg:
-    space = lexer.name("input, output, buffer, weight, workspace or file")
+    space = lexer.name("input, output, buffer, weight, workspace, file or dim")
     return Arg(space, lexer.integer("a number"))
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from .dims import Call, Dim, Expr, symbols_of, upper
 from .errors import Source, VerifyError
 from .graph import Derived, FileBytes, Graph, Inline, Node, Weight
-from .ops import OPS, infer
+from .ops import OPS, dims_set, infer, runtime_dims
 from .text import RESERVED
 from .types import DTYPES, DType, TensorType
 
@@ -52,6 +52,9 @@ class _Verifier:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
         self.graph, self.level, self.pass_name = graph, level, pass_name
         self.types: dict[str, TensorType] = {}
+        #: for each run-time dim, the values that depend on the node that sets it; absent before that node
+        self.behind: dict[str, set[str]] = {}
+        self.runtime = runtime_dims(graph)
 
     def fail(self, what: str, op: str = "", source: Source | None = None, hint: str = "") -> NoReturn:
         raise VerifyError(what, op=op, level=self.level, source=source, pass_name=self.pass_name, hint=hint)
@@ -129,7 +132,34 @@ class _Verifier:
             if kind is None:
                 self.fail(f"input {port.name!r} (%{port.value}) has no type")
             self.check_type(kind, f"input {port.name!r}")
+            self.check_known(kind, f"input {port.name!r}")
             self.define(port.value, kind)
+
+    def check_known(self, kind: TensorType, where: str) -> None:
+        """A port's extents are known before a run."""
+        for extent in kind.shape:
+            if late := sorted(symbols_of(extent) & self.runtime):
+                self.fail(f"{where} has the extent {extent}, but {late[0]} is set during the run")
+
+    def check_runtime_dims(self, node: Node) -> None:
+        """One node sets a run-time dim, and what mentions the dim depends on a value of that node, so that no order of the
+        nodes that respects values can run it earlier."""
+        for name in dims_set(node):
+            if name in self.behind:
+                self.fail(f"sets the dim {name}, which another node sets", node.op, node.source)
+            self.behind[name] = set(node.outputs)
+        attrs = [value for child in (node, *node.body) for _, value in child.attrs]
+        kinds = [
+            self.graph.types[v].shape for child in (node, *node.body) for v in child.outputs if v in self.graph.types
+        ]
+        mentioned = mentions(attrs) | mentions(kinds)
+        for name in self.runtime:
+            depends = not self.behind.get(name, set()).isdisjoint((*node.used, *node.outputs))
+            if depends:
+                self.behind[name].update(node.outputs)
+            elif name in mentioned and category(node) != "source":
+                what = f"uses the dim {name} and reads nothing that depends on the node that sets it"
+                self.fail(what, node.op, node.source)
 
     def check_outputs(self, visible: set[str]) -> None:
         names = [port.name for port in self.graph.outputs]
@@ -141,6 +171,7 @@ class _Verifier:
             if port.value not in visible:
                 inner = "it is local to a cluster" if port.value in self.types else "nothing defines it"
                 self.fail(f"output {port.name!r} is %{port.value}, but {inner}")
+            self.check_known(self.types[port.value], f"output {port.name!r}")
 
     def check_weight(self, name: str, weight: Weight) -> None:
         if weight.name != name:
@@ -229,6 +260,8 @@ class _Verifier:
             for value, kind in zip(node.outputs, kinds, strict=True):
                 self.check_type(kind, f"%{value}", node.op, node.source)
                 self.define(value, kind, node.op, node.source)
+        if self.runtime and legal is LEVELS[self.level].top:
+            self.check_runtime_dims(node)
         visible.update(node.outputs)
 
     def check_attr(self, node: Node, name: str, value: Any) -> None:
@@ -254,6 +287,13 @@ class _Verifier:
         for value in node.outputs:
             if value not in visible or value in node.inputs:
                 self.fail(f"the cluster's body does not define its output %{value}", node.op, node.source)
+
+
+def mentions(values: Any) -> frozenset[str]:
+    """The symbols inside dims, and tuples or lists of them; other things have none."""
+    if isinstance(values, tuple | list):
+        return frozenset().union(*map(mentions, values))
+    return symbols_of(values) if isinstance(values, Expr) else frozenset()
 
 
 def _is_attr(value: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from .dims import Bounds, Dim, product, symbols_of, upper
+from .dims import Bounds, Dim, product, symbol, symbols_of, upper
 from .errors import VerifyError
 from .kernel import (
     Accumulator,
@@ -28,6 +28,7 @@ from .kernel import (
     Read,
     Reduce,
     Scalar,
+    Selection,
     Store,
     Strided,
     walk,
@@ -35,12 +36,13 @@ from .kernel import (
 from .kernel_bounds import Point, corners
 from .scalars import PRIMITIVES, TO_BOOL
 from .text_kernel import COMPUTED
-from .types import COMPUTABLE, bool_, f32
+from .types import COMPUTABLE, bool_, f32, i64
 
 _PLAIN: tuple[type, ...] = (Const, Position, Read, Apply, Guarded)
 #: The legality table: which expressions may stand where.
 PLACES: Mapping[str, tuple[type, ...]] = {
     "stage": (*_PLAIN, Folded),
+    "condition": _PLAIN,
     "prologue": _PLAIN,
     "epilogue": (*_PLAIN, Accumulator),
     "score": (*_PLAIN, Accumulator),
@@ -70,7 +72,7 @@ def verify_kernel(kernel: Kernel, symbols: Mapping[str, Bounds], sizes: Sequence
 
 
 def _kind(kernel: Kernel) -> str:
-    return "loops" if isinstance(kernel, Loops) else type(kernel.root).__name__.lower()
+    return type(kernel.root if isinstance(kernel, Contraction) else kernel).__name__.lower()
 
 
 def _fail(kernel: Kernel, what: str, hint: str = "") -> NoReturn:
@@ -109,12 +111,23 @@ class _Verifier:
             for nest in kernel.nests:
                 self.check_nest(nest)
                 written |= self.stored
+        elif isinstance(kernel, Selection):
+            written = self.check_selection(kernel)
         else:
             self.check_root(kernel.root)
             written = {store.operand for store in kernel.epilogue}
         for number, operand in enumerate(kernel.operands):
             if operand.role == "out" and number not in written:
                 self.fail(f"a{number} is never stored", "every out operand is written")
+
+    def check_selection(self, kernel: Selection) -> set[int]:
+        """The operands that it writes: the only one that is out."""
+        found = [number for number, operand in enumerate(kernel.operands) if operand.role == "out"]
+        if len(found) != 1 or kernel.operands[found[0]].dtype != i64:
+            self.fail("a selection has one out operand, of i64")
+        self.check_dim(symbol(kernel.count), "the count")
+        self.check_value("condition", (kernel.axis,), kernel.condition)
+        return set(found)
 
     # -- scopes ----------------------------------------------------------------------------------------------------
 
@@ -262,8 +275,8 @@ class _Verifier:
         if isinstance(root, Conv):
             if root.groups < 1 or product(a.extent for a in root.rows) != product((root.size[0], *root.out_size)):
                 self.fail("the rows are not the batch times the output's height and width")
-        if isinstance(root, Attention) and root.score is not None:
-            self.check_value("score", (*around, Axis("j", root.keys)), root.score)
+        if isinstance(root, Attention):
+            self.check_attention(root, around)
         if not self.kernel.epilogue:
             self.fail("has no epilogue", "a root is finished by stores")
         for store in self.kernel.epilogue:
@@ -272,12 +285,29 @@ class _Verifier:
             self.check_value("epilogue", (*around, column), store.value)
             self.check_store(store)
 
+    def check_attention(self, root: Attention, around: Sequence[Axis]) -> None:
+        if root.score is not None:
+            self.check_value("score", (*around, Axis("j", root.keys)), root.score)
+        if root.ragged is None:
+            return
+        ends = self.operand(root.ragged.ends.operand)
+        if ends.role != "in" or ends.dtype != i64 or len(root.ragged.ends.strides) != 1:
+            self.fail(
+                f"sequences end where a{root.ragged.ends.operand} says, {ends.role} {ends.dtype}", "expected in i64"
+            )
+        self.check_dim(root.ragged.longest, "the longest sequence")
+        if root.score is not None or root.keys != root.row.extent:
+            self.fail("ragged sequences have a score change, or other keys than queries")
+        if any(operand.strides[0] != 0 for operand in (root.q, root.k, root.v)):
+            self.fail("ragged sequences have a batch stride", "they lie one after the other")
+
     def check_value(self, place: str, axes: Sequence[Axis], value: Scalar) -> None:
         self.place = place
         self.enter(axes, set())
         self.check_scalar(value)
-        if value.dtype != f32 and place != "epilogue":
-            self.fail(f"the {place} gives {value.dtype}, expected f32")
+        wanted = bool_ if place == "condition" else f32
+        if value.dtype != wanted and place != "epilogue":
+            self.fail(f"the {place} gives {value.dtype}, expected {wanted}")
 
 
 def root_axes(root: Matmul | Conv | Attention) -> tuple[tuple[Axis, ...], Axis]:
@@ -287,7 +317,8 @@ def root_axes(root: Matmul | Conv | Attention) -> tuple[tuple[Axis, ...], Axis]:
             return (*root.loops, root.batch, *root.rows), root.column
         case Conv():
             return root.rows, root.column
-    return (root.batch, root.heads, root.row), root.column
+    outer = (root.batch, root.heads, root.row)
+    return (outer if root.ragged is None else outer[1:]), root.column  # ragged: rows count those of all sequences
 
 
 def strided_operands(root: Matmul | Conv | Attention) -> list[tuple[Strided, tuple[Dim, ...]]]:
@@ -329,6 +360,8 @@ def _first_bad(kernel: Kernel, point: Point, sizes: Mapping[int, int]) -> str | 
                 if isinstance(stage, Store):
                     private = kernel.operands[stage.operand].role == "row"
                     stores.append((stage, here, stage.axes if private else (*nest.outer, *stage.axes)))
+    elif isinstance(kernel, Selection):
+        return point.inside((kernel.axis,)).bad_read(kernel.condition, sizes)
     else:
         root = kernel.root
         around, column = root_axes(root)
@@ -338,6 +371,9 @@ def _first_bad(kernel: Kernel, point: Point, sizes: Mapping[int, int]) -> str | 
         values = [((*around, column), store.value) for store in kernel.epilogue]
         if isinstance(root, Matmul) and root.prologue is not None:
             values.append(((*around, root.depth), root.prologue))
+        if isinstance(root, Attention) and root.ragged is not None:
+            if bad := point.bad_strided(root.ragged.ends, (root.batch.extent,), sizes):
+                return bad
         if isinstance(root, Attention) and root.score is not None:
             values.append(((*around, Axis("j", root.keys)), root.score))
         for axes, value in values:

@@ -15,6 +15,7 @@ from typing import NoReturn
 from .dims import symbols_of, upper
 from .errors import VerifyError
 from .graph import Node
+from .ops import dims_set
 from .placed import DENSE, Placed, home_key
 from .plan import ALIGNMENT, READ_ALIGNMENT, Arg, Buffer, Call, Plan
 from .text import RESERVED
@@ -40,6 +41,7 @@ SPACES = {
     ),
     "weight": Space(False, True, "bytes of the resident part of weights.bin, never written"),
     "file": Space(False, True, "a weight that stays in storage, whose rows the kernel reads by itself"),
+    "dim": Space(True, False, "the value of a symbol, set by one call of one part, with a barrier before it is used"),
     "workspace": Space(True, False, "bytes of a workspace arena, private to each thread, dead after the call"),
 }
 #: The legality table of arenas: whether buffers may lie in them.
@@ -94,6 +96,7 @@ class _Verifier:
         self.check_overlaps()
         check_reads(self.plan, self.fail)
         self.check_weight_order()
+        self.check_runtime_dims()
         for number, port in enumerate(self.plan.outputs):
             if Arg("output", number) not in self.mentions:
                 self.fail(f"output {port.name!r} is never written")
@@ -196,6 +199,7 @@ class _Verifier:
             "buffer": len(self.plan.buffers),
             "weight": len(self.plan.weights),
             "file": len(self.plan.weights),
+            "dim": len(self.plan.symbols),
             "workspace": sum(arena.kind == "workspace" for arena in self.plan.arenas),
         }
         for arg in call.args:
@@ -251,6 +255,27 @@ class _Verifier:
             if use < last[resident]:
                 self.fail(f"weight {number} ({entry.name}) is used before the one in front of it", self.place(use))
             last[resident] = use
+
+    def check_runtime_dims(self) -> None:
+        """One call sets a run-time dim, with one part and a barrier behind it; calls whose buffers have that dim come later."""
+        for number, name in enumerate(self.plan.symbols):
+            uses = self.mentions.get(Arg("dim", number), [])
+            if not uses:
+                continue
+            setter = uses[0]
+            if len(uses) > 1:
+                self.fail(f"sets the dim {name} after call {setter} has set it", self.place(uses[1]))
+            if self.calls[setter].parts != 1:
+                self.fail(f"sets the dim {name} with {self.calls[setter].parts} parts", self.place(setter), "with one")
+            for port in (*self.plan.inputs, *self.plan.outputs):
+                if any(name in symbols_of(extent) for extent in port.type.shape):
+                    self.fail(f"{port.name!r} has an extent of {name}, which is set during the run", self.place(setter))
+            if len(self.calls) > setter + 1 and not self.calls[setter + 1].barrier:
+                self.fail(f"follows the call that sets the dim {name}", self.place(setter + 1), "it needs a barrier")
+            for at, call in enumerate(self.calls[:setter]):
+                held = [self.plan.buffers[a.index].type for a in call.args if a.space == "buffer"]
+                if any(name in symbols_of(extent) for kind in held for extent in kind.shape):
+                    self.fail(f"uses the dim {name}, which call {setter} sets", self.place(at))
 
     def written(self) -> list[set[Arg]]:
         """What each call writes: the buffers and outputs that it is the first to mention."""
@@ -326,6 +351,12 @@ class _Clusters:
                 self.fail(f"runs %{node.outputs[0]} again, after call {run[node.outputs[0]]}", number)
             run[node.outputs[0]] = number
             self.check_args(number, node, args)
+            names = list(self.plan.symbols)
+            set_here = tuple(names[arg.index] for arg in call.args if arg.space == "dim")
+            if set_here != dims_set(node):
+                self.fail(
+                    f"sets the dims {', '.join(set_here) or 'none'}", number, f"{dims_set(node)} are its cluster's"
+                )
             for value in node.used:
                 if value not in self.placed.graph.weights and value not in ready:
                     self.fail(f"reads %{value} before it is written", number)

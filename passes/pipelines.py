@@ -18,11 +18,12 @@ _FOLD = Pass("fold_constants", fold_constants, summary="ops on constants become 
 _CSE = Pass("cse", cse, summary="equal computations are done once")
 _RECOMPOSE = Pass("recompose", recompose, summary="composites rebuilt from their parts")
 _LAYOUTS = Pass("choose_layouts", choose_layouts, summary="channels last around convolutions")
-_SIMPLIFY = (_CANONICALIZE, _FOLD, _CSE)
+#: What follows any pass that leaves work behind.
+SIMPLIFY: tuple[Pass, ...] = (_CANONICALIZE, _FOLD, _CSE)
 
 #: From an imported graph to one that is ready to be fused. `recompose` compares values by name, so it stands after `cse`; layouts
 #: are chosen after it, so that what it folds into filters is still channels first.
-GRAPH_PASSES: tuple[Pass, ...] = (*_SIMPLIFY, _RECOMPOSE, *_SIMPLIFY, _LAYOUTS, *_SIMPLIFY)
+GRAPH_PASSES: tuple[Pass, ...] = (*SIMPLIFY, _RECOMPOSE, *SIMPLIFY, _LAYOUTS, *SIMPLIFY)
 
 #: Graph of ops -> graph of clusters.
 CLUSTER_PASSES: tuple[Pass, ...] = (Pass("fuse", fuse, "graph", "clusters", "one kernel for each cluster"),)

@@ -52,7 +52,10 @@ def plan_fields(plan: Plan, *, stratac_version: str, process_floor: int = 0) -> 
         "target": plan.target,
         "features": sorted(plan.features),
         "threads": plan.threads,
-        "symbols": {n: {"min": b.min, "typical": b.typical, "max": b.max} for n, b in plan.symbols.items()},
+        "symbols": {
+            name: {"min": b.min, "typical": b.typical, "max": b.max, **({"runtime": True} if k in plan.setters else {})}
+            for k, (name, b) in enumerate(plan.symbols.items())
+        },
         "inputs": _ports(plan.inputs),
         "outputs": _ports(plan.outputs),
         "memory": {

@@ -32,7 +32,7 @@ class AttentionFamily(Plain):
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
-        sizes = (root.row.extent, root.keys, root.width, root.column.extent)
+        sizes = (*root.lengths, root.width, root.column.extent)
         return attention_workspace(device.isa, *(upper(d, symbols) for d in sizes))
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
@@ -48,8 +48,8 @@ class AttentionFamily(Plain):
             "batch": root.batch.extent,
             "heads": root.heads.extent,
             "kv_heads": root.kv_heads,
-            "queries": root.row.extent,
-            "keys": root.keys,
+            "queries": root.lengths[0],
+            "keys": root.lengths[1],
             "dim": root.width,
             "v_dim": root.column.extent,
         }
@@ -59,6 +59,10 @@ class AttentionFamily(Plain):
             steps = zip(("batch", "head", "row"), operand.strides, strict=True)
             fields += [(f"{letter}_{axis}", dim(step)) for axis, step in steps]
         fields += [("scale", literal(root.scale, f32)), ("causal", str(int(root.causal)))]
+        if root.ragged is not None:
+            ends = root.ragged.ends
+            fields.append(("ends", f"a{ends.operand} + {dim(ends.offset)}"))
+            fields.append(("ends_step", dim(ends.strides[0])))
         score = ""
         if root.score is not None:
             score = score_callback(kernel, symbols, root.score, (root.batch, root.heads, root.row))

@@ -30,9 +30,9 @@ def inspect_text(manifest: Mapping[str, Any], report: Mapping[str, Any], top: in
     for kind in ("inputs", "outputs"):
         lines += [f"  {kind[:-1]:6}  {p['name']}: {p['dtype']}{p['shape']}" for p in manifest[kind]]
     for name, b in manifest["symbols"].items():
-        lines.append(f"  dim     {name} = {b['min']}:{b['typical']}:{b['max']} (min:typical:max)")
-    if "dims" in report["notes"]:
-        lines.append(f"  note    {report['notes']['dims']}")
+        when = ", found out in each run" if b.get("runtime") else ""
+        lines.append(f"  dim     {name} = {b['min']}:{b['typical']}:{b['max']} (min:typical:max{when})")
+    lines += [f"  note    {report['notes'][key]}" for key in ("dims", "ragged") if key in report["notes"]]
     return "\n".join([*lines, *_memory_lines(report), *_storage_lines(report), *_time_lines(report, top)])
 
 

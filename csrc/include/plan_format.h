@@ -47,6 +47,7 @@ enum {
     STP_SPACE_WEIGHT = 3,
     STP_SPACE_WORKSPACE = 4,
     STP_SPACE_FILE = 5,
+    STP_SPACE_DIM = 6,
     STP_SPACE_COUNT
 };
 enum {
@@ -143,7 +144,7 @@ _Static_assert(sizeof(stp_type) == 16, "layout of stp_type");
 
 typedef struct stp_symbol {
     uint32_t name;
-    uint32_t reserved;
+    uint32_t setter;
     int64_t min;
     int64_t typical;
     int64_t max;

@@ -149,8 +149,50 @@ static void query_block(const st_attention *a, const layout *l, int64_t b, int64
         a->store(a->store_ctx, b * a->heads + h, i0, rows, 0, a->v_dim, l->out, l->v_p);
 }
 
+/* Sequence b of those that lie one after the other, as a batch of its own. */
+static st_attention sequence(const st_attention *a, int64_t b)
+{
+    st_attention one = *a;
+    int64_t start = b ? a->ends[(b - 1) * a->ends_step] : 0;
+    one.queries = one.keys = ST_MAX(ST_MIN(a->ends[b * a->ends_step] - start, a->keys), (int64_t)0);
+    one.q += start * a->q_row;
+    one.k += start * a->k_row;
+    one.v += start * a->v_row;
+    one.out += start * a->out_row;
+    return one;
+}
+
+/* The work is shared out by the scores of each query block; every part walks all sequences, which are few. */
+static void ragged(const st_attention *a, int part, int parts)
+{
+    layout l = lay_out(a->keys, a->dim, a->v_dim, st_align64(a->workspace));
+    int64_t total = 0, at = 0;
+    for (int64_t b = 0; b < a->batch; b++) {
+        st_attention one = sequence(a, b);
+        total += a->heads * one.queries * one.keys;
+    }
+    for (int64_t b = 0; b < a->batch; b++) {
+        st_attention one = sequence(a, b);
+        int64_t blocks = st_ceil_div(one.queries, QUERIES), packed[2] = {0, 0}, owner = -1;
+        for (int64_t item = 0; item < a->heads * blocks; item++) {
+            int64_t h = item / blocks, i0 = one.queries * (item % blocks) / blocks, i1 = one.queries * (item % blocks + 1) / blocks;
+            int mine = at >= total * part / parts && at < total * (part + 1) / parts;
+            at += (i1 - i0) * one.keys;
+            if (!mine)
+                continue;
+            if (owner != h / (a->heads / a->kv_heads))
+                owner = h / (a->heads / a->kv_heads), packed[0] = packed[1] = 0;
+            query_block(&one, &l, 0, h, i0, i1, packed);
+        }
+    }
+}
+
 void st_attention_f32(const st_attention *a, int part, int parts)
 {
+    if (a->ends) {
+        ragged(a, part, parts);
+        return;
+    }
     layout l = lay_out(a->keys, a->dim, a->v_dim, st_align64(a->workspace));
     int64_t blocks = st_ceil_div(a->queries, QUERIES), items = a->batch * a->heads * blocks;
     int64_t packed[2] = {0, 0}, head = -1;

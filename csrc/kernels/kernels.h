@@ -75,12 +75,17 @@ typedef void (*st_score_fn)(const void *ctx, int64_t batch, int64_t head, int64_
                             int64_t keys, float *scores, int64_t ld);
 
 /* out[b, h, i, :] = softmax_j(scale * q[b,h,i,:] . k[b,h,j,:] (+ score callback)) @ v[b,h,j,:].
- * Key/value head of head h is h / (heads / kv_heads).  A row whose scores are all -infinity gives zeros. */
+ * Key/value head of head h is h / (heads / kv_heads).  A row whose scores are all -infinity gives zeros.
+ *
+ * With `ends`, the rows of all sequences lie one after the other: sequence b begins where the one before it ends, and its
+ * queries see its own keys.  `queries` and `keys` are both the most rows a sequence may have; more of one are left out. */
 typedef struct st_attention {
     int64_t batch, heads, kv_heads, queries, keys, dim, v_dim;
     const float *q, *k, *v;
     int64_t q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row; /* last stride is 1 */
     float scale;
+    const int64_t *ends;           /* or NULL; else see above: ends[b * ends_step], batch strides are not read, no callbacks */
+    int64_t ends_step;
     int causal;                    /* key j visible to query i iff j <= i + (keys - queries) */
     st_score_fn score;             /* or NULL */
     const void *score_ctx;

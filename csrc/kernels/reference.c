@@ -66,8 +66,28 @@ static void convolve(const st_conv *c, int depthwise)
 void st_ref_conv_f32(const st_conv *c) { convolve(c, 0); }
 void st_ref_depthwise_f32(const st_conv *c) { convolve(c, 1); }
 
+/* Sequences that lie one after the other: each as a batch of its own. */
+static void attend_ragged(const st_attention *a)
+{
+    for (int64_t b = 0, start = 0; b < a->batch; start = a->ends[b++ * a->ends_step]) {
+        st_attention one = *a;
+        one.batch = 1;
+        one.ends = NULL;
+        one.queries = one.keys = a->ends[b * a->ends_step] - start;
+        one.q += start * a->q_row;
+        one.k += start * a->k_row;
+        one.v += start * a->v_row;
+        one.out += start * a->out_row;
+        st_ref_attention_f32(&one);
+    }
+}
+
 void st_ref_attention_f32(const st_attention *a)
 {
+    if (a->ends) {
+        attend_ragged(a);
+        return;
+    }
     float *scores = malloc(sizeof(float) * (size_t)(a->keys + 1)), *out = malloc(sizeof(float) * (size_t)(a->v_dim + 1));
     for (int64_t b = 0; b < a->batch; b++)
         for (int64_t h = 0; h < a->heads; h++)

@@ -33,6 +33,21 @@ def attention(q: Array, k: Array, v: Array, mask: Array | None = None, *, scale:
     return rounded(np.matmul(shares, values), q)
 
 
+@meaning("ragged_attention")
+def ragged_attention(q: Array, k: Array, v: Array, ends: Array, *, scale: float, causal: bool, longest: int) -> Array:
+    out = np.zeros((*q.shape[:2], v.shape[2]), q.dtype)
+    starts = [0, *ends[:-1]]
+    if len(q) != (ends[-1] if len(ends) else 0) or any(
+        not 0 <= e - s <= longest for s, e in zip(starts, ends, strict=True)
+    ):
+        raise ValueError(f"sequences of up to {longest} rows that end at {list(ends)} do not make {len(q)} rows")
+    for start, end in zip(starts, ends, strict=True):
+        rows = slice(start, end)
+        one = (x[rows].transpose(1, 0, 2)[None] for x in (q, k, v))
+        out[rows] = attention(*one, scale=scale, causal=causal)[0].transpose(1, 0, 2)
+    return out
+
+
 def _gelu(x: Array) -> Array:
     """The tanh form."""
     return np.asarray(0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3))))

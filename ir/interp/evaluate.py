@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Expr, evaluate, evaluate_shape, interval, substitute
+from ..dims import Dim, Expr, evaluate, evaluate_shape, interval, substitute, symbol
 from ..errors import StratacError
 from ..graph import Attrs, Derived, FileBytes, Graph, Inline, Node, Weight
-from ..ops import OPS
+from ..ops import OPS, dims_set
 from ..types import DType, TensorType
 from .registry import MEANINGS, Array
 
@@ -25,6 +25,7 @@ def run(graph: Graph, inputs: Mapping[str, Array], *, keep: Collection[str] = ()
     """The graph's outputs by port name, and the values named in `keep` (those inside clusters too) by value name.
 
     `inputs` maps port names to arrays. Raises StratacError for a wrong name, dtype, shape or dim, and if an op fails.
+    Run-time dims get their values as the nodes that set them are evaluated.
     """
     symbols = bind_symbols(graph, inputs)
     values: dict[str, Array] = {port.value: np.asarray(inputs[port.name]) for port in graph.inputs}
@@ -35,7 +36,7 @@ def run(graph: Graph, inputs: Mapping[str, Array], *, keep: Collection[str] = ()
         for value in node.used:
             if value in graph.weights and value not in values:
                 values[value] = evaluate_weight(graph, value)
-        for name, result in _apply(node, values, graph.types, symbols).items():
+        for name, result in _apply(node, values, graph, symbols).items():
             if name in wanted:
                 kept[name] = result
             if name in node.outputs:
@@ -170,26 +171,38 @@ def _last_uses(nodes: Sequence[Node]) -> dict[str, int]:
     return {value: index for index, node in enumerate(nodes) for value in node.used}
 
 
-def _apply(
-    node: Node, values: Mapping[str, Array], types: Mapping[str, TensorType], symbols: Mapping[str, int]
-) -> dict[str, Array]:
-    """Every value that `node` defines; for a cluster also those inside its body."""
+def _apply(node: Node, values: Mapping[str, Array], graph: Graph, symbols: dict[str, int]) -> dict[str, Array]:
+    """Every value that `node` defines; for a cluster also those inside its body. Dims that it sets join `symbols`."""
     if node.op == "cluster":
         scope: dict[str, Array] = {value: values[value] for value in node.used}
         defined: dict[str, Array] = {}
         for child in node.body:
-            results = _apply(child, scope, types, symbols)
+            results = _apply(child, scope, graph, symbols)
             scope |= results
             defined |= results
         return defined | {value: scope[value] for value in node.outputs}
     arrays = [values[value] if value else None for value in node.inputs]
-    return dict(zip(node.outputs, _meaning_of(node, arrays, types, symbols), strict=True))
+    found = _meaning_of(node, arrays, graph.types, symbols)
+    symbols |= {name: _found_dim(node, name, found, graph) for name in dims_set(node)}
+    return dict(zip(node.outputs, found, strict=True))
+
+
+def _found_dim(node: Node, name: str, results: Sequence[Array], graph: Graph) -> int:
+    """The value that a node's results give to a dim it sets."""
+    shapes = zip(results, (graph.types[value].shape for value in node.outputs), strict=True)
+    pairs = [pair for array, shape in shapes for pair in zip(array.shape, shape, strict=True)]
+    value = next(int(extent) for extent, dim in pairs if dim == symbol(name))
+    bounds = graph.symbols[name]
+    if not bounds.min <= value <= bounds.max:
+        what = f"dim {name} comes out as {value}, its bounds are {bounds.min}..{bounds.max}"
+        raise StratacError(what, op=node.op, level="graph", source=node.source)
+    return value
 
 
 def _meaning_of(
     node: Node, arrays: Sequence[Array | None], types: Mapping[str, TensorType], symbols: Mapping[str, int]
 ) -> tuple[Array, ...]:
-    """The outputs of one node, each checked against its declared type."""
+    """The outputs of one node, each checked against its declared type; extents that it sets itself are as they come out."""
 
     def failed(what: object, hint: str = "") -> StratacError:
         return StratacError(str(what), op=node.op, level="graph", source=node.source, hint=hint)
@@ -208,21 +221,24 @@ def _meaning_of(
     except (ValueError, IndexError, TypeError, ZeroDivisionError, NotImplementedError) as error:
         raise failed(error) from error
     results = result if isinstance(result, tuple) else (result,)
+    own = [symbol(name) for name in dims_set(node)]
     for value, array in zip(node.outputs, results, strict=True):
         kind = types[value]
         try:
-            shape = evaluate_shape(kind.shape, symbols)
+            wanted = zip(kind.shape, array.shape, strict=False)
+            shape = tuple(extent if dim in own else evaluate(dim, symbols) for dim, extent in wanted)
         except KeyError as missing:
             raise failed(f"the dim {missing} is not settled by the inputs") from missing
-        if array.shape != shape or array.dtype != kind.dtype.np:
+        if array.ndim != kind.rank or array.shape != shape or array.dtype != kind.dtype.np:
             raise failed(f"{value} came out as {array.dtype}{list(array.shape)}, its type is {kind} = {list(shape)}")
     return tuple(np.asarray(array) for array in results)
 
 
 def _arguments(node: Node, attrs: Attrs, symbols: Mapping[str, int]) -> dict[str, Any]:
     """The row's attributes as keyword arguments: defaults filled in, dims evaluated."""
-    given = {name: spec.default for name, spec in OPS[node.op].attrs.items()} | dict(attrs)
-    return {name: _concrete(value, symbols) for name, value in given.items()}
+    rows = OPS[node.op].attrs
+    given = {name: spec.default for name, spec in rows.items()} | dict(attrs)
+    return {name: _concrete(value, symbols) for name, value in given.items() if rows[name].kind != "sets"}
 
 
 def _concrete(value: Any, symbols: Mapping[str, int]) -> Any:

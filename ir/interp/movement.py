@@ -55,6 +55,11 @@ def gather(x: Array, indices: Array, *, axis: int) -> Array:
     return np.take(x, indices.astype(np.int64), axis)
 
 
+@meaning("nonzero")
+def nonzero(x: Array) -> Array:
+    return np.flatnonzero(x).astype(np.int64)
+
+
 @meaning("iota")
 def iota(*, extent: int, dtype: DType | None) -> Array:
     return np.arange(extent, dtype=dtype.np if dtype else np.int64)

@@ -18,7 +18,7 @@ from ...ir.decompose import decompose_where
 from ...ir.dims import Bounds, product, typical, upper
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node, Port, make_attrs
-from ...ir.kernel import Contraction, Kernel, Loops, Matmul, Reduce, Store
+from ...ir.kernel import Contraction, Kernel, Loops, Matmul, Reduce, Selection, Store
 from ...ir.lower import try_lower
 from ...ir.ops import OPS
 from ...ir.scalars import cost
@@ -185,6 +185,8 @@ class _Fusion:
 
     def allowed(self, first: Group, second: Group) -> bool:
         if len(first.nodes) + len(second.nodes) > LARGEST_CLUSTER or self.apart & (first.nodes | second.nodes):
+            return False
+        if isinstance(first.kernel, Selection) or isinstance(second.kernel, Selection):
             return False
         ops = {self.nodes[i].op for i in first.nodes}
         if "concat" in ops:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ...ir.errors import StratacError
 from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
+from ...ir.ops import dims_set
 from ...ir.placed import DENSE, Home, Placed, home_key
 from ...ir.plan import ALIGNMENT, Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, WeightEntry
 from ...ir.types import TensorType, u8
@@ -43,6 +44,9 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
         for number, node in enumerate(nodes)
     ]
     flags = barriers([_touches(call, node, buffers) for call, node in zip(calls, nodes, strict=True)])
+    # what a call finds out about sizes is known to all behind a barrier
+    sets = [False, *(bool(dims_set(node)) for node in nodes)]
+    flags = [flag or behind for flag, behind in zip(flags, sets, strict=False)]
     calls = [
         replace(
             call, barrier=flag, needs=stream.needs.get(number, 0), seconds=call.seconds + stream.delays.get(number, 0.0)
@@ -242,18 +246,22 @@ def _call(number: int, node: Node, placed: Placed, kernel: int, arguments: _Argu
     candidate = choice.chosen.candidate
     formats = dict(candidate.formats)
     values = (arguments.of(v, number, formats, candidate.direct) for v in (*node.used, *node.outputs))
-    args = (Arg("workspace", 0), *values)
+    symbols = list(placed.graph.symbols)
+    dims = [Arg("dim", symbols.index(name)) for name in dims_set(node)]
+    args = (Arg("workspace", 0), *values, *dims)
     ops = " ".join(dict.fromkeys(n.op for n in node.body if n.op not in ("reshape", "transpose", "fill", "expand")))
     label = f"{candidate.family}: {ops}" + (f" @ {node.source.node}" if node.source.node else "")
     work = candidate.work
-    parts = 0 if worth_sharing(candidate, machine) else 1
+    parts = 0 if worth_sharing(candidate, machine) and not dims else 1
     return Call(kernel, args, False, parts, label, choice.chosen.seconds, work.flops, work.bytes)
 
 
 def _touches(call: Call, node: Node, buffers: Sequence[Buffer]) -> list[Touch]:
-    """The byte ranges of a call; weights, wherever they are, and workspaces never conflict."""
+    """The byte ranges of a call; weights, wherever they are, and workspaces never conflict. Whoever uses a dim that a call sets
+    depends on a value of that call too (`ir.verify`)."""
     found = []
-    for arg, value in zip(call.args[1:], (*node.used, *node.outputs), strict=True):
+    values = (*node.used, *node.outputs)
+    for arg, value in zip(call.args[1 : 1 + len(values)], values, strict=True):
         if arg.space in ("weight", "file"):
             continue
         writes = value in node.outputs

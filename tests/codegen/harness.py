@@ -98,7 +98,10 @@ def compile_levels(
 
 def shared(plan: Plan) -> Plan:
     """The plan with every instruction shared by all threads, however small it is."""
-    queues = tuple(replace(q, calls=tuple(replace(c, parts=0) for c in q.calls)) for q in plan.queues)
+    alone = {plan.calls[number] for number in plan.setters.values()}  # one thread sets a run-time dim
+    queues = tuple(
+        replace(q, calls=tuple(c if c in alone else replace(c, parts=0) for c in q.calls)) for q in plan.queues
+    )
     return replace(plan, queues=queues)
 
 

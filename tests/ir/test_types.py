@@ -125,7 +125,7 @@ def test_rows_are_well_formed() -> None:
         assert row.name == name
         assert row.arity[0] <= row.arity[1]
         for spec in row.attrs.values():
-            assert spec.kind in {"int", "float", "bool", "str", "dtype", "dim", "ints", "dims"}
+            assert spec.kind in {"int", "float", "bool", "str", "dtype", "dim", "sets", "ints", "dims"}
 
 
 def test_attr_kinds_keep_bools_apart() -> None:

@@ -416,6 +416,47 @@ static void attention_case(const char *name)
     free(q), free(k), free(v);
 }
 
+/* Sequences one after the other, heads innermost, some of them empty. */
+static void ragged_case(const char *name)
+{
+    st_attention a = {.batch = ONE_OF(0, 1, 2, 5), .kv_heads = ONE_OF(1, 1, 2, 3), .ends_step = ONE_OF(1, 1, 2)};
+    a.heads = a.kv_heads * ONE_OF(1, 1, 2, 4);
+    a.queries = a.keys = ONE_OF(1, 7, 16, 57, 65, 130);
+    a.dim = ONE_OF(1, 16, 17, 64), a.v_dim = ONE_OF(1, 8, 32, 33);
+    a.causal = draw() % 2;
+    a.scale = 1.0f / sqrtf((float)a.dim);
+    int64_t *ends = calloc((size_t)(a.batch * a.ends_step + 1), sizeof *ends), rows = 0;
+    for (int64_t b = 0; b < a.batch; b++)
+        ends[b * a.ends_step] = rows += draw() % 4 ? between(0, a.keys) : a.keys * (draw() % 2);
+    a.ends = ends;
+    a.q_head = a.dim, a.q_row = a.heads * a.dim + ONE_OF(0, 3), a.k_head = a.dim, a.k_row = a.kv_heads * a.dim;
+    a.v_head = a.v_dim, a.v_row = a.kv_heads * a.v_dim, a.out_head = a.v_dim, a.out_row = a.heads * a.v_dim;
+    a.q_batch = a.k_batch = a.v_batch = a.out_batch = -1000000; /* never read */
+    float *q = numbers(rows * a.q_row), *k = numbers(rows * a.k_row), *v = numbers(rows * a.v_row);
+    a.q = q, a.k = k, a.v = v;
+    sink want = new_sink(0, 0, rows * a.out_row), first = new_sink(0, 0, rows * a.out_row);
+    a.out = want.out;
+    st_ref_attention_f32(&a);
+    for (int p = 0; p < PART_COUNTS; p++) {
+        sink got = p ? new_sink(0, 0, rows * a.out_row) : first;
+        a.out = got.out;
+        for (int part = 0; part < all_parts[p]; part++) {
+            a.workspace = malloc((size_t)st_attention_workspace(a.queries, a.keys, a.dim, a.v_dim));
+            st_attention_f32(&a, part, all_parts[p]);
+            free(a.workspace);
+        }
+        char what[200];
+        snprintf(what, sizeof what, "ragged %s batch %lld heads %lld/%lld longest %lld rows %lld dim %lld v_dim %lld causal %d parts %d",
+                 name, (long long)a.batch, (long long)a.heads, (long long)a.kv_heads, (long long)a.keys, (long long)rows,
+                 (long long)a.dim, (long long)a.v_dim, a.causal, all_parts[p]);
+        compare(what, &got, &want, p ? &first : NULL, 8.0, 0);
+        if (p)
+            free_sink(got);
+    }
+    free_sink(want), free_sink(first);
+    free(q), free(k), free(v), free(ends);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 4)
@@ -430,6 +471,8 @@ int main(int argc, char **argv)
             gemm_case(name);
         else if (!strcmp(argv[1], "attention"))
             attention_case(name);
+        else if (!strcmp(argv[1], "ragged"))
+            ragged_case(name);
         else
             conv_case(name, argv[1]);
     }

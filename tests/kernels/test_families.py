@@ -16,7 +16,7 @@ from stratac.codegen.pack import PANELS
 
 from .conftest import AMX, HERE, ROOT, cpu_features, kernel_sources
 
-FAMILIES = ["gemm", "conv", "winograd", "depthwise", "attention", "gemm_tiles", "conv_tiles"]
+FAMILIES = ["gemm", "conv", "winograd", "depthwise", "attention", "ragged", "gemm_tiles", "conv_tiles"]
 
 
 def sweep(program, family: str, first: int, cases: int) -> str:
