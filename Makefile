@@ -29,7 +29,8 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.models
+	$(BIN)/python -m pip install --quiet -e '.[peers]'
+	$(BIN)/python -m benchmarks.models --mode all
 	$(BIN)/python -m benchmarks.readme_table
 
 bench-plan: $(STAMP)

@@ -10,7 +10,7 @@ from typing import Any
 from stratac.compiler.peer import Peer, PeerError
 
 from .memory_group import MemoryGroup, NoMemoryGroup
-from .models import say
+from .subjects import say
 
 KERNEL_BYTES = 8 << 20  # page tables, stacks and files of a process are charged to its group as well
 #: name of a row: system, how (see `compiler.peer.Peer`)

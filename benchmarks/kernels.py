@@ -37,7 +37,7 @@ from stratac.runtime.session import load
 
 from .machine_facts import isa as best_isa
 from .machine_facts import machine_facts, versions
-from .models import RESULTS
+from .subjects import RESULTS
 
 Arrays = Mapping[str, np.ndarray]
 METHOD = (

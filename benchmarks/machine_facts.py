@@ -14,7 +14,9 @@ from stratac.compiler.profiles import cpu_features, native_isa
 #: CPU features that decide which kernels run, here or in the peers
 FEATURES = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile",
             "amx_int8", "amx_bf16", "asimd", "sve")  # fmt: skip
-PACKAGES = ("stratac", "onnxruntime", "numpy", "onnx", "torch", "transformers")
+PACKAGES = ("stratac", "onnxruntime", "openvino", "torch", "iree-base-compiler", "numpy", "onnx", "transformers")
+#: what measuring itself rewrites
+REWRITTEN = (":!benchmarks/results", ":!docs", ":!README.md")
 
 
 def isa() -> str:
@@ -54,7 +56,9 @@ def revision() -> str:
 
     try:
         commit = git("rev-parse", "--short=10", "HEAD")
-        return commit + ("+" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
+        return commit + (
+            "+" if commit and git("status", "--porcelain", "--untracked-files=no", "--", ".", *REWRITTEN) else ""
+        )
     except OSError:
         return ""
 

@@ -17,7 +17,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,14 +83,16 @@ def _integer(match: re.Match[str]) -> str:
     return f"{match[1]}{int(match[2]) // 8}"
 
 
-def run_at_greatest(peer: Peer, path: Path, inputs: dict[str, np.ndarray]) -> Held:
-    """Open `path` in a fresh peer and run it a few times; what the process took for that."""
+def run_at_greatest(
+    peer: Peer, path: Path, inputs: dict[str, np.ndarray], dims: Mapping[str, int] | None = None
+) -> Held:
+    """Open `path` in a fresh peer and run it a few times; what the process took for that. `dims`: see `Peer.open`."""
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "inputs.npz"
         np.savez(archive, **inputs)  # type: ignore[arg-type]
         peer.set_inputs(archive)
     peer.begin()
-    peer.open(path)
+    peer.open(path, dims)
     for _ in range(RUNS):
         peer.run()
     return peer.held()

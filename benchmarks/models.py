@@ -1,9 +1,12 @@
-"""Every model of the zoo, compiled and run beside onnxruntime: time, agreement, memory, sizes.
+"""The zoo, compiled and run beside all peers: time, error against float64, opening, memory, and the targets met or missed.
 
-    python -m benchmarks.models [NAMES...] [--threads 1,2] [--heldout] [--rounds N] [-o FILE]
+    python -m benchmarks.models [--mode MODE,...|all] [--models NAME,...] [--heldout] [--against SYSTEM,...]
+                                [--threads 1,2] [--rounds N] [-o FOLDER]
 
-A complete run is written to benchmarks/results/models-ISA.json (heldout-ISA.json with --heldout), from which
-`python -m benchmarks.readme_table` makes the README's table. A run of some models only prints, unless -o names a file.
+A mode is a row of the table of targets (benchmarks/modes.py). Results are written as each model ends, and a run that was cut
+off goes on where it ended. A whole run ends in benchmarks/results/models/ISA/MODE.json (results/heldout with --heldout), from
+which `python -m benchmarks.readme_table` makes the README's tables, docs/benchmarks.md and its charts. A run of some models,
+peers or rounds only prints, unless -o names a folder.
 """
 
 from __future__ import annotations
@@ -12,319 +15,176 @@ import argparse
 import datetime
 import json
 import os
-import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from stratac.compiler.peer import SYSTEMS, Peer, PeerError, take_turns
+from stratac.compiler.peer import SYSTEMS, PeerError
 
-from .machine_facts import busy_seconds, isa, machine_facts, versions
-from .memory import MIB, prove, run_at_greatest
-from .readme_table import geometric_mean, markdown
-from .zoo import HELDOUT, ZOO, Arrays, Dims, ZooModel, folder_of, inputs, row
+from .machine_facts import isa, machine_facts, versions
+from .measure_model import Settings, measure
+from .modes import MODES, TORCH_SYSTEMS, Mode, twin_of
+from .results_page import mode_text
+from .subjects import RESULTS, say
+from .tables import targets_table
+from .verdicts import Result, best_of, is_right, promises, ratio
+from .zoo import HELDOUT, ZOO
 
-RESULTS = Path(__file__).resolve().parent / "results"
-SEEDS = (0, 1, 2)
 QUIET = 0.03  # share of all CPU time that others may take before a row is called disturbed
-TOLERANCE = 1e-5  # relative L2 between two fp32 systems; they reach about 2e-6 against each other
+ROUNDS, THREADS = 7, (1, 2)
 
 METHOD = (
-    "stratac and onnxruntime each hold the model in a process of their own, one for each thread count, and take turns: "
-    "{rounds} rounds in rotating order; a turn is one uncounted run, then at least 0.3 s and 2 runs; its figure is the "
-    "median of its runs. Times are medians over rounds of one inference through the Python interface, outputs included, "
-    "inputs fixed; the ratio is the median over rounds of onnxruntime's turn divided by stratac's of the same round. "
-    "onnxruntime runs with its defaults (all graph optimizations, CPUExecutionProvider). Outputs are compared in the same "
-    "processes over the row's shapes and seeds 0 to 2. Memory is what a fresh process takes after its imports to open "
-    "the model and run it three times at the greatest dims, without the caller's arrays. Files are in the page cache."
+    "Every system holds the model in a process of its own, one for each thread count, and they take turns: {rounds} rounds in "
+    "rotating order; a turn is one uncounted run, then at least 0.3 s and 2 runs; its figure is the median of its runs. "
+    "Times are medians over rounds of one inference through the Python interface, outputs included, inputs fixed; a ratio is "
+    "the median over rounds of the peer's turn divided by stratac's of the same round. Peers are given the typical shape "
+    "as fixed; stratac's plan keeps its dims open within their bounds. Errors are relative L2 against the model evaluated in "
+    "float64, the worst of seeds 0 to 2. Opening is from imported modules to a session, files in the page cache; the first "
+    "run follows; both are medians over three fresh processes. Peak RSS is the whole process's, Python and imports included. The "
+    "promise of memory is what a fresh process takes after its imports to open the plan and run it at its greatest dims. No "
+    "figure of memory at the greatest dims counts the caller's outputs."
 )
 
 
-@dataclass(frozen=True)
-class Settings:
-    threads: tuple[int, ...]
-    rounds: int
-    work: Path  # plans, caches and arrays of this run
-
-
-def shapes_of(model: ZooModel) -> list[Dims]:
-    return [model.typical, *model.further]
-
-
-def bounds_of(model: ZooModel) -> dict[str, tuple[int, int, int]]:
-    """From 1 over the typical size to the greatest of the row's shapes."""
-    return {dim: (1, usual, max(shape[dim] for shape in shapes_of(model))) for dim, usual in model.typical.items()}
-
-
-def greatest_of(model: ZooModel) -> dict[str, int]:
-    return {dim: high for dim, (_, _, high) in bounds_of(model).items()}
-
-
-def exported(name: str) -> Path:
-    """The model's ONNX file, exported in a process of its own where it is absent."""
-    path = folder_of(name) / f"{name}.onnx"
-    if not path.exists():
-        say(f"{name}: exporting")
-        command = [sys.executable, "-m", f"{__package__}.zoo", name]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=Path(__file__).resolve().parent.parent)
-    return path
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def compile_twice(name: str, model: Path, settings: Settings) -> tuple[Path, dict[str, Any]]:
-    """Compile with an empty object cache and again with a full one, each in a fresh process."""
-    plan, cache = settings.work / f"{name}.plan", settings.work / f"{name}.cache"
-    found: dict[str, Any] = {}
-    dims = [f"--dim={dim}={low}:{usual}:{high}" for dim, (low, usual, high) in bounds_of(row(name)).items()]
-    command = [
-        sys.executable,
-        "-m",
-        "stratac.compiler.cli",
-        "compile",
-        str(model),
-        "-o",
-        str(plan),
-        "--quiet",
-        "--json",
-    ]
-    for kind in ("cold", "warm"):
-        environment = {**os.environ, "STRATAC_CACHE": str(cache)}
-        done = subprocess.run([*command, *dims], check=True, stdout=subprocess.PIPE, text=True, env=environment)
-        found[kind] = json.loads(done.stdout)
-    shutil.rmtree(cache, ignore_errors=True)
-    return plan, found
-
-
-def save_inputs(name: str, settings: Settings, dims: Dims, seed: int) -> Path:
-    path = settings.work / "inputs.npz"
-    arrays: Arrays = inputs(name, seed, **dims)
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-    return path
-
-
-def _outputs(path: Path) -> Iterator[np.ndarray]:
-    with np.load(path) as archive:
-        for index in range(len(archive.files)):
-            yield archive[f"o{index}"]
-
-
-def distance(got: Path, wanted: Path) -> tuple[float, float]:
-    """Relative L2 over all outputs together, and the greatest absolute difference. NaN where shapes differ."""
-    square = norm = greatest = 0.0
-    for ours, theirs in zip(_outputs(got), _outputs(wanted), strict=True):
-        if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
-            return float("nan"), float("nan")
-        difference = np.subtract(ours, theirs, dtype=np.float64)
-        square += float(np.vdot(difference, difference))
-        norm += float(np.sum(np.square(theirs, dtype=np.float64)))
-        greatest = max(greatest, float(np.abs(difference).max(initial=0.0)))
-    return (square / norm) ** 0.5 if norm else square**0.5, greatest
-
-
-def same_bits(one: Path, other: Path) -> bool:
-    return all(a.tobytes() == b.tobytes() for a, b in zip(_outputs(one), _outputs(other), strict=True))
-
-
-def compare(name: str, peers: dict[tuple[str, int], Peer], settings: Settings) -> dict[str, Any]:
-    """Outputs of stratac against onnxruntime over shapes and seeds, and of stratac against itself over thread counts."""
-    rows: list[dict[str, Any]] = []
-    same = True
-    first = settings.threads[0]
-    for dims in shapes_of(row(name)):
-        worst = [0.0, 0.0]
-        for seed in SEEDS:
-            archive = save_inputs(name, settings, dims, seed)
-            files = {key: settings.work / f"{key[0]}-{key[1]}.npz" for key in peers}
-            for key, peer in peers.items():
-                if key == ("onnxruntime", first) or key[0] == "stratac":
-                    peer.set_inputs(archive)
-                    peer.run(files[key])
-            found = distance(files["stratac", first], files["onnxruntime", first])
-            worst = [float(np.fmax(a, b)) if b == b else float("nan") for a, b in zip(worst, found, strict=True)]
-            for threads in settings.threads[1:]:
-                same &= same_bits(files["stratac", first], files["stratac", threads])
-        rows.append({"dims": dict(dims), "seeds": list(SEEDS), "rel_l2": worst[0], "max_abs": worst[1]})
+def identity(mode: Mode, systems: Sequence[str], threads: Sequence[int], rounds: int) -> dict[str, Any]:
+    """What makes two results comparable: results of another identity are measured anew."""
     return {
-        "shapes": rows,
-        "rel_l2": max(r["rel_l2"] for r in rows),
-        "max_abs": max(r["max_abs"] for r in rows),
-        "agrees": all(r["rel_l2"] <= TOLERANCE for r in rows),
-        "same_bits_at_all_thread_counts": same,
+        "format": 2,
+        "mode": mode.name,
+        "machine": machine_facts(),
+        "versions": versions(),
+        "systems": list(systems),
+        "threads": list(threads),
+        "rounds": rounds,
     }
 
 
-class Others:
-    """The share of all CPU time that others took (programs beside the peers and this one, or the hypervisor)."""
-
-    def __init__(self, peers: Iterable[Peer]) -> None:
-        self.peers = tuple(peers)
-        self.started, self.busy, self.own = time.perf_counter(), busy_seconds(), self._own()
-
-    def _own(self) -> float:
-        return time.process_time() + sum(peer.cpu_seconds() for peer in self.peers)
-
-    def share(self) -> float:
-        passed = (time.perf_counter() - self.started) * (os.cpu_count() or 1)
-        return max(0.0, busy_seconds() - self.busy - (self._own() - self.own)) / passed
-
-
-def measure_memory(name: str, model: Path, plan: Path, threads: int) -> dict[str, Any]:
-    arrays = inputs(name, 0, **greatest_of(row(name)))
-    proof = prove(plan, threads, arrays)
-    with Peer("onnxruntime", threads) as peer:
-        held = run_at_greatest(peer, model, arrays)
-    return {
-        "dims": greatest_of(row(name)),
-        "planned": proof.planned,
-        "process_floor": proof.floor,
-        "predicted": proof.predicted,
-        "measured": proof.measured,
-        "kept": proof.measured <= proof.predicted,
-        "arrays": proof.inputs + proof.outputs,
-        "onnxruntime_measured": held.resident - held.outputs,
-        "onnxruntime_peak": held.peak - held.outputs,
-    }
-
-
-def measure(name: str, settings: Settings) -> dict[str, Any]:
-    """Everything about one model. Raises PeerError where a system fails."""
-    model = exported(name)
-    say(f"{name}: compiling")
-    plan, compiled = compile_twice(name, model, settings)
-    result: dict[str, Any] = {"name": name, "dims": dict(row(name).typical), "gflops": row(name).gflops}
-    result["bounds"] = {dim: list(values) for dim, values in bounds_of(row(name)).items()}
-    result["compile"] = compiled
-    with ExitStack() as stack:
-        keys = [(system, threads) for threads in settings.threads for system in SYSTEMS]
-        peers = {key: stack.enter_context(Peer(*key)) for key in keys}
-        typical = save_inputs(name, settings, row(name).typical, 0)
-        opened: dict[tuple[str, int], dict[str, Any]] = {}
-        for key, peer in peers.items():
-            peer.set_inputs(typical)
-            seconds = peer.open(plan if key[0] == "stratac" else model)
-            opened[key] = {"open_seconds": seconds, "first_run_seconds": peer.run(), **peer.facts()}
-        say(f"{name}: comparing outputs")
-        result["agreement"] = compare(name, peers, settings)
-        say(f"{name}: taking turns")
-        typical = save_inputs(name, settings, row(name).typical, 0)
-        for peer in peers.values():
-            peer.set_inputs(typical)
-        others = Others(peers.values())
-        taken = take_turns(peers, settings.rounds)
-        result["cpu_share_of_others"] = others.share()
-    result["threads"] = {}
-    for threads in settings.threads:
-        say(f"{name}: memory at {threads} thread{'s' if threads > 1 else ''}")
-        entry: dict[str, Any] = {}
-        for system in SYSTEMS:
-            rounds = taken[system, threads]
-            entry[system] = {"seconds": statistics.median(rounds), "rounds": rounds, **opened[system, threads]}
-        pairs = zip(taken["onnxruntime", threads], taken["stratac", threads], strict=True)
-        entry["ratios"] = [theirs / ours for theirs, ours in pairs]
-        entry["ratio"] = statistics.median(entry["ratios"])
-        entry["memory"] = measure_memory(name, model, plan, threads)
-        result["threads"][str(threads)] = entry
-    result["bytes"] = {
-        "library": (plan / "libplan.so").stat().st_size,
-        "weights": (plan / "weights.bin").stat().st_size,
-        "plan": (plan / "plan.bin").stat().st_size,
-        "onnx": sum(p.stat().st_size for p in (model, *model.parent.glob(f"{model.name}.data"))),
-    }
-    shutil.rmtree(plan)
-    return result
-
-
-def one_line(result: dict[str, Any]) -> str:
+def one_line(mode: Mode, result: Result) -> str:
     if "error" in result:
         return f"{result['name']:<18} FAILED: {result['error']}"
     parts = [f"{result['name']:<18}"]
     for threads, entry in result["threads"].items():
-        ours, theirs = entry["stratac"]["seconds"] * 1e3, entry["onnxruntime"]["seconds"] * 1e3
-        parts.append(f"{threads}t {ours:8.2f} ms, onnxruntime {theirs:8.2f} ms: {entry['ratio']:.2f}x  ")
-    last = list(result["threads"].values())[-1]["memory"]
-    agreement = result["agreement"]
-    parts.append(f"rel L2 {agreement['rel_l2']:.1e}{'' if agreement['agrees'] else ' DIFFERS'}")
-    parts.append("" if agreement["same_bits_at_all_thread_counts"] else "BITS DEPEND ON THREADS")
-    parts.append(f" memory {last['predicted'] / MIB:.0f} predicted, {last['measured'] / MIB:.0f} measured MiB")
-    parts.append("" if last["kept"] else "MORE THAN PREDICTED")
-    disturbed = result["cpu_share_of_others"]
-    parts.append(f"(DISTURBED: others took {disturbed:.0%} of the CPUs)" if disturbed > QUIET else "")
+        found = entry["systems"]
+        best = best_of(found, mode.rivals)
+        parts.append(f"{threads}t {found['stratac']['seconds'] * 1e3:8.2f} ms")
+        parts.append(
+            f"{best} {found[best]['seconds'] * 1e3:8.2f} ms: {ratio(found, best):.2f}x " if best else "no rival ran "
+        )
+    parts += [f"NOT {p.name.upper()} {p.figure}" for p in promises(mode, result) if p.must and not p.kept]
+    others = result["cpu_share_of_others"]
+    parts.append(f"(DISTURBED: others took {others:.0%} of the CPUs)" if others > QUIET else "")
     return " ".join(part for part in parts if part)
 
 
-def is_good(result: dict[str, Any]) -> bool:
-    """Whether a model ran, agreed, kept its memory and its bits."""
-    return (
-        "error" not in result
-        and result["agreement"]["agrees"]
-        and result["agreement"]["same_bits_at_all_thread_counts"]
-        and all(entry["memory"]["kept"] for entry in result["threads"].values())
-    )
+def measured_already(mode: Mode, wanted: Mapping[str, Any], folder: Path) -> dict[str, Result]:
+    """Rows of another mode that hold for this one where the plan turns out the same: equal mask, versions, rounds and peers."""
+    for other in MODES.values():
+        found = _read(folder / f"{other.name}.json")
+        keys = ("format", "machine", "versions", "threads", "rounds")
+        alike = all(found.get(key) == wanted[key] for key in keys) and set(wanted["systems"]) <= {*found["systems"]}
+        if other is not mode and other.mask == mode.mask and alike:
+            return {result["name"]: {**result, "same_plan_as": other.name} for result in found["models"]}
+    return {}
 
 
-def run(names: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """Measure the named models; a model that fails becomes a row with `error`."""
-    load_before = os.getloadavg()[0]
-    rows = []
-    for name in names:
-        try:
-            rows.append(measure(name, settings))
-        except (PeerError, subprocess.CalledProcessError, OSError) as error:
-            rows.append({"name": name, "error": str(error)})
-        say(one_line(rows[-1]))
-    done = [r for r in rows if "error" not in r]
-    means = {
-        str(threads): geometric_mean([r["threads"][str(threads)]["ratio"] for r in done])
-        for threads in settings.threads
-    }
-    return {
-        "format": 1,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine_facts(),
-        "load_average_before": load_before,
-        "versions": {**versions(), "cc": done[0]["compile"]["cold"]["compiler"] if done else "none"},
-        "method": METHOD.format(rounds=settings.rounds),
-        "threads": list(settings.threads),
-        "geometric_means": means,
-        "models": rows,
-    }
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _row(name: str, settings: Settings) -> dict[str, Any]:
+    try:
+        return measure(name, settings)
+    except (PeerError, subprocess.CalledProcessError, OSError) as error:
+        return {"name": name, "error": str(error)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, results: Result) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(results, indent=1) + "\n")
+    part.replace(path)
+
+
+def run_mode(names: Sequence[str], settings: Settings, path: Path) -> dict[str, Any]:
+    """Measure the named models; a model that fails becomes a row with `error`.
+
+    Rows are kept in `path` with the suffix .partial.json until all are there; what is found there already is not measured again.
+    """
+    mode = settings.mode
+    fixed = identity(mode, settings.systems, settings.threads, settings.rounds)
+    partial = path.with_suffix(".partial.json")
+    found = _read(partial)
+    done = {r["name"]: r for r in found.get("models", []) if "error" not in r} if fixed.items() <= found.items() else {}
+    results = {**fixed, "method": METHOD.format(rounds=settings.rounds), "load_average_before": os.getloadavg()[0]}
+    for number, name in enumerate(names, 1):
+        if name not in done:
+            say(f"[{mode.name} {number}/{len(names)}] {name}")
+            done[name] = _row(name, settings)
+        say(one_line(mode, done[name]))
+        results["date"] = _now()
+        results["models"] = [done[n] for n in names if n in done]
+        _write(partial, results)
+    partial.replace(path)
+    return results
+
+
+def _list(known: Sequence[str], what: str, parser: argparse.ArgumentParser, words: str) -> tuple[str, ...]:
+    names = tuple(word for word in words.split(",") if word)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        parser.error(f"no {what} {', '.join(unknown)}; known: {', '.join(known)}")
+    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ZOO))
+    parser.add_argument("--mode", default="faithful", help=f"all, or some of {', '.join(MODES)} (default faithful)")
+    parser.add_argument("--models", default="", help=f"some of {', '.join([*ZOO, *HELDOUT])} (default: the zoo)")
     parser.add_argument("--heldout", action="store_true", help=f"the held-out models: {', '.join(HELDOUT)}")
-    parser.add_argument("--threads", default="1,2", help="thread counts, separated by commas (default 1,2)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each system (default 7)")
-    parser.add_argument("-o", "--output", type=Path, help="JSON file of the results")
+    parser.add_argument("--against", default="", help="the peers (default: those of the mode)")
+    parser.add_argument("--threads", default=",".join(map(str, THREADS)), help="thread counts (default 1,2)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"turns of each system (default {ROUNDS})")
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="where the modes' JSON files go")
     arguments = parser.parse_args(argv)
-    group = HELDOUT if arguments.heldout else ZOO
-    unknown = [name for name in arguments.names if name not in ZOO and name not in HELDOUT]
-    if unknown:
-        parser.error(f"no model {', '.join(unknown)}; known: {', '.join([*ZOO, *HELDOUT])}")
-    output: Path | None = arguments.output
-    if output is None and not arguments.names:
-        output = RESULTS / f"{'heldout' if arguments.heldout else 'models'}-{isa()}.json"
+    modes = tuple(MODES) if arguments.mode == "all" else _list(list(MODES), "mode", parser, arguments.mode)
+    names = _list([*ZOO, *HELDOUT], "model", parser, arguments.models) or tuple(HELDOUT if arguments.heldout else ZOO)
+    peers = [*(name for name in SYSTEMS if name != "stratac"), *TORCH_SYSTEMS]
+    against = _list(peers, "peer", parser, arguments.against)
     threads = tuple(int(word) for word in arguments.threads.split(","))
-    with tempfile.TemporaryDirectory(prefix="stratac-models-") as work:
-        results = run(arguments.names or list(group), Settings(threads, arguments.rounds, Path(work)))
-    print(markdown(results))
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(results, indent=1) + "\n")
-        say(f"written to {output}")
-    return 0 if all(is_good(result) for result in results["models"]) else 1
+    whole = not arguments.models and not against and threads == THREADS and arguments.rounds == ROUNDS
+    group = "heldout" if arguments.heldout else "models"
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="stratac-models-") as name:
+        work = Path(name)
+        folder = arguments.output or (RESULTS / group / isa() if whole else work / "results")
+        for mode in (MODES[m] for m in modes):
+            twin = twin_of(mode)
+            if twin:
+                say(f"{mode.name}: this CPU has nothing to mask, so the row is that of {twin}")
+                found[mode.name] = {"same_as": twin, "date": _now(), "machine": machine_facts()}
+                _write(folder / f"{mode.name}.json", found[mode.name])
+                continue
+            systems = against or mode.systems
+            same = measured_already(mode, identity(mode, systems, threads, arguments.rounds), folder)
+            settings = Settings(mode, systems, threads, arguments.rounds, work, same)
+            found[mode.name] = run_mode(names, settings, folder / f"{mode.name}.json")
+            print(mode_text(mode, found[mode.name]) + "\n", flush=True)
+        print(targets_table(found))
+        if arguments.output or whole:
+            say(f"written to {folder}")
+    measured = [(MODES[m], result) for m, results in found.items() for result in results.get("models", [])]
+    return 0 if all(is_right(mode, result) for mode, result in measured) else 1
 
 
 if __name__ == "__main__":

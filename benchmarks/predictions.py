@@ -38,8 +38,8 @@ from stratac.runtime.manifest import PLAN, WEIGHTS
 from .cold import read_sequentially
 from .machine_facts import busy_seconds, isa, machine_facts, versions
 from .memory import MIB, prove
-from .models import RESULTS, exported, greatest_of, shapes_of
 from .reference import Reference
+from .subjects import RESULTS, exported, greatest_of, shapes_of
 from .zoo import HELDOUT, ZOO, Dims, inputs, row
 
 ROUNDS, TURN_SECONDS, TURN_RUNS = 3, 0.4, 3

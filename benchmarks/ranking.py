@@ -49,7 +49,7 @@ from stratac.runtime.session import load
 
 from .cold import drop_cache
 from .machine_facts import isa, machine_facts, versions
-from .models import RESULTS, exported, say
+from .subjects import RESULTS, exported, say
 from .zoo import inputs, row
 
 MODELS = ("minilm", "resnet50", "convnext_tiny", "whisper_tiny_enc", "mobilenet_v2")

@@ -1,7 +1,7 @@
-"""What the README says was measured, made from the newest results of `python -m benchmarks.models` and `make bench-plan`.
+"""What README.md and docs/benchmarks.md say was measured, made from the results of `make bench` and `make bench-plan`.
 
-    python -m benchmarks.readme_table            rewrite what stands between the markers in README.md
-    python -m benchmarks.readme_table --check    say whether it is what the results give
+    python -m benchmarks.readme_table            write the page and its charts, and between the markers in README.md
+    python -m benchmarks.readme_table --check    say whether they are what the results give
 
 The text between the markers in README.md is this module's alone.
 """
@@ -10,99 +10,59 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import readme_promises
+from .models_chart import chart
+from .modes import Mode
+from .results_page import chart_name, machines, measured, page
+from .subjects import RESULTS, ROOT
+from .tables import caption, plural, summary_table, targets_table
+from .verdicts import Result
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+DOCS = ROOT / "docs"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 PROMISES = "<!-- promises:begin -->", "<!-- promises:end -->"
-MIB = 1 << 20
 
 
-def geometric_mean(values: Iterable[float]) -> float:
-    logs = [math.log(value) for value in values]
-    return math.exp(sum(logs) / len(logs)) if logs else float("nan")
-
-
-def newest(kind: str = "models") -> dict[str, Any] | None:
+def newest(kind: str) -> dict[str, Any] | None:
     """The results with the latest date, or None where none are."""
     found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{kind}-*.json"))]
     return max(found, key=lambda results: str(results["date"]), default=None)
 
 
-def _milliseconds(seconds: float) -> str:
-    value = seconds * 1e3
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _shape(dims: dict[str, int]) -> str:
-    return " × ".join(f"{name} {size}" for name, size in dims.items())
-
-
-def _cells(result: dict[str, Any], threads: Sequence[int]) -> list[str]:
-    if "error" in result:
-        return [f"failed: {str(result['error']).splitlines()[0]}"]
-    cells = [_shape(result["dims"])]
-    for count in threads:
-        entry = result["threads"][str(count)]
-        ours, theirs = entry["stratac"]["seconds"], entry["onnxruntime"]["seconds"]
-        cells += [_milliseconds(ours), _milliseconds(theirs), f"**{entry['ratio']:.2f}**"]
-    memory = result["threads"][str(threads[-1])]["memory"]
-    agreement = result["agreement"]
-    cells.append(f"{agreement['rel_l2']:.0e}" + ("" if agreement["agrees"] else " (differs)"))
-    cells += [f"{memory[key] / MIB:.0f}" for key in ("predicted", "measured", "onnxruntime_peak")]
-    cells.append(f"{result['compile']['cold']['seconds']:.1f}")
-    return cells
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """The table, a row of geometric means, and a caption that says what was measured where and when."""
-    threads: list[int] = results["threads"]
-    head = ["model", "shape"]
-    for count in threads:
-        label = f"{count} thread{'s' if count > 1 else ''}"
-        head += [f"stratac, {label} (ms)", "onnxruntime (ms)", "ratio"]
-    head += ["rel. L2", "peak predicted (MiB)", "measured", "onnxruntime", "compile (s)"]
-    rows = [[result["name"], *_cells(result, threads)] for result in results["models"]]
-    means = ["geometric mean", ""]
-    for count in threads:
-        means += ["", "", f"**{results['geometric_means'][str(count)]:.2f}**"]
-    rows.append(means)
-    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)], *(row + [""] * (len(head) - len(row)) for row in rows)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{caption(results)}"
-
-
-def caption(results: dict[str, Any]) -> str:
-    machine, used = results["machine"], results["versions"]
-    others = max((result.get("cpu_share_of_others", 0.0) for result in results["models"]), default=0.0)
-    return (
-        f"Ratio above 1: stratac is faster. {machine['cpu']} ({machine['isa']}, {machine['cores']} cores, "
-        f"{machine['memory_bytes'] / 2**30:.0f} GiB), {machine['system']}, {results['date'][:10]}; "
-        f"stratac {used['stratac']} ({used['revision'] or 'no revision'}), onnxruntime {used['onnxruntime']}. "
-        "fp32; median of one inference, the two in turns; "
-        f"other programs took at most {others:.0%} of the CPUs. Memory at {results['threads'][-1]} "
-        f"thread{'s' if results['threads'][-1] > 1 else ''} and the greatest dims the plan allows, without the caller's "
-        "arrays; relative L2 over all outputs against onnxruntime, the worst of several shapes and seeds."
-    )
-
-
 def table_text() -> str | None:
-    """What stands between the markers: the zoo's table and, where measured, that of the held-out models."""
-    results = newest()
-    if results is None:
+    """What stands between the markers: targets, the zoo's table and chart, and where measured that of the held-out models."""
+    zoo = next(iter(machines("models", RESULTS).items()), None)
+    if zoo is None:
         return None
-    parts = [markdown(results)]
-    heldout = newest("heldout")
-    if heldout is not None:
-        parts += ["Models held out, never looked at while developing:", markdown(heldout)]
+    isa, modes = zoo
+    parts = [targets_table(modes)]
+    for mode, results in measured(modes)[:1]:
+        parts += [_told(mode, results), f"![{mode.title}](docs/{chart_name(isa, mode.name)})"]
+    for modes in [*machines("heldout", RESULTS).values()][:1]:
+        for mode, results in measured(modes)[:1]:
+            parts += ["Models held out, never looked at while developing:", _told(mode, results)]
     return "\n\n".join(parts)
+
+
+def _told(mode: Mode, results: Result) -> str:
+    explained = (
+        f"{mode.title}; above 1 stratac is faster. Errors are relative L2 against the model in float64, at the worst shape; "
+        f"peak RSS is the whole process's at the greatest dims of the plan and {plural(results['threads'][-1])}."
+    )
+    return f"{summary_table(mode, results)}\n\n{explained} {caption(results)}"
+
+
+def documents() -> dict[Path, str]:
+    """The generated files of docs/: the page of results and its charts."""
+    found = {DOCS / "benchmarks.md": page(RESULTS)}
+    for isa, modes in machines("models", RESULTS).items():
+        found |= {DOCS / chart_name(isa, mode.name): chart(mode, results) for mode, results in measured(modes)}
+    return found
 
 
 def promises_text() -> str | None:
@@ -115,10 +75,10 @@ def promises_text() -> str | None:
     found = [(make(results), results) for kind, make in makers.items() if (results := newest(kind)) is not None]
     parts: list[str] = []
     for text, results in found:
-        caption = readme_promises.caption(results)
-        if parts and parts[-1] == caption:
+        where = readme_promises.caption(results)
+        if parts and parts[-1] == where:
             parts.pop()  # measured where and when the one before was: said once, below both
-        parts += [text, caption]
+        parts += [text, where]
     return "\n\n".join(parts) or None
 
 
@@ -146,12 +106,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
+    wanted = {path: new, **documents()}
     if not arguments.check:
-        path.write_text(new)
-    elif old != new:
-        print("README.md is out of date: python -m benchmarks.readme_table", file=sys.stderr)
-        return 1
-    return 0
+        for file, text in wanted.items():
+            file.write_text(text)
+        return 0
+    stale = [file.name for file, text in wanted.items() if not file.exists() or file.read_text() != text]
+    if stale:
+        print(f"out of date: {', '.join(stale)}: python -m benchmarks.readme_table", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

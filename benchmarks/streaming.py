@@ -33,8 +33,9 @@ from stratac.ir.plan_binary import decode
 from . import large
 from .cold import drop_cache, read_sequentially
 from .confined import KERNEL_BYTES, SYSTEMS, Confined, confined, group_reason
+from .exact import distance, outputs_in
 from .machine_facts import isa, machine_facts, versions
-from .models import RESULTS, distance, say
+from .subjects import RESULTS, say
 
 MIB = 1 << 20
 RATIOS = (4.0, 10.0, 25.0)
@@ -107,7 +108,7 @@ def resident_run(model: Path, plan: Path, inputs: Path, settings: Settings) -> d
                 found[system]["predicted_seconds"] = peer.facts()["predicted_seconds"]
     with np.load(files["stratac"]) as outputs:
         output_bytes = int(sum(outputs[name].nbytes for name in outputs.files))
-    error = distance(files["stratac"], files["onnxruntime"])[0]
+    error = distance(outputs_in(files["stratac"]), outputs_in(files["onnxruntime"]))[0]
     for path in files.values():
         path.unlink()
     return {**found["stratac"], "output_bytes": output_bytes, "rel_l2": error, "onnxruntime": found["onnxruntime"]}

@@ -9,6 +9,8 @@ from typing import Any
 
 from stratac.compiler.options import size_text
 
+from . import svg
+
 WIDTH, HEIGHT = 860, 440
 LEFT, RIGHT, TOP, BOTTOM = 76, 28, 78, 58
 _STYLE = """
@@ -46,22 +48,22 @@ def chart(found: Mapping[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">',
         f"<title>Time of one run of {escape(found['model'])} over the memory it may take</title><style>{_STYLE}</style>",
         f'<rect class="back" width="{WIDTH}" height="{HEIGHT}" rx="8"/>',
-        _text(LEFT - 44, 30, f"{found['model']}: time of one run over the memory it may take", "title"),
-        _text(LEFT - 44, 51, _subtitle(found), "minor"),
+        svg.text(LEFT - 44, 30, f"{found['model']}: time of one run over the memory it may take", "title"),
+        svg.text(LEFT - 44, 51, _subtitle(found), "minor"),
     ]
     for tick in _ticks(top / unit):
         at = y(tick * unit)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(_text(LEFT - 10, at + 4, f"{tick:g} {name}", "minor", "end"))
+        parts.append(svg.text(LEFT - 10, at + 4, f"{tick:g} {name}", "minor", "end"))
     for budget in _sizes(low, high):
         parts.append(f'<line class="axis" x1="{x(budget):.1f}" x2="{x(budget):.1f}" y1="{floor}" y2="{floor + 5}"/>')
-        parts.append(_text(x(budget), floor + 21, _round_size(budget), "minor", "middle"))
+        parts.append(svg.text(x(budget), floor + 21, _round_size(budget), "minor", "middle"))
     parts += [
         f'<rect class="none" x="{LEFT}" y="{TOP}" width="{x(least) - LEFT:.1f}" height="{floor - TOP}"/>',
         f'<line class="edge" x1="{x(least):.1f}" x2="{x(least):.1f}" y1="{TOP}" y2="{floor}"/>',
-        _text(x(least) + 7, TOP - 5, f"no plan below {size_text(least)}", "minor"),
+        svg.text(x(least) + 7, TOP - 5, f"no plan below {size_text(least)}", "minor"),
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>',
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, "budget of ram, the process included", "minor", "middle"),
+        svg.text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, "budget of ram, the process included", "minor", "middle"),
         f'<path class="bound" d="{_path([(x(r["budget"]), y(r["lower_bound"])) for r in rows])}"/>',
         f'<path class="line" d="{_path([(x(r["budget"]), y(r["seconds"])) for r in rows])}"/>',
         *(f'<circle class="dot" cx="{x(r["budget"]):.1f}" cy="{y(r["seconds"]):.1f}" r="2.4"/>' for r in rows),
@@ -79,12 +81,14 @@ def chart(found: Mapping[str, Any]) -> str:
             if kind == "point"
             else f'<path class="{kind}" d="M{at} 47h24"/>'
         )
-        parts += [mark, _text(at + 31, 51, label, "minor")]
+        parts += [mark, svg.text(at + 31, 51, label, "minor")]
         at += 47 + 7 * len(label)
     if resident["used"] < high:
         parts += [
             f'<line class="axis" x1="{x(resident["used"]):.1f}" x2="{x(resident["used"]):.1f}" y1="{floor - 7}" y2="{floor}"/>',
-            _text(x(resident["used"]) - 6, floor - 9, f"all in memory: {size_text(resident['used'])}", "minor", "end"),
+            svg.text(
+                x(resident["used"]) - 6, floor - 9, f"all in memory: {size_text(resident['used'])}", "minor", "end"
+            ),
         ]
     return "".join([*parts, "</svg>\n"])
 
@@ -93,10 +97,6 @@ def _subtitle(found: Mapping[str, Any]) -> str:
     dims = ", ".join(f"{name} {bounds[1]}" for name, bounds in found["dims"].items())
     threads = f"{found['threads']} thread" + ("" if found["threads"] == 1 else "s")
     return ", ".join(text for text in (found["machine"], threads, dims) if text)
-
-
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

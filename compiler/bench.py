@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,35 +67,70 @@ def find_model(plan: Path) -> Path:
 def compare(
     plan: Path, model: Path | None, peers: Sequence[str], threads: Sequence[int], sizes: Mapping[str, int], rounds: int
 ) -> dict[str, Any]:
-    """Times and agreement at the given sizes and thread counts. Raises EnvironmentProblem where a peer is missing."""
+    """Times and agreement at the given sizes and thread counts; a peer that does not run has its `error` instead.
+
+    Raises EnvironmentProblem where stratac itself does not run.
+    """
     rows = []
     with tempfile.TemporaryDirectory(prefix="stratac-bench-") as name:
         work = Path(name)
         archive = work / "inputs.npz"
         np.savez(archive, **random_inputs(plan, sizes, 0))  # type: ignore[arg-type]
+        sources, failed = _sources(model, peers, sizes, work)
         for count in threads:
             try:
-                rows.append(_at(plan, model, peers, count, archive, rounds, work))
+                rows.append(_at({"stratac": plan, **sources}, failed, count, sizes, archive, rounds, work))
             except PeerError as error:
                 raise EnvironmentProblem(str(error)) from error
     return {"sizes": dict(sizes), "rounds": rounds, "threads": rows}
 
 
+def _sources(
+    model: Path | None, peers: Sequence[str], sizes: Mapping[str, int], work: Path
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """What each peer opens, and the word of those for which it could not be made."""
+    found: dict[str, Path] = {}
+    failed: dict[str, str] = {}
+    for system in peers:
+        assert model is not None
+        found[system] = model
+        if system == "iree":
+            found[system] = work / "model.vmfb"
+            dims = [f"--dim={name}={size}" for name, size in sizes.items()]
+            command = [sys.executable, "-m", "stratac.compiler.iree_build", str(model), "-o", str(found[system]), *dims]
+            done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+            if done.returncode != 0:
+                failed[system] = (done.stderr.strip().splitlines() or ["iree_build failed"])[-1]
+    return {name: path for name, path in found.items() if name not in failed}, failed
+
+
 def _at(
-    plan: Path, model: Path | None, peers: Sequence[str], threads: int, archive: Path, rounds: int, work: Path
+    sources: Mapping[str, Path],
+    failed: Mapping[str, str],
+    threads: int,
+    sizes: Mapping[str, int],
+    archive: Path,
+    rounds: int,
+    work: Path,
 ) -> dict[str, Any]:
     opened: dict[tuple[str, int], Peer] = {}
+    failed = dict(failed)
+    results = {}
     try:
-        for system in ("stratac", *peers):
-            opened[system, threads] = Peer(system, threads)
-        results = {}
-        for (system, count), peer in opened.items():
-            peer.set_inputs(archive)
-            source = plan if system == "stratac" else model
-            assert source is not None
-            peer.open(source)
-            saved = work / f"{system}-{count}.npz"
-            peer.run(saved)
+        for system, source in sources.items():
+            try:
+                peer = opened[system, threads] = Peer(system, threads)
+                peer.set_inputs(archive)
+                peer.open(source, sizes)
+                saved = work / f"{system}-{threads}.npz"
+                peer.run(saved)
+            except PeerError as error:
+                if system == "stratac":
+                    raise
+                failed[system] = str(error)
+                if (system, threads) in opened:
+                    opened.pop((system, threads)).close()
+                continue
             with np.load(saved) as file:
                 results[system] = [file[f"o{i}"] for i in range(len(file.files))]
         taken = take_turns(opened, rounds)
@@ -102,7 +139,7 @@ def _at(
             peer.close()
     ours = taken["stratac", threads]
     row: dict[str, Any] = {"threads": threads, "stratac": statistics.median(ours), "peers": {}}
-    for system in peers:
+    for system in [name for name in results if name != "stratac"]:
         theirs = taken[system, threads]
         pairs = zip(results["stratac"], results[system], strict=True)
         row["peers"][system] = {
@@ -110,6 +147,7 @@ def _at(
             "ratio": statistics.median(b / a for a, b in zip(ours, theirs, strict=True)),
             "error": max((relative_error(a, b) for a, b in pairs), default=0.0),
         }
+    row["failed"] = failed
     return row
 
 
@@ -123,6 +161,8 @@ def bench_text(found: Mapping[str, Any]) -> str:
         for name, peer in row["peers"].items():
             error = f"{peer['error']:.1e}"
             cells.append((str(row["threads"]), name, time_text(peer["seconds"]), f"{peer['ratio']:.2f}x", error))
+        for name, reason in row["failed"].items():
+            cells.append((str(row["threads"]), name, f"failed: {reason.splitlines()[0]}", "", ""))
     return "\n".join(
         [*lines, *table(cells, ("threads", "system", "time", "ratio", "relative L2"), frozenset({0, 2, 3, 4}))]
     )

@@ -70,7 +70,7 @@ examples:
 """,
     "bench": """\
 examples:
-  stratac bench model.plan --against onnxruntime
+  stratac bench model.plan --against onnxruntime,openvino
   stratac bench model.plan --dim batch=8 --threads 1,2
 """,
     "probe": """\
@@ -251,7 +251,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     bench = command("bench", "time a plan, interleaved with a peer")
     bench.add_argument("plan", type=Path, help="a plan folder, or an .onnx model to compile first")
-    bench.add_argument("--against", default="", help="peers, comma separated: onnxruntime")
+    bench.add_argument(
+        "--against", default="", help="peers, comma separated: onnxruntime, openvino, openvino-default, iree"
+    )
     bench.add_argument("--model", type=Path, help="the model the plan was made from (default: found by its digest)")
     bench.add_argument(
         "--dim", action="append", default=[], metavar="NAME=N", help="sizes to run at (default: typical)"

@@ -1,13 +1,12 @@
-"""One measured system in a process of its own: stratac or onnxruntime, opened once, then run on request.
+"""One measured system in a process of its own: stratac or a peer of it, opened once, then run on request.
 
-`Peer` starts the process (`python -m stratac.compiler.peer SYSTEM THREADS`) and talks to it in lines of JSON over its
+`Peer` starts the process (`python -m stratac.compiler.peer_child MAKER THREADS`) and talks to it in lines of JSON over its
 standard input and output; arrays travel in .npz files. Peers live as long as a comparison does, so that they take turns
 and any drift of the machine hits all alike.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import statistics
@@ -17,17 +16,20 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from types import MappingProxyType, TracebackType
+from typing import Any
 
-import numpy as np
+from . import peer_child
 
-from ..runtime.session import load
-from .resident import peak_bytes, reset_peak, resident_by_mapping, resident_bytes
-
-Arrays = Mapping[str, np.ndarray]
-SYSTEMS = ("stratac", "onnxruntime")
 TURN_SECONDS, TURN_RUNS, REST_SECONDS = 0.3, 2, 0.03
+#: the systems that run an ONNX model or a plan made from one, and the class that does (`module:class`)
+SYSTEMS: Mapping[str, str] = {
+    "stratac": "stratac.compiler.peer_systems:Stratac",
+    "onnxruntime": "stratac.compiler.peer_systems:OnnxRuntime",
+    "openvino": "stratac.compiler.peer_systems:OpenVino",
+    "openvino-default": "stratac.compiler.peer_systems:OpenVinoDefault",
+    "iree": "stratac.compiler.peer_systems:Iree",
+}
 
 
 class PeerError(RuntimeError):
@@ -52,24 +54,41 @@ class Held:
 class Peer:
     """A system in a child process. A context manager; every method waits for the child's answer.
 
+    `system` is one of SYSTEMS, or any name where `maker` says what it stands for (`module:class` of a `peer_child.System`).
     `how` is the system's own: how stratac reads what is streamed (`io` of `load`), or `mapped` for an onnxruntime that keeps
-    weights as they are in the model's files. `enter` runs in the child before anything else, to confine it.
+    weights as they are in the model's files. `environment` is added to the child's. `enter` runs in the child before
+    anything else, to confine it. Raises PeerError where the system cannot be made, such as one that is not installed.
     """
 
     def __init__(
-        self, system: str, threads: int = 1, *, how: str = "", enter: Callable[[], None] | None = None
+        self,
+        system: str,
+        threads: int = 1,
+        *,
+        how: str = "",
+        maker: str = "",
+        environment: Mapping[str, str] = MappingProxyType({}),
+        enter: Callable[[], None] | None = None,
     ) -> None:
         self.system, self.threads = system, threads
-        command = [sys.executable, "-m", __spec__.name, system, str(threads), *([how] if how else [])]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        maker = maker or SYSTEMS.get(system, "")
+        if not maker:
+            raise PeerError(f"no system {system!r}; known: {', '.join(SYSTEMS)}")
+        command = [sys.executable, "-m", peer_child.__name__, maker, str(threads), *([how] if how else [])]
+        inherited = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=enter
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=inherited, preexec_fn=enter
         )
         self._answer()
 
-    def open(self, path: Path) -> float:
-        """Open a plan folder (stratac) or a model (onnxruntime); seconds from imported modules to a ready session."""
-        return float(self._call("open", path=str(path.resolve()))["seconds"])
+    def open(self, path: Path, dims: Mapping[str, int] | None = None) -> float:
+        """Open a plan folder (stratac), a model, or what was compiled from one; seconds from imported modules to a session.
+
+        `dims`: the sizes of the model's symbolic dims in all runs to come, whose inputs are set already. Systems that can fix
+        shapes then do so, and are the faster for it.
+        """
+        answer = self._call("open", path=str(path.resolve()), dims=dict(dims or {}), fixed=dims is not None)
+        return float(answer["seconds"])
 
     def set_inputs(self, archive: Path) -> None:
         """Take the arrays of an .npz file as the inputs of all runs to come."""
@@ -152,167 +171,3 @@ def take_turns(peers: dict[tuple[str, int], Peer], rounds: int) -> dict[tuple[st
             taken[key].append(statistics.median(peers[key].turn(TURN_SECONDS, TURN_RUNS)))
             time.sleep(REST_SECONDS)  # threads of the last one that still spin go to sleep
     return taken
-
-
-# ---------------------------------------------------------------------------------------------------- in the child
-
-
-class _System(Protocol):
-    def open(self, path: str) -> None: ...
-    def run(self, inputs: Arrays) -> list[np.ndarray]: ...
-    def facts(self) -> dict[str, Any]: ...
-    def profile(self) -> list[tuple[str, float, float]]: ...
-
-
-class _Stratac:
-    def __init__(self, threads: int, io: str = "auto") -> None:
-        self.threads, self.io = threads, io
-
-    def open(self, path: str) -> None:
-        self.session = load(path, threads=self.threads, io=self.io)
-
-    def run(self, inputs: Arrays) -> list[np.ndarray]:
-        return self.session.run(None, inputs)
-
-    def facts(self) -> dict[str, Any]:
-        memory, info = self.session.memory(), self.session.info()
-        return {
-            "threads": self.session.threads,
-            "predicted_seconds": self.session.predicted_seconds,
-            "io": info.io,
-            "planned_bytes": memory.weights
-            + memory.scratch
-            + memory.threads * memory.workspace_per_thread
-            + memory.ring,
-            "session_bytes": memory.session,
-            "outputs": [port.name for port in self.session.get_outputs()],
-        }
-
-    def profile(self) -> list[tuple[str, float, float]]:
-        return [(row.label, row.seconds, row.predicted_seconds) for row in self.session.profile()]
-
-
-class _OnnxRuntime:
-    def __init__(self, threads: int, how: str = "") -> None:
-        import onnxruntime
-
-        onnxruntime.set_default_logger_severity(3)
-        self.module, self.threads, self.mapped = onnxruntime, threads, how == "mapped"
-
-    def open(self, path: str) -> None:
-        options = self.module.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        skipped = ["ConstantFolding"] if self.mapped else []
-        if self.mapped:
-            options.add_session_config_entry("session.disable_prepacking", "1")
-            options.enable_cpu_mem_arena = False
-        self.session = self.module.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=skipped
-        )
-
-    def run(self, inputs: Arrays) -> list[np.ndarray]:
-        outputs: list[np.ndarray] = self.session.run(None, dict(inputs))
-        return outputs
-
-    def facts(self) -> dict[str, Any]:
-        return {"threads": self.threads, "outputs": [port.name for port in self.session.get_outputs()]}
-
-    def profile(self) -> list[tuple[str, float, float]]:
-        raise NotImplementedError("onnxruntime's calls are not timed one by one")
-
-
-class _Child:
-    """Answers the commands of a `Peer`."""
-
-    def __init__(self, system: _System) -> None:
-        self.system = system
-        self.inputs: dict[str, np.ndarray] = {}
-        self.outputs: list[np.ndarray] = []
-        self.begin()
-
-    def begin(self) -> dict[str, Any]:
-        self.mappings = resident_by_mapping()
-        reset_peak()
-        self.base = resident_bytes()
-        return {}
-
-    def open(self, path: str) -> dict[str, Any]:
-        started = time.perf_counter()
-        self.system.open(path)
-        return {"seconds": time.perf_counter() - started}
-
-    def set_inputs(self, path: str) -> dict[str, Any]:
-        with np.load(path) as archive:
-            self.inputs = {name: archive[name] for name in archive.files}
-        self.outputs = []
-        return {}
-
-    def run(self, path: str) -> dict[str, Any]:
-        self.outputs = []  # before the new ones are made, so that the caller's arrays are held once
-        started = time.perf_counter()
-        self.outputs = self.system.run(self.inputs)
-        seconds = time.perf_counter() - started
-        if path:
-            np.savez(path, **{f"o{i}": array for i, array in enumerate(self.outputs)})  # type: ignore[arg-type]
-        return {"seconds": seconds}
-
-    def turn(self, seconds: float, runs: int) -> dict[str, Any]:
-        self.run("")
-        taken: list[float] = []
-        while len(taken) < runs or sum(taken) < seconds:
-            taken.append(self.run("")["seconds"])
-        return {"runs": taken}
-
-    def fingerprint(self) -> dict[str, Any]:
-        found = hashlib.sha256()
-        for array in self.outputs:
-            found.update(f"{array.dtype.str} {array.shape} ".encode())
-            found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        return {"sha256": found.hexdigest()}
-
-    def held(self) -> dict[str, Any]:
-        now = resident_by_mapping()
-        growth = {name: size - self.mappings.get(name, 0) for name, size in now.items()}
-        return {
-            "base": self.base,
-            "resident": resident_bytes() - self.base,
-            "peak": peak_bytes() - self.base,
-            "outputs": sum(array.nbytes for array in self.outputs),
-            "mappings": {name: size for name, size in growth.items() if size},
-        }
-
-    def facts(self) -> dict[str, Any]:
-        return self.system.facts()
-
-    def profile(self) -> dict[str, Any]:
-        return {"rows": self.system.profile()}
-
-
-def main(arguments: list[str]) -> int:
-    """Serve until standard input ends. Whatever else prints, prints to standard error."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
-    def answer(value: dict[str, Any]) -> None:
-        answers.write(json.dumps(value) + "\n")
-        answers.flush()
-
-    makers: dict[str, Callable[..., _System]] = {"stratac": _Stratac, "onnxruntime": _OnnxRuntime}
-    try:
-        child = _Child(makers[arguments[0]](int(arguments[1]), *arguments[2:]))
-    except Exception as error:
-        answer({"error": f"{type(error).__name__}: {error}"})
-        return 1
-    answer({})
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer(getattr(child, request.pop("do"))(**request))
-        except Exception as error:  # the parent decides what an error means
-            answer({"error": f"{type(error).__name__}: {error}"})
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

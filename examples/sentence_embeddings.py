@@ -20,10 +20,9 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from stratac.benchmarks.models import take_turns
 from stratac.benchmarks.zoo import folder_of
 from stratac.compiler.api import compile as compile_model
-from stratac.compiler.peer import Held, Peer
+from stratac.compiler.peer import Held, Peer, take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 SENTENCES = (

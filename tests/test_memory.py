@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from stratac.benchmarks import zoo
 from stratac.benchmarks.memory import greatest_inputs, manifest_of, prove
-from stratac.benchmarks.models import bounds_of
+from stratac.benchmarks.subjects import bounds_of
 from stratac.codegen.toolchain import CSRC, find_compiler
 from stratac.compiler import resident
 from stratac.compiler.driver import compile_model

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import stratac as package
+from stratac.compiler import peer
 from stratac.compiler.options import PRECISIONS
 from stratac.compiler.profiles import native
 from stratac.ir.candidate import MODE_ERRORS
@@ -213,3 +214,19 @@ def test_precisions_are_named_alike_everywhere() -> None:
     loaded = "import sys, stratac.compiler.cli as cli; cli.build_parser(); print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout.split()
     assert "stratac.compiler.cli" in found and not {"stratac.compiler.options", "stratac.ir.graph", "numpy"} & {*found}
+
+
+def test_bench_says_of_every_peer_how_fast_or_why_not(stratac: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(peer.SYSTEMS, "openvino", "no_such_package.systems:OpenVino")  # type: ignore[arg-type]
+    lines = stratac.good("bench", "mlp.plan", "--against", "onnxruntime,openvino", "--rounds", "1").splitlines()
+    cells = {line.split()[1]: line for line in lines if line.split()[:1] == ["1"] or line.split()[:1] == ["2"]}
+    assert "x" in cells["onnxruntime"].split()[-2] and float(cells["onnxruntime"].split()[-1]) < 1e-5
+    assert "failed: openvino: ModuleNotFoundError: No module named 'no_such_package'" in cells["openvino"]
+    found = json.loads(stratac.good("bench", "mlp.plan", "--against", "openvino", "--rounds", "1", "--json"))
+    assert found["threads"][0]["peers"] == {} and "no_such_package" in found["threads"][0]["failed"]["openvino"]
+
+
+def test_bench_knows_its_peers(stratac: CommandLine) -> None:
+    stratac.refused(("bench", "mlp.plan", "--against", "onnxruntime,tvm"), 2, "no peer 'tvm'")
+    text = "".join(stratac.good("bench", "--help").split())  # names are broken at their hyphens
+    assert all(name in text for name in peer.SYSTEMS if name != "stratac")
