@@ -49,13 +49,15 @@ METHOD = (
 
 @dataclass(frozen=True)
 class Case:
-    """A kernel: its family, a label, whether memory binds it, its graph, and its outputs in float64."""
+    """A kernel: its family, a label, whether memory binds it, its graph, its outputs in float64, and the part of its operations
+    that must be done."""
 
     family: str
     label: str
     streams: bool
     make: Callable[[], Graph]
     wanted: Callable[[Graph, Arrays], dict[str, np.ndarray]]
+    part: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -137,22 +139,37 @@ def conv(inside: int, outside: int, side: int, kernel: int, stride: int = 1, gro
     return Case(family, f"{inside}-{outside}, {side}², {kernel}x{kernel}/{stride}", False, make, wanted)
 
 
-def attention(heads: int, rows: int, width: int, causal: bool = False) -> Case:
+def attention(
+    heads: int, rows: int, width: int, causal: bool = False, *, kv_heads: int | None = None, keys: int | None = None
+) -> Case:
+    """One query streams the keys: then as many copies as make 64 MiB. Of causal attention what must be computed counts."""
+    held, seen = kv_heads or heads, keys or rows
+    streams = rows == 1
+    copies = max(64 * MIB // (8 * held * seen * width), 1) if streams else 1
+
     def make() -> Graph:
-        b = GraphBuilder(name="attention")
-        q, k, v = (b.input(f"x{i}", TensorType(f32, (1, heads, rows, width))) for i in range(3))
-        return b.finish([Port("y0", b.op("attention", q, k, v, scale=width**-0.5, causal=causal))])
+        b, outputs = GraphBuilder(name="attention"), []
+        for number in range(copies):
+            shapes = ((1, heads, rows, width), *((1, held, seen, width),) * 2)
+            q, k, v = (b.input(f"x{3 * number + i}", TensorType(f32, shape)) for i, shape in enumerate(shapes))
+            outputs.append(b.op("attention", q, k, v, scale=width**-0.5, causal=causal))
+        return b.finish(Port(f"y{i}", value) for i, value in enumerate(outputs))
 
     def wanted(graph: Graph, inputs: Arrays) -> dict[str, np.ndarray]:
         q, k, v = (inputs[f"x{i}"].astype(np.float64) for i in range(3))
+        k, v = (np.repeat(x, heads // held, axis=1) for x in (k, v))
         scores = q @ k.transpose(0, 1, 3, 2) * width**-0.5
         if causal:
-            scores = np.where(np.tri(rows, dtype=bool), scores, -np.inf)
+            scores = np.where(np.tri(rows, seen, seen - rows, dtype=bool), scores, -np.inf)
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         return {"y0": scores / scores.sum(-1, keepdims=True) @ v}
 
-    label = f"{heads} x {rows} x {width}" + (", causal" if causal else "")
-    return Case("attention", label, False, make, wanted)
+    whose, which = (
+        f"{heads}" if held == heads else f"{heads}/{held}",
+        f"{rows}" if seen == rows else f"{rows} of {seen}",
+    )
+    label = f"{whose} x {which} x {width}" + (", causal" if causal else "")
+    return Case("attention", label, streams, make, wanted, (seen - (rows - 1) / 2) / seen if causal else 1.0)
 
 
 def elementwise(
@@ -198,6 +215,10 @@ def cases() -> list[Case]:
         attention(12, 128, 64),
         attention(12, 1024, 64, True),
         attention(16, 197, 80),
+        attention(8, 1500, 64),
+        attention(32, 512, 64, True, kv_heads=8),
+        attention(12, 1, 64, keys=2048),
+        attention(32, 1, 128, kv_heads=8, keys=2048),
         elementwise("relu", lambda b, x: b.op("relu", x), lambda x: np.maximum(x, 0)),
         elementwise("gelu", lambda b, x: b.op("gelu", x), _gelu),
         elementwise("transpose", lambda b, x: b.op("transpose", x, perm=(1, 0)), lambda x: x.T),
@@ -242,7 +263,7 @@ def measure(case: Case, isa: str, mode: str, ceilings: Mapping[str, float], seco
                 taken.append(sum(row.seconds for row in session.profile()))
     total = statistics.median(taken)
     work = [c.chosen.candidate.work for c in levels.placed.choices.values()]
-    amount = sum(w.bytes for w in work) if case.streams else sum(w.flops for w in work)
+    amount = sum(w.bytes for w in work) if case.streams else sum(w.flops for w in work) * case.part
     ceiling = ceilings["memory"] if case.streams else ceilings[mode]
     error = max(
         float(np.linalg.norm(found[key] - exact) / np.linalg.norm(exact))

@@ -64,7 +64,7 @@ def _tiles_floats(tile: Tile, m: int, n: int, k: int, parts: int) -> int:
     return 2 * (depth // STEP * parts * 512) + tile.rows * (depth + tile.pad) + sums
 
 
-_KEYS = 2048  # attention.c
+_ATTENTION_TILE, _ATTENTION_SLOTS = 512, 65536  # attention.c: keys at a time, floats of unfinished rows
 _POINT_APART = 16  # winograd.c
 
 
@@ -141,9 +141,32 @@ def winograd_tiles(isa: str) -> int:
     return (4 if tile.lanes == 16 else 8) * tile.rows
 
 
-def attention_workspace(isa: str, queries: int, keys: int, dim: int, v_dim: int) -> int:
-    """st_attention_workspace."""
+def attention_dots(isa: str) -> int:
+    """attention.c: up to so many rows that share a key/value head, scores are dot products."""
+    return min(TILES[isa].rows, 6)
+
+
+def attention_tile(isa: str, keys: int) -> int:
+    """attention.c: keys at a time."""
+    tiles = max(-(-keys // _ATTENTION_TILE), 1)
+    return _up(max(-(-keys // tiles), 1), 4 * TILES[isa].lanes)
+
+
+def attention_slots(isa: str, v_dim: int) -> int:
+    """attention.c: how many blocks of rows may be unfinished."""
+    return max(_ATTENTION_SLOTS // _slot_floats(TILES[isa], v_dim), 1)
+
+
+def _slot_floats(tile: Tile, v_dim: int) -> int:
+    return _up(tile.rows * _up(v_dim, tile.panel) + 2 * tile.rows + 1, 16)
+
+
+def attention_workspace(isa: str, rows: int, keys: int, dim: int, v_dim: int) -> int:
+    """st_attention_workspace; rows that share a key/value head. It stops growing with either."""
     tile = TILES[isa]
-    keys_p, v_p = _up(max(keys, 1), tile.panel), _up(v_dim, tile.panel)
-    block = 4 * tile.rows * (_row_stride(dim) + _row_stride(keys_p) + v_p)
-    return 4 * (block + min(keys_p, _KEYS) * (dim + v_p)) + 64
+    at_once = attention_tile(isa, min(keys, _ATTENTION_TILE))
+    state = slot = _slot_floats(tile, v_dim)
+    if keys > _ATTENTION_TILE:
+        state = min(-(-rows // tile.rows) * slot, max(slot, _ATTENTION_SLOTS))
+    block = tile.rows * (_row_stride(dim) + _row_stride(at_once))
+    return 4 * (block + at_once * (1 + dim + _up(v_dim, tile.panel)) + state) + 64

@@ -36,6 +36,7 @@ class Plain:
     mode = "f32"
     extension = ""
     packed_only = False
+    products = 1
 
 
 class Family(Protocol):
@@ -45,6 +46,7 @@ class Family(Protocol):
     mode: str  # the numeric mode it computes in
     extension: str  # row of ir.machine.EXTENSIONS that a device must have to be offered it, or ""
     packed_only: bool  # whether it runs only where a weight is packed for it
+    products: int  # how many follow each other in it, each as far off as the mode says
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         """Whether this family can run the kernel."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 from ..ir.candidate import MODE_ERRORS, Candidate, Work
@@ -19,7 +20,7 @@ from ..ir.simplify import merge_axes
 from ..ir.text_kernel import print_kernel
 from . import pack
 from .facts import TILE_MODES
-from .families.attention import AttentionFamily
+from .families.attention import AttentionFamily, AttentionPairsFamily
 from .families.conv import ConvFamily, ConvPairsFamily, ConvTilesFamily, DepthwiseFamily, WinogradFamily
 from .families.loops import emit_loops, workspace_bytes
 from .families.matmul import MatmulFamily, PairsFamily, TilesFamily
@@ -67,6 +68,7 @@ FAMILIES: tuple[Family, ...] = (
     WinogradFamily(),
     DepthwiseFamily(),
     AttentionFamily(),
+    AttentionPairsFamily(),
     LoopsFamily(),
     SelectFamily(),
     RowsFamily(),
@@ -167,7 +169,7 @@ class Library:
             workspace=row.workspace(kernel, packed, graph.symbols, device),
             terms=terms.rows(),
         )
-        error = MODE_ERRORS[row.mode]
+        error = MODE_ERRORS[row.mode] * math.sqrt(row.products)
         looked_up = tuple(cluster.used[k] for k in direct)
         key = self._key(kernel, packed, graph, device)
         return Candidate(device.name, row.name, row.mode, work, formats, error, looked_up, key=key)

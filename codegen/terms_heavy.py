@@ -5,14 +5,27 @@ from __future__ import annotations
 from ..ir.dims import Dim, typical
 from ..ir.dims import product as dim_product
 from ..ir.kernel import Attention, Contraction, Conv, Matmul
-from .facts import PRODUCTS_OF_PARTS, STEP, TILE_PANEL, TILE_ROWS, TILES, gemm_load_rows, tile_blocks, winograd_tiles
+from .facts import (
+    PRODUCTS_OF_PARTS,
+    STEP,
+    TILE_PANEL,
+    TILE_ROWS,
+    TILES,
+    attention_dots,
+    attention_slots,
+    attention_tile,
+    gemm_load_rows,
+    tile_blocks,
+    winograd_tiles,
+)
 from .families.contraction import is_accumulator, new_printer
 from .family import Symbols
 from .terms import Terms, ceil_div, column_blocks, product
 from .terms_loops import stores_terms, value_terms
 
-_QUERIES, _KEYS = 4, 2048  # attention.c: row tiles of a block of queries; keys packed at a time
 _PIXELS = 8  # depthwise.c
+_BLOCKS = 64  # of attention that are looked at one by one
+_TURN = 5  # a vector of dot products from as many vectors of partial sums, in multiply-adds of one
 #: tiles.c: loads of a tile of B for each step of k, by the number of parts
 _LOADS = {1: 1, 2: 2, 3: 4}
 
@@ -205,45 +218,74 @@ def depthwise_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     return terms
 
 
-def attention_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
-    """attention.c: two products around a softmax, for each head and block of queries."""
+def attention_terms(kernel: Contraction, symbols: Symbols, isa: str, by_key: bool, pairs: bool) -> Terms:
+    """attention.c: two products around a softmax, for each block of the rows that share a key/value head and each tile of keys.
+    `by_key`: the score change is a row of its own; `pairs`: products in bf16. No key counts as hidden by a mask."""
     root, tile, terms = kernel.root, TILES[isa], Terms()
     assert isinstance(root, Attention)
     size = _sizes(symbols)
     batch, heads = (size(a.extent) for a in (root.batch, root.heads))
     queries, keys, dim, v_dim = (size(d) for d in (*root.lengths, root.width, root.column.extent))
-    blocks = max(ceil_div(queries, _QUERIES * tile.rows), 1)
-    pairs, offset = batch * heads, keys - queries
-    whole = keys <= _KEYS
+    owners, lanes = batch * root.kv_heads, tile.lanes
+    rows = heads // root.kv_heads * queries
+    blocks = ceil_div(rows, tile.rows)
+    dots = rows <= attention_dots(isa)
+    pairs = pairs and not dots
+    direct = not pairs and rows <= tile.rows and v_dim % lanes == 0
+    step = attention_tile(isa, keys)
+    tiles = ceil_div(keys, step)
+    passes = 1 if tiles <= 1 else ceil_div(blocks, attention_slots(isa, v_dim))
+    q_vectors, v_vectors = ceil_div(dim, lanes), ceil_div(v_dim, lanes)
     printer = new_printer(kernel, symbols)
-    most = 0
-    for i in range(blocks):
-        start, end = queries * i // blocks, queries * (i + 1) // blocks
-        rows = end - start
-        seen = max(min(keys, end + offset), 0) if root.causal else keys
-        most = seen if whole else most + seen
-        padded = ceil_div(seen, tile.panel) * tile.panel
-        product(terms, tile, rows, padded, dim, packed=True, times=pairs)
-        direct = queries <= tile.rows and v_dim % tile.panel == 0
-        product(terms, tile, rows, v_dim, seen, packed=True, times=pairs)
-        if root.score is not None:
-            value_terms(terms, printer, symbols, tile.lanes, root.score, "j", seen, pairs * rows)
-        shown = seen - (rows - 1) / 2 if root.causal else seen
-        terms.add("soft", pairs * rows * max(shown, 0) / tile.lanes)
-        terms.add("row", pairs * rows * 3)
-        terms.add("ld", pairs * rows * (ceil_div(dim, tile.lanes) + ceil_div(v_dim, tile.lanes)))
-        terms.add("st", pairs * rows * (ceil_div(dim, tile.lanes) + ceil_div(v_dim, tile.lanes)))
-    owners = batch * root.kv_heads if whole else pairs
-    terms.add("turn", owners * ceil_div(most, tile.lanes) * dim)
-    if not direct:
-        terms.add("pack", owners * most * ceil_div(v_dim, tile.lanes))
-    (first, *others) = kernel.epilogue
-    if not is_accumulator(first) or others:
+    packed = 0
+    looked_at = min(blocks, _BLOCKS)
+    times = owners * blocks / max(looked_at, 1)
+    for number in range(looked_at):
+        block = (2 * number + 1) * blocks // (2 * looked_at)
+        first, end = rows * block // blocks, rows * (block + 1) // blocks
+        count = end - first
+        seen = [_seen(row % queries, queries, keys, root.causal) for row in range(first, end)]
+        most, shown = max(seen), sum(seen) / lanes
+        packed = max(packed, most)
+        taken = ceil_div(most, step)
+        for n, same in _pieces(most, step):
+            if dots:
+                terms.add("dot", times * same * count * ceil_div(n, lanes) * lanes * (q_vectors + _TURN))
+            else:
+                product(terms, tile, count, n, ceil_div(dim, 2) if pairs else dim, packed=True, times=times * same)
+            product(terms, tile, count, v_dim, ceil_div(n, 2) if pairs else n, packed=True, times=times * same)
+        terms.add("parked", times * max(taken - 1, 0) * count * v_vectors)
+        terms.add("soft", times * shown)
+        if by_key:
+            terms.add("ld", times * shown)
+            terms.add("op", times * shown)
+        elif root.score is not None:
+            value_terms(terms, printer, symbols, lanes, root.score, "j", most, times * count)
+        terms.add("soft_row", times * count * taken)
+        for term in ("ld", "st"):
+            terms.add(term, times * count * (taken * q_vectors + v_vectors))
+        if pairs:
+            terms.add("round", times * count * taken * q_vectors)
+    if by_key and root.score is not None:
+        value_terms(terms, printer, symbols, lanes, root.score, "j", keys, owners * passes)
+    if not dots:
+        terms.add("turn", owners * passes * ceil_div(packed, lanes) * (ceil_div(dim, 2) if pairs else dim))
+    if pairs:
+        terms.add("round", owners * passes * packed * (q_vectors + v_vectors))
+    elif not direct:
+        terms.add("pack", owners * passes * packed * v_vectors)
+    (store, *others) = kernel.epilogue
+    if not is_accumulator(store) or others:
         stores_terms(
-            terms, printer, symbols, tile.lanes, kernel.epilogue, (), root.column.name, pairs * queries, v_dim, 1
+            terms, printer, symbols, lanes, kernel.epilogue, (), root.column.name, batch * heads * queries, v_dim, 1
         )
-    terms.units = pairs * blocks
+    terms.units = owners * blocks
     return terms
+
+
+def _seen(query: int, queries: int, keys: int, causal: bool) -> int:
+    """Keys that a query sees."""
+    return max(min(query + keys - queries + 1, keys), 0) if causal else keys
 
 
 class _sizes:

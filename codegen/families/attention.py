@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ...ir.dims import upper
-from ...ir.kernel import Attention, Contraction, Kernel
+from ...ir.kernel import Accumulator, Apply, Attention, Axis, Contraction, Kernel, Position, Read, Scalar, walk
 from ...ir.machine import Device
 from ...ir.types import f32
 from ..c_scalar import literal
-from ..facts import attention_workspace
+from ..facts import attention_dots, attention_workspace
 from ..family import Emitted, Packing, Plain, Symbols
 from ..terms import Terms
 from ..terms_heavy import attention_terms
@@ -19,10 +19,26 @@ def _root(kernel: Kernel) -> Attention:
     return kernel.root
 
 
+def adds_by_key(root: Attention) -> bool:
+    """Whether the score change adds what depends on the batch and the key alone: then the kernel computes it once for all rows."""
+    match root.score:
+        case Apply("add", (Accumulator(), mask)) | Apply("add", (mask, Accumulator())):
+            return not any(_depends(mask, axis) for axis in (root.heads, root.row))
+    return False
+
+
+def _depends(value: Scalar, axis: Axis) -> bool:
+    parts = list(walk(value))
+    return any(isinstance(e, Accumulator) for e in parts) or any(
+        e.index.coefficient(axis.name) != 0 for e in parts if isinstance(e, Read | Position)
+    )
+
+
 class AttentionFamily(Plain):
     """Fused attention over strided rows: no transposed copy of q, k, v or the result."""
 
     name = "attention"
+    pairs = False  # of bf16, in both products
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         return isinstance(kernel, Contraction) and isinstance(kernel.root, Attention)
@@ -32,12 +48,14 @@ class AttentionFamily(Plain):
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
-        sizes = (*root.lengths, root.width, root.column.extent)
-        return attention_workspace(device.isa, *(upper(d, symbols) for d in sizes))
+        queries, keys = root.lengths
+        rows = upper(queries, symbols) * upper(root.heads.extent, symbols) // root.kv_heads
+        sizes = (keys, root.width, root.column.extent)
+        return attention_workspace(device.isa, rows, *(upper(d, symbols) for d in sizes))
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)
-        return attention_terms(kernel, symbols, device.isa)
+        return attention_terms(kernel, symbols, device.isa, adds_by_key(_root(kernel)), self.pairs)
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         root = _root(kernel)
@@ -59,6 +77,8 @@ class AttentionFamily(Plain):
             steps = zip(("batch", "head", "row"), operand.strides, strict=True)
             fields += [(f"{letter}_{axis}", dim(step)) for axis, step in steps]
         fields += [("scale", literal(root.scale, f32)), ("causal", str(int(root.causal)))]
+        if self.pairs:
+            fields.append(("pairs", "1"))
         if root.ragged is not None:
             ends = root.ragged.ends
             fields.append(("ends", f"a{ends.operand} + {dim(ends.offset)}"))
@@ -67,6 +87,7 @@ class AttentionFamily(Plain):
         if root.score is not None:
             score = score_callback(kernel, symbols, root.score, (root.batch, root.heads, root.row))
             fields += [("score", f"{name}_score"), ("score_ctx", "&context")]
+            fields.append(("score_by_key", str(int(adds_by_key(root)))))
         store = ""
         (first, *others) = kernel.epilogue
         if is_accumulator(first) and not others and first.index.coefficient(root.column.name) == 1:
@@ -80,3 +101,20 @@ class AttentionFamily(Plain):
         need = self.workspace(kernel, packed, symbols, device)
         parts = CallParts("st_attention", "st_attention_f32", fields, need, store, "", score)
         return emit_call(kernel, name, symbols, parts, printer)
+
+
+class AttentionPairsFamily(AttentionFamily):
+    """Attention whose products take q, k, v and the weights rounded to bf16, in pairs; sums and softmax are f32."""
+
+    name = "attention_bf16"
+    mode = "bf16"
+    products = 2
+    pairs = True
+
+    def accepts(self, kernel: Kernel, device: Device) -> bool:
+        """Few rows are bound by reading keys and values, and computed in f32 whatever the mode."""
+        if not super().accepts(kernel, device):
+            return False
+        root = _root(kernel)
+        rows = root.lengths[0] * root.heads.extent
+        return not isinstance(rows, int) or rows > attention_dots(device.isa) * root.kv_heads

@@ -62,8 +62,20 @@ def _block(
     return _norm(b, b.op("add", _linear(b, hidden, inner, width), x), width, norm)
 
 
+#: (batch, heads, heads of keys, queries, keys, width): attention to keys kept from before, from one query on, and to many
+_ATTENDED = (
+    (1, 8, 8, 1, 900, 64),
+    (1, 12, 4, 1, 1300, 96),
+    (1, 6, 6, 5, 700, 64),
+    (1, 10, 10, 11, 600, 64),
+    (2, 8, 2, 100, 330, 64),
+    (1, 3, 3, 200, 1400, 80),
+    (1, 2, 2, 900, 1100, 48),
+)
+
+
 def transformer() -> Graph:
-    """Blocks over a range of rows and widths, classifiers, an embedding."""
+    """Blocks over a range of rows and widths, attention of other shapes, classifiers, an embedding."""
     b = GraphBuilder(name="transformer")
     outputs = [
         _block(b, 1, 96, 448, 7, 1792),
@@ -76,6 +88,10 @@ def transformer() -> Graph:
         _block(b, 2, 160, 512, 8, 1024, act="relu", causal=True),
         _block(b, 1, 56, 832, 13, 3328, mask=True),
     ]
+    for batch, heads, kv_heads, rows, keys, width in _ATTENDED:
+        shapes = ((batch, heads, rows, width), *((batch, kv_heads, keys, width),) * 2)
+        q, k, v = (b.input(f"x{len(b.inputs)}", TensorType(f32, shape)) for shape in shapes)
+        outputs.append(b.op("attention", q, k, v, scale=width**-0.5, causal=False))
     for rows, inside, outside in (
         (1, 1152, 1000),
         (1, 2048, 700),

@@ -29,6 +29,41 @@ static inline uint32_t bf16_of(float value)
     return (bits & 0x7fffffff) > 0x7f800000 ? nan : near;
 }
 
+/* The nearest bfloat16 of each lane in the upper half of its word, zeros below. */
+static inline vi vi_bf16(vf v)
+{
+    const vi bits = vf_as_vi(v), odd = vi_and(vi_shr(bits, 16), vi_set1(1));
+    const vi near = vi_add(bits, vi_add(vi_set1(0x7fff), odd)), nan = vi_or(bits, vi_set1(0x400000));
+    return vi_and(vi_select(vf_ne(v, v), nan, near), vi_set1((int32_t)0xffff0000u));
+}
+
+/* Words whose low halves are the lanes of one vector and whose high halves are those of another. */
+static inline vf bf16_zip(vf low, vf high)
+{
+#if defined(__AVX512BF16__) && VL == 16
+    const __m512i word = _mm512_add_epi32(vi_iota(), _mm512_slli_epi32(_mm512_add_epi32(vi_iota(), _mm512_set1_epi32(16)), 16));
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(word, (__m512i)_mm512_cvtne2ps_pbh(high, low)));
+#else
+    return vi_as_vf(vi_or(vi_shr(vi_bf16(low), 16), vi_bf16(high)));
+#endif
+}
+
+/* Two vectors as one of pairs: VL words. */
+static inline void bf16_store_pairs(vf first, vf second, float *to)
+{
+#if defined(__AVX512BF16__) && VL == 16
+    _mm512_storeu_si512((void *)to, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+#else
+    int32_t words[2 * VL];
+    vi_store(words, vi_bf16(first));
+    vi_store(words + VL, vi_bf16(second));
+    for (int i = 0; i < VL; i++) {
+        const uint32_t pair = (uint32_t)words[2 * i] >> 16 | (uint32_t)words[2 * i + 1];
+        memcpy(to + i, &pair, sizeof pair);
+    }
+#endif
+}
+
 /* A row of `count` floats as pairs: ceil(count / 2) words. */
 static inline void bf16_pairs(const float *from, int64_t count, float *to)
 {

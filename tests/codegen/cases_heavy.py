@@ -292,6 +292,53 @@ def attention_with_epilogue(net: Net) -> tuple[str, ...]:
     return net.mul(y, net.constant((10,))), net.relu(y)
 
 
+_LOW = float(np.finfo(np.float32).min)
+
+
+def _padding(batch: int, keys: int, where: str, value: float) -> np.ndarray:
+    """[batch, 1, 1, keys]: one sequence whole, one with few keys left, one with none."""
+    mask, place = np.zeros((batch, 1, 1, keys), np.float32), np.arange(keys)
+    few = {"left": place < keys - 5, "right": place >= 5, "middle": (place >= 5) & (place < keys - 5)}[where]
+    mask[1, ..., few] = value
+    mask[2] = value
+    return mask
+
+
+_SIDES = ("left", "right", "middle")
+_COARSE = 1e-3  # adding a thousand rounds scores that much
+
+
+@case(*itertools.product(_SIDES, (-np.inf, _LOW), (1, 9)), tolerance=LOOSE, family="attention")
+@case(*itertools.product(_SIDES, (-1e4, -1001.0, -999.0), (1, 9)), tolerance=_COARSE, family="attention")
+def masked_attention_padded(net: Net, where: str, value: float, queries: int) -> tuple[str, ...]:
+    """Two tiles of keys, hidden from all queries alike, or by a mask that could differ between them."""
+    q, k, v = (net.input((3, heads, rows, 17)) for heads, rows in ((4, queries), (2, 1030), (2, 1030)))
+    mask = net.input(_padding(3, 1030, where, value))
+    wide = net.add(mask, net.constant((queries, 1), lo=0.0, hi=0.0))
+    return (
+        net.attention(q, k, v, mask, scale=0.35),
+        net.attention(q, k, v, wide, scale=0.35),
+        net.attention(q, k, v, mask, scale=0.35, causal=True),
+    )
+
+
+@case(1.0, -np.inf, np.inf, np.nan, 3e38, 1e-41, tolerance=_COARSE, family="attention")
+def masked_attention_meets_odd_keys(net: Net, value: float) -> tuple[str, ...]:
+    """What a hidden key holds counts as far as the interpreter lets it: a finite mask hides no infinity and no NaN."""
+    k = np.random.default_rng(1).uniform(-1, 1, (3, 2, 600, 8)).astype(np.float32)
+    k[1, 1, 590, 3] = k[0, 0, 3, 1] = value
+    q, v = net.input((3, 4, 9, 8)), net.input((3, 2, 600, 32))
+    mask = net.input(_padding(3, 600, "right", -1e4))
+    return net.attention(q, net.input(k), v, mask, scale=0.35), net.attention(q, net.input(k), v, scale=0.35)
+
+
+@case(32, 80, 96, 112, 128, 256, 1, 3, tolerance=LOOSE, family="attention")
+def attention_of_width(net: Net, width: int) -> tuple[str, ...]:
+    q, k, v = net.input((N, 6, M, width)), net.input((N, 2, M + 3, width)), net.input((N, 2, M + 3, width))
+    one = net.input((N, 6, 1, width))
+    return net.attention(q, k, v, scale=width**-0.5), net.attention(one, k, v, scale=width**-0.5)
+
+
 @case("float64", tolerance=1e-9)
 def attention_of_other_types(net: Net, dtype: str) -> str:
     q, k, v = net.input((N, 4, M, 8), dtype), net.input((N, 2, M, 8), dtype), net.input((N, 2, M, 8), dtype)

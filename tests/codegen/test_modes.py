@@ -14,7 +14,7 @@ from stratac.codegen.pack import DENSE, Layout, pack, pack_pieces, to_bf16
 from stratac.compiler.profiles import load_machine, native_extensions
 from stratac.ir.builder import GraphBuilder
 from stratac.ir.candidate import MODE_ERRORS, Candidate
-from stratac.ir.dims import Bounds, symbol
+from stratac.ir.dims import Bounds, evaluate_shape, symbol
 from stratac.ir.graph import Graph, Port
 from stratac.ir.interp import run
 from stratac.ir.machine import Machine
@@ -162,6 +162,57 @@ def test_convolutions(isa: str) -> None:
         check_bits(one, plan.run(inputs, 3), "three threads give other bits than one")
         for name, array in wanted.items():
             assert np.linalg.norm(one[name] - array) < 1e-5 * np.linalg.norm(array), (name, side)
+
+
+def attentions() -> Graph:
+    """Few rows and many, one tile of keys and more, heads that share keys, with and without a mask; all values are bf16 already."""
+    b = GraphBuilder(name="attentions", symbols={"rows": Bounds(1, 40, 90), "keys": Bounds(1, 600, 1100)})
+    rows, keys, outputs = symbol("rows"), symbol("keys"), []
+    sizes = ((4, 4, 64, 64), (6, 2, 33, 80), (2, 1, 1, 17), (1, 1, 112, 7))
+    for number, (heads, kv_heads, width, v_width) in enumerate(sizes):
+        names = [f"{letter}{number}" for letter in "qkv"]
+        shapes = ((2, heads, rows, width), (2, kv_heads, keys, width), (2, kv_heads, keys, v_width))
+        q, k, v = (b.input(name, TensorType(f32, shape)) for name, shape in zip(names, shapes, strict=True))
+        mask = (b.input(f"m{number}", TensorType(f32, (2, 1, 1, keys))),) if number % 2 else ()
+        attended = b.op("attention", q, k, v, *mask, scale=0.125, causal=number == 2)
+        outputs.append(Port(f"y{number}", attended))
+    return b.finish(outputs)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_attention(isa: str) -> None:
+    graph = attentions()
+    plan = compiled(graph, isa, library=InMode())
+    assert plan.families() == {"attention_bf16"}
+    rng = np.random.default_rng(7)
+    for rows, keys in ((1, 1), (2, 1100), (90, 77), (33, 513), (90, 1031)):
+        inputs = {}
+        for port in graph.inputs:
+            shape = tuple(int(d) for d in evaluate_shape(graph.types[port.value].shape, {"rows": rows, "keys": keys}))
+            inputs[port.name] = rounded(rng.standard_normal(shape).astype(np.float32))
+            if port.name.startswith("m"):
+                inputs[port.name][0, ..., keys // 2 :] = -np.inf
+        one, wanted = plan.run(inputs, 1), run(graph, inputs)
+        for threads in (2, 3):
+            check_bits(one, plan.run(inputs, threads), f"{threads} threads give other bits than one")
+        for name, array in wanted.items():
+            error = np.linalg.norm(one[name] - array) / np.linalg.norm(array)
+            assert error < BF16, (name, rows, keys)  # the scaled queries and the weights are rounded, the others were
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_attention_is_as_far_from_f32_as_stated(seed: int) -> None:
+    """Two products, one after the other, with scores as scaling makes them."""
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder(name="error")
+    inputs = {name: rng.standard_normal((1, 4, 700, 64)).astype(np.float32) for name in "qkv"}
+    q, k, v = (b.input(name, TensorType(f32, array.shape)) for name, array in inputs.items())
+    graph = b.finish([Port("y", b.op("attention", q, k, v, scale=0.125, causal=False))])
+    plan = compiled(graph, ISAS[0], library=InMode())
+    wanted = run(graph, inputs)["y"]
+    error = np.linalg.norm(plan.run(inputs, 2)["y"] - wanted) / np.linalg.norm(wanted)
+    (choice,) = plan.levels.placed.choices.values()
+    assert BF16 < error <= choice.chosen.candidate.error == BF16 * 2**0.5
 
 
 def test_modes_are_offered_only_where_allowed() -> None:

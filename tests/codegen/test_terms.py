@@ -112,7 +112,34 @@ def test_attention_counts_what_causal_queries_see() -> None:
     full, half = attention(False), attention(True)
     assert full["soft"] == 4 * 448 * 448 / 16
     assert 0.5 <= half["soft"] / full["soft"] < 0.51 and 0.5 < half["fma"] / full["fma"] < 0.6
-    assert full[UNITS] == 4 * 8
+    assert full[UNITS] == 4 * 32
+
+
+def attention_terms(rows: int, keys: int, mask: tuple[int, ...] = (), heads: int = 4) -> dict[str, float]:
+    b = GraphBuilder()
+    q = b.input("q", TensorType(f32, (2, heads, rows, 32)))
+    k, v = (b.input(n, TensorType(f32, (2, 2, keys, 32))) for n in "kv")
+    masks = (b.input("mask", TensorType(f32, mask)),) if mask else ()
+    return terms_of(b.finish([Port("y", b.op("attention", q, k, v, *masks, scale=0.1, causal=False))]))[0][1]
+
+
+def test_few_rows_of_attention_pack_nothing() -> None:
+    few, many = attention_terms(1, 300), attention_terms(300, 300)
+    assert few["dot"] == 2 * 2 * 2 * 19 * 16 * (2 + 5) and few[UNITS] == 4
+    assert "turn" not in few and "pack" not in few and "dot" not in many
+    assert many["turn"] == 4 * 19 * 32 and many["pack"] == 4 * 300 * 2  # heads that share keys share them packed
+    assert attention_terms(300, 1100)["parked"] == 2 * 2 * 4 * 300 * 2  # rows are taken up again for two more tiles
+
+
+def test_a_mask_over_the_keys_is_computed_once() -> None:
+    by_key, by_query = (attention_terms(300, 300, (2, 1, rows, 300)) for rows in (1, 300))
+    plain = attention_terms(300, 300)
+    assert by_key["op"] < 1.1 * by_query["op"] and by_key["st"] < plain["st"] + 100 < by_query["st"]
+
+
+def test_long_sequences_are_counted_by_samples() -> None:
+    one, two = attention_terms(14 * 64, 512, heads=2), attention_terms(14 * 640, 512, heads=2)
+    assert two["fma"] == 10 * one["fma"] and two["soft"] == pytest.approx(10 * one["soft"])
 
 
 def test_loops_count_vectors_and_what_is_not_vectorised() -> None:

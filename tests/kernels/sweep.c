@@ -360,18 +360,48 @@ static void mask_scores(const void *ctx, int64_t batch, int64_t head, int64_t qu
         }
 }
 
+/* Adds what depends on the batch and the key alone: infinite or finite padding at either end or in the middle, or a number. */
+typedef struct padding {
+    float value;
+    int64_t from, to, every; /* keys [from, to) of a batch are hidden, and all others of every so many batches */
+} padding;
+static void mask_keys(const void *ctx, int64_t batch, int64_t head, int64_t query, int64_t queries, int64_t key, int64_t keys,
+                      float *scores, int64_t ld)
+{
+    const padding *p = ctx;
+    (void)head, (void)query;
+    for (int64_t i = 0; i < queries; i++)
+        for (int64_t j = 0; j < keys; j++) {
+            int64_t at = key + j;
+            int hidden = (at >= p->from && at < p->to) || batch % p->every == 1;
+            scores[i * ld + j] += hidden ? p->value : 0.125f * (float)(at % 3);
+        }
+}
+
 static void attention_case(const char *name)
 {
     st_attention a = {.batch = ONE_OF(1, 1, 2, 0), .kv_heads = ONE_OF(1, 1, 2, 3)};
     a.heads = a.kv_heads * ONE_OF(1, 1, 2, 4);
     a.queries = ONE_OF(1, 1, 2, 7, 16, 29, 56, 57, 65, 113), a.keys = ONE_OF(0, 1, 2, 15, 16, 17, 32, 33, 64, 100, 129, 500);
-    if (draw() % 12 == 0)
-        a.queries = between(1, 5), a.keys = ONE_OF(1500, 2048, 2500, 4100), a.heads = a.kv_heads = 1;
-    a.dim = ONE_OF(1, 4, 16, 17, 24, 64, 80), a.v_dim = ONE_OF(1, 8, 32, 33, 64, 96);
+    if (draw() % 6 == 0)
+        a.queries = ONE_OF(1, 3, 7, 31, 64), a.keys = ONE_OF(513, 600, 1030, 1500, 2048), a.heads = a.kv_heads * ONE_OF(1, 2);
+    if (draw() % 40 == 0)
+        a.queries = 1100, a.keys = 530, a.batch = a.heads = a.kv_heads = 1; /* more rows than there is room for unfinished ones */
+    a.dim = ONE_OF(1, 4, 16, 17, 24, 64, 80, 256), a.v_dim = ONE_OF(1, 8, 32, 33, 64, 80, 96, 112);
     a.causal = draw() % 2;
     a.scale = 1.0f / sqrtf((float)a.dim);
-    if (draw() % 3 == 0)
+    a.pairs = draw() % 4 == 0;
+    padding pad = {.every = ONE_OF(2, 1000)};
+    const float values[] = {-INFINITY, -INFINITY, -3.4e38f, -10000.0f, -2000.0f, -1.0f, NAN, INFINITY};
+    pad.value = values[draw() % 8];
+    pad.from = between(0, a.keys), pad.to = ONE_OF(0, a.keys, a.keys, pad.from + 70);
+    if (draw() % 2)
+        pad.to = pad.from, pad.from = 0;
+    int masked = (int)(draw() % 5);
+    if (masked == 0)
         a.score = mask_scores;
+    else if (masked <= 2)
+        a.score = mask_keys, a.score_ctx = &pad, a.score_by_key = draw() % 4 != 0;
     a.q_row = a.dim + ONE_OF(0, 3), a.q_head = a.queries * a.q_row, a.q_batch = a.heads * a.q_head;
     if (draw() % 2) /* heads innermost, as a projection leaves them */
         a.k_head = a.dim, a.k_row = a.kv_heads * a.dim, a.v_head = a.v_dim, a.v_row = a.kv_heads * a.v_dim;
@@ -384,8 +414,11 @@ static void attention_case(const char *name)
     float *v = numbers(extent(a.batch, a.v_batch, a.kv_heads, a.v_head, a.keys, a.v_row) + a.v_dim - 1);
     for (int64_t i = 0; i < q_size / 2; i++)
         q[i] *= 8.0f; /* peaked rows too */
-    spoil(q, q_size);
-    if (!a.causal) /* a NaN in a value row no query may see is multiplied by zero, here as in every dense softmax */
+    if (!a.pairs) /* rounding decides between scores of 1e37 */
+        spoil(q, q_size);
+    if (!a.score && !a.pairs)
+        spoil(k, extent(a.batch, a.k_batch, a.kv_heads, a.k_head, a.keys, a.k_row));
+    if (!a.causal && !a.score && !a.pairs) /* whether NaN in a value row that has no weight shows is not defined */
         spoil(v, extent(a.batch, a.v_batch, a.kv_heads, a.v_head, a.keys, a.v_row));
     a.q = q, a.k = k, a.v = v;
     a.out_row = a.v_dim + ONE_OF(0, 2), a.out_head = a.queries * a.out_row, a.out_batch = a.heads * a.out_head;
@@ -400,15 +433,15 @@ static void attention_case(const char *name)
         sink got = p ? new_sink(a.out_head, a.out_row, size) : first;
         a.out = callback ? NULL : got.out, a.store_ctx = &got;
         for (int part = 0; part < all_parts[p]; part++) {
-            a.workspace = malloc((size_t)st_attention_workspace(a.queries, a.keys, a.dim, a.v_dim));
+            a.workspace = malloc((size_t)st_attention_workspace(a.queries * (a.heads / a.kv_heads), a.keys, a.dim, a.v_dim));
             st_attention_f32(&a, part, all_parts[p]);
             free(a.workspace);
         }
         char what[250];
-        snprintf(what, sizeof what, "attention %s batch %lld heads %lld/%lld queries %lld keys %lld dim %lld v_dim %lld causal %d score %d store %d parts %d",
+        snprintf(what, sizeof what, "attention %s batch %lld heads %lld/%lld queries %lld keys %lld dim %lld v_dim %lld causal %d score %d,%d pairs %d store %d parts %d",
                  name, (long long)a.batch, (long long)a.heads, (long long)a.kv_heads, (long long)a.queries, (long long)a.keys,
-                 (long long)a.dim, (long long)a.v_dim, a.causal, a.score != NULL, callback, all_parts[p]);
-        compare(what, &got, &want, p ? &first : NULL, 8.0, callback);
+                 (long long)a.dim, (long long)a.v_dim, a.causal, masked, a.score_by_key, a.pairs, callback, all_parts[p]);
+        compare(what, &got, &want, p ? &first : NULL, a.pairs ? 2e4 : 8.0, callback);
         if (p)
             free_sink(got);
     }
@@ -421,7 +454,7 @@ static void ragged_case(const char *name)
 {
     st_attention a = {.batch = ONE_OF(0, 1, 2, 5), .kv_heads = ONE_OF(1, 1, 2, 3), .ends_step = ONE_OF(1, 1, 2)};
     a.heads = a.kv_heads * ONE_OF(1, 1, 2, 4);
-    a.queries = a.keys = ONE_OF(1, 7, 16, 57, 65, 130);
+    a.queries = a.keys = ONE_OF(1, 7, 16, 57, 65, 130, 600);
     a.dim = ONE_OF(1, 16, 17, 64), a.v_dim = ONE_OF(1, 8, 32, 33);
     a.causal = draw() % 2;
     a.scale = 1.0f / sqrtf((float)a.dim);
@@ -441,7 +474,7 @@ static void ragged_case(const char *name)
         sink got = p ? new_sink(0, 0, rows * a.out_row) : first;
         a.out = got.out;
         for (int part = 0; part < all_parts[p]; part++) {
-            a.workspace = malloc((size_t)st_attention_workspace(a.queries, a.keys, a.dim, a.v_dim));
+            a.workspace = malloc((size_t)st_attention_workspace(a.queries * (a.heads / a.kv_heads), a.keys, a.dim, a.v_dim));
             st_attention_f32(&a, part, all_parts[p]);
             free(a.workspace);
         }

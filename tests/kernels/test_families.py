@@ -76,13 +76,15 @@ def test_workspace_and_panel_are_as_documented(isa, build):
         for pairs, tiles in ((0, 0), (1, 0), (0, 1), (0, 2), (0, 3)):
             assert library.st_conv_workspace(k, 64, pairs, tiles) == conv_workspace(isa, k, 64, bool(pairs), tiles)
         assert library.st_winograd_workspace(k) == winograd_workspace(isa, k)
-    for queries, keys, dim, v_dim in [
+    for rows, keys, dim, v_dim in [
         (1, 0, 8, 8),
         (1, 1, 64, 64),
         (128, 496, 64, 33),
         (9, 2048, 512, 64),
+        (40, 512, 64, 64),
+        (40, 513, 64, 64),
+        (0, 700, 64, 64),
         (1500, 5000, 80, 96),
     ]:
-        assert library.st_attention_workspace(queries, keys, dim, v_dim) == attention_workspace(
-            isa, queries, keys, dim, v_dim
-        )
+        expected = attention_workspace(isa, rows, keys, dim, v_dim)
+        assert library.st_attention_workspace(rows, keys, dim, v_dim) == expected

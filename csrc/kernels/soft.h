@@ -1,0 +1,113 @@
+/* A row of scores on its way through a softmax that comes in tiles: its greatest score, then exponentials and their sum.
+ *
+ * `bias`, or NULL, is added to the scores on the way.  Four vectors of partial sums by key index: adding the zeros of hidden
+ * keys changes none of them.
+ */
+#ifndef STRATAC_KERNELS_SOFT_H
+#define STRATAC_KERNELS_SOFT_H
+
+#include "../simd/simd_pairs.h"
+#include "tile.h"
+
+#define SOFT_INLINE static inline __attribute__((always_inline))
+#define SOFT_UNDERFLOW (-87.0f) /* soft_exp of less is zero */
+
+/* e^x for x <= 0, or NaN: 2^(n + r) with n = round(x log2 e), |r| <= 1/2.  2^r is a minimax polynomial (Lawson-weighted, its
+ * own error 2^-23.4); n is left in the low bits of a large float, biased, whence 2^n needs no conversion.  Below e^-87 it is
+ * zero: the row's sum is at least one.  Log2 e in one float costs |x| 2^-26 of the result, which is drowned by how small that is.
+ * Against e^x in double over every float of [-87, 0] (tests/kernels/soft.c): at most 2.2 ULP of the result down to -1 and
+ * 1.02 ULP of one (2^-23) everywhere; 2.8 and 1.2 where multiply-adds are not fused. */
+SOFT_INLINE vf soft_exp(vf x)
+{
+    const vf magic = vf_set1(12583039.0f), log2e = vf_set1(1.44269504f); /* 1.5 * 2^23 + 127 */
+    vf t = vf_fma(x, log2e, magic), r = vf_fma(x, log2e, vf_sub(magic, t));
+    vf p = vf_fma(vf_set1(0.0013269406f), r, vf_set1(0.00967129413f));
+    p = vf_fma(p, r, vf_set1(0.0555071123f));
+    p = vf_fma(p, r, vf_set1(0.240222469f));
+    p = vf_fma(p, r, vf_set1(0.693147004f));
+    p = vf_fma(p, r, vf_set1(1.0f));
+    return vf_select(vf_lt(x, vf_set1(SOFT_UNDERFLOW)), vf_zero(), vf_mul(p, vi_as_vf(vi_shl(vf_as_vi(t), 23))));
+}
+
+SOFT_INLINE vf soft_score(const float *s, const float *bias, int64_t n)
+{
+    vf x = n == VL ? vf_load(s) : vf_load_n(s, n);
+    return bias ? vf_add(x, n == VL ? vf_load(bias) : vf_load_n(bias, n)) : x;
+}
+
+/* The greatest of n scores; NaN does not count. */
+SOFT_INLINE float soft_top(const float *s, const float *bias, int64_t n)
+{
+    const vf lowest = vf_set1(-SIMD_INF);
+    vf top[4] = {lowest, lowest, lowest, lowest};
+    int64_t j = 0;
+    for (; j + 4 * VL <= n; j += 4 * VL)
+        for (int i = 0; i < 4; i++)
+            top[i] = vf_max_fast(soft_score(s + j + i * VL, bias ? bias + j + i * VL : NULL, VL), top[i]);
+    for (; j < n; j += VL) {
+        const int64_t count = ST_MIN((int64_t)VL, n - j);
+        const vf x = soft_score(s + j, bias ? bias + j : NULL, count);
+        top[0] = vf_max_fast(vf_select(vm_first(count), x, lowest), top[0]);
+    }
+    return vf_reduce_max(vf_max_fast(vf_max_fast(top[0], top[1]), vf_max_fast(top[2], top[3])));
+}
+
+/* Whether there is a NaN among n scores. */
+SOFT_INLINE int soft_odd(const float *s, const float *bias, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += VL) {
+        const int64_t count = ST_MIN((int64_t)VL, n - j);
+        const vf x = soft_score(s + j, bias ? bias + j : NULL, count);
+        if (vm_any(vm_and(vm_first(count), vf_ne(x, x))))
+            return 1;
+    }
+    return 0;
+}
+
+/* scores -> e^(score - shift), zeros from n up to `end` or further (the row has room for whole fours of vectors); returns the
+ * sum.  With `pairs` they become words of two bf16 each, in the first half of the row. */
+SOFT_INLINE float soft_weights(float *s, const float *bias, float shift, int64_t n, int64_t end, int pairs)
+{
+    const vf by = vf_set1(shift);
+    vf sum[4] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+    int64_t j = 0;
+    for (; j + 4 * VL <= n; j += 4 * VL) {
+        vf e[4];
+        for (int i = 0; i < 4; i++) {
+            e[i] = soft_exp(vf_sub(soft_score(s + j + i * VL, bias ? bias + j + i * VL : NULL, VL), by));
+            sum[i] = vf_add(sum[i], e[i]);
+        }
+        if (pairs) {
+            bf16_store_pairs(e[0], e[1], s + j / 2);
+            bf16_store_pairs(e[2], e[3], s + j / 2 + VL);
+        } else {
+            for (int i = 0; i < 4; i++)
+                vf_store(s + j + i * VL, e[i]);
+        }
+    }
+    if (j >= end)
+        return vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
+    vf e[4]; /* the rest of the row, at least so far as its four vectors go */
+    const int64_t from = j;
+    for (int i = 0; i < 4; i++, j += VL) {
+        const int64_t count = ST_MAX(ST_MIN((int64_t)VL, n - j), (int64_t)0);
+        e[i] = vf_zero();
+        if (count > 0)
+            e[i] = vf_select(vm_first(count), soft_exp(vf_sub(soft_score(s + j, bias ? bias + j : NULL, count), by)), e[i]);
+        sum[i] = vf_add(sum[i], e[i]);
+    }
+    if (pairs) {
+        bf16_store_pairs(e[0], e[1], s + from / 2);
+        bf16_store_pairs(e[2], e[3], s + from / 2 + VL);
+        for (; j < end; j += 2 * VL)
+            vf_store(s + j / 2, vf_zero());
+    } else {
+        for (int i = 0; i < 4; i++)
+            vf_store(s + from + i * VL, e[i]);
+        for (; j < end; j += VL)
+            vf_store(s + j, vf_zero());
+    }
+    return vf_reduce_add(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
+}
+
+#endif
