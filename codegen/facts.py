@@ -11,12 +11,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tile:
-    """csrc/kernels/tile.h: lanes, rows of the register tile, k-block, rows and columns kept while k is blocked."""
+    """csrc/kernels/tile.h: lanes, rows of the register tile, k-block, rows and columns kept while k is blocked.
+
+    A tile of at most `two_panels` rows takes two panels at once, one of at most `four_panels` rows four.
+    """
 
     lanes: int
     rows: int
     k_block: int
     kept_rows: int
+    two_panels: int
+    four_panels: int
     kept_columns: int = 128
     pad: int = 16
 
@@ -25,7 +30,12 @@ class Tile:
         return 2 * self.lanes
 
 
-TILES = {"avx512": Tile(16, 14, 768, 112, 256), "avx2": Tile(8, 6, 512, 96), "portable": Tile(4, 4, 512, 64)}
+TILES = {
+    "avx512": Tile(16, 14, 768, 112, 6, 3, 256),
+    "avx2": Tile(8, 6, 512, 96, 3, 1),
+    "neon": Tile(4, 8, 512, 96, 5, 2),
+    "portable": Tile(4, 4, 512, 64, 2, 1),
+}
 _LOAD_FLOATS = 65536  # gemm.c
 STEP, TILE_ROWS, TILE_PANEL = 32, 32, 32  # tiles.c: of k, of C; columns of a panel
 LEAST_DEPTH = 16  # that is multiplied in tiles

@@ -70,9 +70,7 @@ def product(
         tiles = ceil_div(m, tile.rows)
     rows = m / tiles
     panels = ceil_div(n, tile.panel)
-    together = (
-        (4 if rows <= 3 else 2 if rows <= 6 else 1) if tile.lanes == 16 else (4 if rows <= 1 else 2 if rows <= 3 else 1)
-    )
+    together = 4 if rows <= tile.four_panels else 2 if rows <= tile.two_panels else 1
     blocks = k_blocks(tile, k)
     passes = column_blocks(tile, m, n, packed)
     terms.add("fma", times * m * wide * k)

@@ -1,4 +1,4 @@
-"""The C compiler: units in, one shared object out, byte-identical wherever it is built.
+"""The toolchain: units in, one shared object out, byte-identical wherever it is built.
 
 Object files are cached by content (source, headers, flags, compiler). Children are killed and temporary files removed
 whatever happens, KeyboardInterrupt included; the output appears under its name only when it is whole.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..ir.errors import EnvironmentProblem, StratacError
+from .compilers import Compiler, find_compiler
 
 #: The C sources shipped with the package.
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
@@ -53,12 +53,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class ToolchainOptions:
-    """How to compile. `cc` is a command (None: cc, gcc or clang from PATH); `cache` a folder or None for no cache.
+    """How to compile. `cc` is a command (None: one from PATH that fits); `cache` a folder or None for no cache.
 
-    `flags` and `link_flags` come after all others (tests pass -Werror and sanitizers).
+    `arch` is the architecture to compile for, as `platform.machine()` spells it (empty: the compiler's own). `flags` and
+    `link_flags` come after all others (tests pass -Werror and sanitizers).
     """
 
     cc: str | None = None
+    arch: str = ""
     cache: Path | None = None
     cache_bytes: int = 1 << 30
     jobs: int = 0  # 0: one for each available CPU
@@ -68,59 +70,21 @@ class ToolchainOptions:
 
 @dataclass(frozen=True)
 class ToolchainReport:
-    """What a build did: units compiled, units found in the cache, seconds, the compiler, and why no cache was used."""
+    """What a build did: units compiled, units found in the cache, seconds, the compiler, the architecture it compiles for, and
+    why no cache was used."""
 
     compiled: int
     cached: int
     seconds: float
     compiler: str
+    arch: str
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Compiler:
-    """A C compiler that answered: its path, its version line and its target triple."""
-
-    path: str
-    version: str
-    target: str
-    arguments: tuple[str, ...] = ()
 
 
 def runtime_units(csrc: Path = CSRC) -> tuple[Unit, ...]:
     """The runtime's own sources, for the baseline of the architecture: they must run where the kernels may not."""
     return tuple(
         Unit(f"csrc/{path.name}", path=path, includes=(csrc / "include",)) for path in sorted(csrc.glob("*.c"))
-    )
-
-
-def _answer(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=True)
-    return done.stdout.decode(errors="replace")
-
-
-def find_compiler(cc: str | None = None) -> Compiler:
-    """The compiler to use. Raises EnvironmentProblem where there is none or it does not run."""
-    try:
-        candidates = [shlex.split(cc)] if cc and cc.strip() else [["cc"], ["gcc"], ["clang"]]
-    except ValueError as error:
-        raise EnvironmentProblem(f"CC={cc!r} is no command: {error}", hint="set CC to a compiler") from error
-    for name, *arguments in candidates:
-        path = shutil.which(name)
-        if path is None:
-            continue
-        try:
-            command = [path, *arguments]
-            version, target = _answer([*command, "--version"]), _answer([*command, "-dumpmachine"])
-        except (OSError, subprocess.SubprocessError) as error:
-            raise EnvironmentProblem(
-                f"the C compiler {path} does not run: {str(error).rstrip('.')}", hint="set CC to a working gcc or clang"
-            ) from error
-        line = (version.splitlines() or ["unknown"])[0]
-        return Compiler(path, line, target.strip(), tuple(arguments))
-    looked = cc or "cc, gcc or clang"
-    raise EnvironmentProblem(
-        f"no C compiler found: looked for {looked} on PATH", hint="install gcc or clang, or set CC to a compiler"
     )
 
 
@@ -350,7 +314,7 @@ def compile_library(
     is no working compiler, no disk space or no memory, and StratacError where the compiler refuses the generated code.
     """
     started = time.monotonic()
-    compiler = find_compiler(options.cc)
+    compiler = find_compiler(options.cc, options.arch)
     cache = _Cache(options.cache, options.cache_bytes)
     limit = options.jobs or len(os.sched_getaffinity(0))
     report = progress or (lambda done, total, name: None)
@@ -396,7 +360,8 @@ def compile_library(
     if done > cached:
         cache.prune()
     seconds = time.monotonic() - started
-    return ToolchainReport(done - cached, cached, seconds, f"{compiler.path} ({compiler.version})", cache.note)
+    used = f"{compiler.path} ({compiler.version})"
+    return ToolchainReport(done - cached, cached, seconds, used, compiler.arch, cache.note)
 
 
 def _link(

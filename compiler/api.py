@@ -35,6 +35,7 @@ def compile(
     precision: str = "faithful",
     max_error: float | None = None,
     ragged: str = "",
+    cc: str | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Path:
     """Compile an ONNX model to a plan folder and return its path.
@@ -45,7 +46,8 @@ def compile(
     storage. `objective` is latency, throughput or memory. `pins` maps regular expressions over node and weight names to where
     they must go: a device, a tier, or "!" and one of them. `precision` is faithful, exact, bf16x3 or bf16; `max_error` instead
     gives the relative L2 error that a product's numeric mode may have. `ragged` names the input that is the mask of valid tokens
-    (1) and padding (0): then padded rows are not computed, and outputs are zeros there. Raises StratacError.
+    (1) and padding (0): then padded rows are not computed, and outputs are zeros there. `cc` is the C compiler's command (default:
+    $CC, else one on PATH that makes code for the target). Raises StratacError.
     """
     source = Path(model)
     folder = Path(output) if output is not None else plan_path(source)
@@ -61,7 +63,7 @@ def compile(
         pins=tuple(parse_pin(f"{pattern}={where}") for pattern, where in (pins or {}).items()),
         max_error=precision_error(precision, max_error),
         ragged=ragged,
-        cc=environment_cc(),
+        cc=cc or environment_cc(),
         cache=default_cache(),
     )
     return compile_model(source, folder, options, progress).folder

@@ -26,6 +26,7 @@ from ..ir.text_placed import print_placed
 from ..ir.text_plan import print_plan
 from ..runtime.manifest import LIBRARY, MANIFEST, PLAN, WEIGHTS, plan_fields, write_manifest
 from .options import CompileOptions, size_text, version
+from .profiles import target_arch
 from .write_weights import write_weights
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def _fill(
     started = time.perf_counter()
     number = plan_id(plan)
     units = _units(levels, number)
-    settings = ToolchainOptions(cc=options.cc, cache=options.cache, jobs=options.jobs)
+    arch = target_arch(levels.machine)
+    settings = ToolchainOptions(cc=options.cc, arch=arch, cache=options.cache, jobs=options.jobs)
     tell = None if progress is None else lambda done, total, name: progress(f"cc {done}/{total} {name}", -1.0)
     built = compile_library(units, folder / LIBRARY, options=settings, progress=tell)
     seconds["cc"] = time.perf_counter() - started
@@ -175,7 +177,7 @@ def _fill(
             (folder / "src" / name).write_text(text, encoding="utf-8")
             parts.append(f"src/{name}")
     fields = plan_fields(plan, stratac_version=version(), process_floor=PROCESS_FLOOR)
-    write_manifest(folder, fields, parts, known={WEIGHTS: weights_sha})
+    write_manifest(folder, {**fields, "arch": built.arch}, parts, known={WEIGHTS: weights_sha})
     return built, seconds
 
 

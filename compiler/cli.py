@@ -32,9 +32,11 @@ examples:
   stratac compile minilm.onnx --dim batch=1:8:32 --dim seq=1:128:512 --budget ram=1GiB
   stratac compile model.onnx --target generic-x86_64-avx2 --threads 4
   stratac compile model.onnx --tune 20
+  stratac compile model.onnx --target raspberry-pi-5 --cc aarch64-linux-gnu-gcc
 
-The C compiler is $CC, else cc, gcc or clang. Compiled kernels are kept in $STRATAC_CACHE, else in the user's cache folder;
-an empty STRATAC_CACHE keeps none.
+The C compiler is that of --cc, else $CC, else cc, gcc or clang; for a machine of another architecture ARCH it is
+ARCH-linux-gnu-gcc, or clang where that finds a C library for it. Compiled kernels are kept in $STRATAC_CACHE, else in the user's
+cache folder; an empty STRATAC_CACHE keeps none.
 """,
     "run": """\
 examples:
@@ -158,6 +160,11 @@ def build_parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, metavar="PLAN", help="the plan folder (default: the model's name with .plan)"
     )
     _compile_options(compile_)
+    compile_.add_argument(
+        "--cc",
+        metavar="COMMAND",
+        help="the C compiler (default: $CC, else one on PATH that makes code for the target)",
+    )
     compile_.add_argument(
         "--tune",
         type=_seconds,

@@ -61,7 +61,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         pins=tuple(parse_pin(text) for text in args.place),
         max_error=precision_error(args.precision, args.max_error),
         ragged=args.ragged,
-        cc=environment_cc(),
+        cc=args.cc or environment_cc(),
         cache=None if args.no_cache else default_cache(),
         jobs=args.jobs,
     )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..codegen.compilers import find_compiler
 from ..codegen.emit_kernels import EmittedKernels, emit_kernels
 from ..ir.dims import Bounds
-from ..ir.errors import StratacError
 from ..ir.graph import Graph
 from ..ir.machine import Machine
 from ..ir.placed import Placed
@@ -29,7 +28,7 @@ from .forms import choose_form
 from .frontends.onnx import batch_dims, import_onnx
 from .limits import memory_limit
 from .options import CompileOptions, size_text
-from .profiles import load_machine
+from .profiles import load_machine, target_arch
 from .report.summary import build_report
 
 Progress = Callable[[str, float], None]
@@ -101,20 +100,10 @@ def place_request(machine: Machine, threads: int, options: CompileOptions, execu
     return PlaceRequest(threads, budgets, options.objective, options.pins, PROCESS_FLOOR, executable)
 
 
-def check_architecture(options: CompileOptions) -> None:
-    """Raise StratacError where the target's instruction set is another than this compiler's."""
-    arch, here = load_machine(options.target).device("cpu").arch, platform.machine()
-    if arch not in (here, "any"):
-        raise StratacError(
-            f"{options.target} is {arch}, the C compiler here makes {here} code",
-            hint=f"compile on an {arch} machine, or use `stratac estimate` to know what to expect there",
-        )
-
-
 def compile_model(model: Path, output: Path, options: CompileOptions, progress: Progress | None = None) -> BuildReport:
     """Compile an ONNX file to a plan folder. Raises StratacError; nothing is left under `output` unless all went well."""
     check_output(output)
-    check_architecture(options)
+    find_compiler(options.cc, target_arch(load_machine(options.target)))  # before any work is done
     levels = lower_model(model, options, progress)
     report = {
         **build_report(levels.plan, levels.placed, levels.machine),

@@ -12,11 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from ..codegen.toolchain import find_compiler
+from ..codegen.compilers import find_compiler
 from ..ir.errors import StratacError
 from ..runtime.session import load
 from .options import CompileOptions, size_text, version
-from .profiles import cpu_features, native, native_isa, shipped
+from .profiles import cpu_features, load_machine, native, native_isa, shipped, target_arch
+
+#: CPU features worth showing
+_VECTORS = (
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16"),
+    *("asimd", "asimddp", "bf16", "i8mm"),
+)
 
 
 def _row(what: str, detail: str, ok: bool = True) -> dict[str, Any]:
@@ -51,9 +57,7 @@ def _cache(folder: Path | None) -> dict[str, Any]:
 def examine(cache: Path | None, cc: str | None) -> tuple[list[dict[str, Any]], bool]:
     """Rows of findings and whether everything needed is there."""
     features = cpu_features()
-    known = [
-        f for f in ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16") if f in features
-    ]
+    known = [name for name in _VECTORS if name in features]
     vectors = " ".join(known) or "no vector extensions listed"
     machine = native()
     rows = [
@@ -74,7 +78,22 @@ def examine(cache: Path | None, cc: str | None) -> tuple[list[dict[str, Any]], b
         rows.append(_trial(cache, cc))
     except StratacError as error:
         rows.append(_row("C compiler", str(error), ok=False))
+    rows += [_cross_compiler(arch) for arch in _other_architectures()]
     return rows, all(row["ok"] for row in rows)
+
+
+def _other_architectures() -> list[str]:
+    """Of shipped machines that plans can be made for, beside this one."""
+    found = {target_arch(load_machine(name)) for name in shipped()}
+    return sorted(found - {"", platform.machine()})
+
+
+def _cross_compiler(arch: str) -> dict[str, Any]:
+    try:
+        compiler = find_compiler(None, arch)
+        return _row(f"for {arch}", f"{compiler.path} ({compiler.version})")
+    except StratacError as error:
+        return _row(f"for {arch}", f"{error}; only plans for {arch} machines need it")
 
 
 def _trial(cache: Path | None, cc: str | None) -> dict[str, Any]:

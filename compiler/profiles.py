@@ -40,6 +40,12 @@ def load_machine(target: str) -> Machine:
         raise StratacError(f"{path}: {error.what}", hint=error.hint) from error
 
 
+def target_arch(machine: Machine) -> str:
+    """The architecture that a machine's kernels are compiled for; empty where any does: the compiler's own."""
+    arch = machine.device("cpu").arch
+    return "" if arch == "any" else arch
+
+
 def cpu_features() -> frozenset[str]:
     """Feature names as the kernel lists them; empty where it does not."""
     try:
@@ -55,7 +61,7 @@ def cpu_features() -> frozenset[str]:
 def native_isa() -> str:
     """The best ISA level this CPU has."""
     features = cpu_features()
-    return next(name for name, needed, _, _ in ISA_LEVELS if needed <= features)
+    return next(level.name for level in ISA_LEVELS if level.features <= features)
 
 
 def native_extensions() -> tuple[str, ...]:

@@ -1,13 +1,9 @@
 /* The executor: every worker walks the same instruction list and computes its own part of each. */
 #include "storage.h"
 
-#include <time.h>
+#include "processor.h"
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#define CONTROL_BITS 0xffc0u /* rounding, masks, flush-to-zero, denormals-are-zero */
-#define CONTROL_DEFAULT 0x1f80u
-#endif
+#include <time.h>
 
 static int64_t now(void)
 {
@@ -94,12 +90,7 @@ static void walk_job(void *context, int worker)
 int st_program_run(st_program *program)
 {
     program->exceeded = 0;
-#if defined(__x86_64__)
-    /* the same bits whatever the caller's rounding and denormal modes are; its flags and modes are put back */
-    const unsigned before = _mm_getcsr();
-    if ((before & CONTROL_BITS) != CONTROL_DEFAULT)
-        _mm_setcsr(CONTROL_DEFAULT);
-#endif
+    const st_modes before = st_modes_usual();
     if (program->pool)
         st_pool_run(program->pool, walk_job, program);
     else
@@ -108,9 +99,6 @@ int st_program_run(st_program *program)
     program->run++;
     if (program->timings && program->count && !stopped)
         charge(&program->timings[program->count - 1], now() - program->begin);
-#if defined(__x86_64__)
-    if ((before & CONTROL_BITS) != CONTROL_DEFAULT)
-        _mm_setcsr(before);
-#endif
+    st_modes_back(before);
     return !stopped;
 }

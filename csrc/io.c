@@ -11,6 +11,8 @@
  * so that a sleeper whose wish was forgotten finds another epoch than it saw, and writes it again. */
 #include "storage.h"
 
+#include "processor.h"
+
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
@@ -29,15 +31,6 @@ static int64_t now(void)
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-static inline void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb" ::: "memory");
-#endif
 }
 
 /* ---- levels ---- */
@@ -87,7 +80,7 @@ int st_io_wait(st_io *io, uint64_t reads)
     for (int i = 0; i < SPINS; i++) {
         if (atomic_load_explicit(&io->done, memory_order_acquire) >= reads)
             return 1;
-        relax();
+        st_relax();
     }
     level_want(&io->reads, reads); /* before it sleeps: the io thread is to know that somebody waits */
     /* to sleep and be woken takes longer than most waits do, above all where a sleeping CPU is handed back to a hypervisor */

@@ -5,6 +5,8 @@
  * many microseconds.  With more threads than CPUs the spinning is left out. */
 #include "runtime.h"
 
+#include "processor.h"
+
 #include <errno.h>
 #include <fenv.h>
 #include <limits.h>
@@ -46,15 +48,6 @@ struct st_pool {
     st_worker workers[];
 };
 
-static inline void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("isb" ::: "memory"); /* `yield` is a no-op on most cores */
-#endif
-}
-
 static int64_t now(void)
 {
     struct timespec time;
@@ -68,7 +61,7 @@ static void gate_wait(st_gate *gate, uint32_t seen, const st_pool *pool)
     for (uint32_t i = pool->spins; i; i--) {
         if (atomic_load_explicit(&gate->epoch, memory_order_acquire) != seen)
             return;
-        relax();
+        st_relax();
     }
     for (uint32_t i = pool->yields; i; i--) {
         if (atomic_load_explicit(&gate->epoch, memory_order_acquire) != seen)
@@ -143,7 +136,7 @@ static uint32_t spins_for(int64_t nanoseconds)
     for (int round = 0; round < 3; round++) {
         const int64_t begin = now();
         for (int i = 0; i < TRIES; i++)
-            relax();
+            st_relax();
         const int64_t taken = now() - begin;
         best = taken < best ? taken : best;
     }

@@ -8,23 +8,40 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import StratacError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
-#: ISA levels of a CPU, best first: name, CPU features needed, float lanes of a vector, compiler flags.
-ISA_LEVELS: tuple[tuple[str, frozenset[str], int, tuple[str, ...]], ...] = (
-    (
+
+class IsaLevel(NamedTuple):
+    """What kernels are compiled for: `arch` (empty: any), CPU features needed, float lanes of a vector, compiler flags."""
+
+    name: str
+    arch: str
+    features: frozenset[str]
+    lanes: int
+    flags: tuple[str, ...]
+
+
+#: ISA levels of a CPU, of each architecture best first.
+ISA_LEVELS: tuple[IsaLevel, ...] = (
+    IsaLevel(
         "avx512",
+        "x86_64",
         frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma"}),
         16,
         ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
     ),
-    ("avx2", frozenset({"avx2", "fma"}), 8, ("-mavx2", "-mfma")),
-    ("portable", frozenset(), 4, ()),
+    IsaLevel("avx2", "x86_64", frozenset({"avx2", "fma"}), 8, ("-mavx2", "-mfma")),
+    IsaLevel("neon", "aarch64", frozenset({"asimd"}), 4, ("-march=armv8-a",)),
+    IsaLevel("portable", "", frozenset(), 4, ("-DSIMD_PORTABLE",)),
 )
+
+
+def isa_level(name: str) -> IsaLevel:
+    return next(level for level in ISA_LEVELS if level.name == name)
 
 
 #: Instructions beyond an ISA level: CPU features needed, compiler flags, and the numeric modes that use them.
@@ -35,6 +52,7 @@ EXTENSIONS: Mapping[str, tuple[frozenset[str], tuple[str, ...], frozenset[str]]]
         ("-mamx-tile", "-mamx-bf16"),
         frozenset({"bf16", "bf16x3", "bf16x6"}),
     ),
+    "arm_bf16": (frozenset({"bf16"}), ("-march=armv8.2-a+bf16",), frozenset({"bf16"})),
 }
 
 
@@ -80,16 +98,14 @@ class Device:
 
     @property
     def lanes(self) -> int:
-        return next(lanes for name, _, lanes, _ in ISA_LEVELS if name == self.isa)
+        return isa_level(self.isa).lanes
 
     def features(self, modes: Iterable[str] = ("f32",)) -> frozenset[str]:
         """CPU features that a plan for this device needs, whose kernels run in these numeric modes."""
-        level = next(features for name, features, _, _ in ISA_LEVELS if name == self.isa)
-        return level.union(*(EXTENSIONS[name][0] for name in self.used(modes)))
+        return isa_level(self.isa).features.union(*(EXTENSIONS[name][0] for name in self.used(modes)))
 
     def compiler_flags(self, modes: Iterable[str] = ("f32",)) -> tuple[str, ...]:
-        level = next(flags for name, _, _, flags in ISA_LEVELS if name == self.isa)
-        return (*level, *(flag for name in self.used(modes) for flag in EXTENSIONS[name][1]))
+        return (*isa_level(self.isa).flags, *(flag for name in self.used(modes) for flag in EXTENSIONS[name][1]))
 
     def used(self, modes: Iterable[str]) -> tuple[str, ...]:
         """The extensions that numeric modes use."""
@@ -315,7 +331,7 @@ def machine_from_table(table: Mapping[str, Any]) -> Machine:
 
 def _check(machine: Machine) -> None:
     """What no single row can tell: names that must be known, and known once."""
-    isas = [row[0] for row in ISA_LEVELS]
+    isas = [level.name for level in ISA_LEVELS]
     tiers = [tier.name for tier in machine.tiers]
     for what, names in (("device", [d.name for d in machine.devices]), ("tier", tiers)):
         for name in names:
@@ -326,6 +342,12 @@ def _check(machine: Machine) -> None:
             raise StratacError(f"unknown kind {device.kind!r} of device {device.name}", hint="known: cpu, gpu")
         if device.kind == "cpu" and device.isa not in isas:
             raise StratacError(f"unknown isa {device.isa!r} of device {device.name}", hint=f"known: {', '.join(isas)}")
+        if device.kind == "cpu" and isa_level(device.isa).arch not in ("", device.arch):
+            fits = [level.name for level in ISA_LEVELS if level.arch in ("", device.arch)]
+            raise StratacError(
+                f"device {device.name} is {device.arch}, which has no isa {device.isa!r}",
+                hint=f"it may have {', '.join(fits)}",
+            )
         if device.memory not in tiers:
             hint = f"it has {', '.join(tiers) or 'none'}"
             raise StratacError(f"the memory of device {device.name}, {device.memory!r}, is no tier", hint=hint)

@@ -170,12 +170,19 @@ def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None
     return None
 
 
-def check_features(fields: Mapping[str, Any], have: frozenset[str] | None) -> None:
-    """Raise EnvironmentProblem where this CPU lacks a feature the plan's kernels need."""
+def check_machine(fields: Mapping[str, Any], have: frozenset[str] | None) -> None:
+    """Raise EnvironmentProblem where this machine is of another architecture than the plan's code, or its CPU lacks a feature
+    the kernels need."""
+    plan, here = f"plan {fields['name']!r} for target {fields['target']!r}", platform.machine()
+    arch = fields.get("arch", here)
+    if arch != here:
+        raise EnvironmentProblem(
+            f"{plan} is {arch} code, this machine is {here}",
+            hint=f"run it on an {arch} machine, or compile the model with --target native here",
+        )
     missing = sorted(set(fields["features"]) - have) if have is not None else []
     if missing:
         raise EnvironmentProblem(
-            f"this CPU ({platform.machine()}) lacks {', '.join(missing)}, which plan {fields['name']!r} for target "
-            f"{fields['target']!r} needs",
+            f"this CPU ({here}) lacks {', '.join(missing)}, which {plan} needs",
             hint="compile the model with --target native on this machine",
         )

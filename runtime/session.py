@@ -16,7 +16,7 @@ from ..ir.dims import Bounds
 from ..ir.errors import StratacError
 from ..ir.types import BY_ONNX
 from .lib import Library
-from .manifest import check_features, cpu_features, read_manifest
+from .manifest import check_machine, cpu_features, read_manifest
 from .reports import Info, Memory, Port, ProfileRow, ReadRow, Traffic
 
 __all__ = ["Info", "Memory", "Port", "ProfileRow", "ReadRow", "Session", "Traffic", "load"]
@@ -102,7 +102,7 @@ class Session:
         if threads is not None and threads < 1:
             raise StratacError(f"threads must be at least 1, got {threads}", hint="leave it out for the planned number")
         self.manifest = read_manifest(self.path)
-        check_features(self.manifest, cpu_features())
+        check_machine(self.manifest, cpu_features())
         library = Library(self.path, threads=threads or 0, affinity=affinity, verify=verify, profile=profile, io=io)
         self._library = library
         info = library.info()

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from stratac.benchmarks import zoo
 from stratac.benchmarks.memory import greatest_inputs, manifest_of, prove
 from stratac.benchmarks.subjects import bounds_of
-from stratac.codegen.toolchain import CSRC, find_compiler
+from stratac.codegen.compilers import find_compiler
+from stratac.codegen.toolchain import CSRC
 from stratac.compiler import resident
 from stratac.compiler.driver import compile_model
 from stratac.compiler.options import CompileOptions, default_cache

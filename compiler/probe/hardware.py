@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...codegen.toolchain import CSRC, ToolchainOptions, Unit, compile_library
-from ...ir.machine import EXTENSIONS, ISA_LEVELS, KIB, MIB, Cache
+from ...ir.machine import EXTENSIONS, ISA_LEVELS, KIB, MIB, Cache, isa_level
 from ..profiles import cpu_features
 
 CHAINS = 8  # of st_probe_fma
@@ -44,7 +44,7 @@ class Loops:
 
     def __init__(self, isa: str, folder: Path, options: ToolchainOptions, extensions: Sequence[str] = ()) -> None:
         flags = (
-            *next(row[3] for row in ISA_LEVELS if row[0] == isa),
+            *isa_level(isa).flags,
             *(flag for name in extensions for flag in EXTENSIONS[name][1]),
         )
         unit = Unit("csrc/probe/probe.c", path=CSRC / "probe" / "probe.c", flags=(*flags, "-O3"), includes=(CSRC,))
@@ -119,7 +119,7 @@ def _enough(run: Callable[[int], float], seconds: float, count: int = 1 << 16, m
 def isa_levels() -> list[str]:
     """The levels this CPU has, best first."""
     features = cpu_features()
-    return [name for name, needed, _, _ in ISA_LEVELS if needed <= features]
+    return [level.name for level in ISA_LEVELS if level.features <= features]
 
 
 def cache_sizes() -> dict[int, int]:

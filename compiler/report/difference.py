@@ -62,6 +62,7 @@ def _facts(manifest: _Row, report: _Row) -> dict[str, Any]:
     return {
         "name": report["name"],
         "target": report["target"],
+        "arch": manifest.get("arch"),
         "threads": report["threads"],
         "model": model,
         "stratac": manifest["stratac_version"],

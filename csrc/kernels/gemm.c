@@ -21,15 +21,18 @@ static void fill_pairs(const void *ctx, int64_t row, int64_t rows, int64_t k, in
 static void fill_transposed(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
 {
     const source *s = ctx;
-    const float *a = s->a + row + k * s->g->a_col;
-    for (int64_t j = 0; j < count; j += VL) {
-        int64_t depth = ST_MIN((int64_t)VL, count - j);
-        vf r[VL];
-        for (int64_t i = 0; i < VL; i++)
-            r[i] = i < depth ? vf_load_n(a + (j + i) * s->g->a_col, rows) : vf_zero();
-        vf_transpose(r); /* rows <= ST_MR <= VL */
-        for (int64_t i = 0; i < rows; i++)
-            vf_store_n(out + i * ld + j, r[i], depth);
+    for (int64_t i0 = 0; i0 < rows; i0 += VL) {
+        const float *a = s->a + row + i0 + k * s->g->a_col;
+        const int64_t some = ST_MIN((int64_t)VL, rows - i0);
+        for (int64_t j = 0; j < count; j += VL) {
+            const int64_t depth = ST_MIN((int64_t)VL, count - j);
+            vf r[VL];
+            for (int64_t i = 0; i < VL; i++)
+                r[i] = i < depth ? vf_load_n(a + (j + i) * s->g->a_col, some) : vf_zero();
+            vf_transpose(r);
+            for (int64_t i = 0; i < some; i++)
+                vf_store_n(out + (i0 + i) * ld + j, r[i], depth);
+        }
     }
 }
 

@@ -3,7 +3,8 @@
  * Row addresses are a0, a0+s, a0+2s, a0+3s, a0+4s from three base pointers five rows apart, which x86 addressing modes
  * reach with five registers in all; one pointer per row would spill.
  *
- * Whoever includes this says what is multiplied: ST_MULTIPLY(a, b, c) adds the product of two vectors to a third, and the
+ * Whoever includes this says what is multiplied: ST_MULTIPLY(a, b, c) adds the product of two vectors to a third,
+ * ST_MULTIPLY_LANE(a, lane, b, c), where an instruction does that, the product of one lane of a and a vector, and the
  * functions are found in ST_TABLE.
  */
 
@@ -17,6 +18,25 @@
  * call, which a product with short k feels. */
 #define FORGET(p) __asm__("" : "+r"(p));
 #define ROW(p, i, ld) ((i < 5 ? p##0 : i < 10 ? p##1 : p##2) + i % 5 * ld)
+#define COLUMN(j) (j / ST_NV * panel + j % ST_NV * VL)
+
+#ifdef ST_MULTIPLY_LANE
+/* VL steps of k at a time: a vector of every row of A, whose lanes multiply one after the other.  Broadcasts would take the
+ * vector units' time, and three loads for two multiplications. */
+#define BY_LANES(MR, NV)                                                                                                   \
+    for (; k >= VL; k -= VL, a0 += VL, a1 += VL, a2 += VL) {                                                               \
+        vf av[MR];                                                                                                         \
+        UNROLL for (int i = 0; i < MR; i++) av[i] = vf_load(ROW(a, i, lda));                                               \
+        UNROLL for (int lane = 0; lane < VL; lane++, b += ldb) UNROLL for (int j = 0; j < NV; j++)                         \
+        {                                                                                                                  \
+            vf bv = vf_load(b + COLUMN(j));                                                                                \
+            UNROLL for (int i = 0; i < MR; i++) acc[i][j] = ST_MULTIPLY_LANE(av[i], lane, bv, acc[i][j]);                  \
+        }                                                                                                                  \
+    }
+#else
+#define BY_LANES(MR, NV)
+#endif
+
 #define MICRO(MR, NV)                                                                                                      \
     static void micro_##MR##x##NV(const st_left *left, const float *b, int64_t ldb, int64_t panel, float *c, int64_t ldc,  \
                                   int resume)                                                                              \
@@ -31,15 +51,19 @@
             UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                        \
                 acc[i][j] = vf_load(ROW(c, i, ldc) + j * VL);                                                              \
         for (int64_t run = left->runs; run > 0; run--, a0 += skip, a1 += skip, a2 += skip)                                 \
-            for (int64_t k = left->length; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                       \
+        {                                                                                                                  \
+            int64_t k = left->length;                                                                                      \
+            BY_LANES(MR, NV)                                                                                               \
+            for (; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                                               \
                 vf bv[NV];                                                                                                 \
-                UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + j / ST_NV * panel + j % ST_NV * VL);               \
+                UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + COLUMN(j));                                        \
                 UNROLL for (int i = 0; i < MR; i++)                                                                        \
                 {                                                                                                          \
                     vf av = vf_set1(*(ROW(a, i, lda)));                                                                    \
-                    UNROLL for (int j = 0; j < NV; j++) acc[i][j] = ST_MULTIPLY(av, bv[j], acc[i][j]);                           \
+                    UNROLL for (int j = 0; j < NV; j++) acc[i][j] = ST_MULTIPLY(av, bv[j], acc[i][j]);                     \
                 }                                                                                                          \
             }                                                                                                              \
+        }                                                                                                                  \
         FORGET(c0) FORGET(c1) FORGET(c2) FORGET(ldc)                                                                       \
         UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                            \
             vf_store(ROW(c, i, ldc) + j * VL, acc[i][j]);                                                                  \
@@ -53,6 +77,10 @@
 #define ROWS_FOUR(M) M(1, 8)
 #define ROWS_TWO(M) M(1, 4) M(2, 4) M(3, 4)
 #define ROWS_ONE(M, V) M(1, V) M(2, V) M(3, V) M(4, V) M(5, V) M(6, V)
+#elif defined(SIMD_BY_LANE)
+#define ROWS_FOUR(M) M(1, 8) M(2, 8)
+#define ROWS_TWO(M) M(1, 4) M(2, 4) M(3, 4) M(4, 4) M(5, 4)
+#define ROWS_ONE(M, V) M(1, V) M(2, V) M(3, V) M(4, V) M(5, V) M(6, V) M(7, V) M(8, V)
 #else
 #define ROWS_FOUR(M) M(1, 8)
 #define ROWS_TWO(M) M(1, 4) M(2, 4)

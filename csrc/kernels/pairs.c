@@ -3,5 +3,8 @@
 #include "tile.h"
 
 #define ST_MULTIPLY vf_dot2
+#ifdef SIMD_BFDOT
+#define ST_MULTIPLY_LANE vf_dot2_lane
+#endif
 #define ST_TABLE st_micro_pairs
 #include "micro.h"

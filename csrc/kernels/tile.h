@@ -28,6 +28,13 @@
 #define ST_MB 96
 #define ST_WIDE2 3
 #define ST_WIDE4 1
+#elif defined(SIMD_BY_LANE)
+#define ST_MR 8        /* 16 accumulators, a vector of A for each row, two or more of B: of 32 registers */
+#define ST_KC 512
+#define ST_NB 128
+#define ST_MB 96
+#define ST_WIDE2 5
+#define ST_WIDE4 2
 #else
 #define ST_MR 4
 #define ST_KC 512

@@ -1,4 +1,4 @@
-/* One vector language for every kernel: the widest ISA the compile flags allow.
+/* One vector language for every kernel: the widest ISA the compile flags allow, or the portable one if SIMD_PORTABLE is set.
  *
  *   vf   VL float lanes        vi   VL int32 lanes        vm   VL booleans        vd   VL double lanes (a few ops only)
  *
@@ -13,10 +13,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#if defined(SIMD_PORTABLE)
+#include "portable.h"
+#elif defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #include "avx512.h"
 #elif defined(__AVX2__) && defined(__FMA__)
 #include "avx2.h"
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+#include "neon.h"
 #else
 #include "portable.h"
 #endif

@@ -8,17 +8,34 @@
 
 #include "simd.h"
 
-/* c + a.high * b.high + a.low * b.low, each sum rounded to float, in this order. */
+#if defined(SIMD_BY_LANE) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define SIMD_BFDOT
+#endif
+
+/* c + a.high * b.high + a.low * b.low, each sum rounded to float, in this order; Arm's instruction rounds the sum of the two
+ * products to odd before it adds c. */
 static inline vf vf_dot2(vf a, vf b, vf c)
 {
 #if defined(__AVX512BF16__) && VL == 16
     return _mm512_dpbf16_ps(c, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
+#elif defined(SIMD_BFDOT)
+    return vbfdotq_f32(c, vreinterpretq_bf16_f32(a), vreinterpretq_bf16_f32(b));
 #else
     const vi high = vi_set1((int32_t)0xffff0000u), x = vf_as_vi(a), y = vf_as_vi(b);
     const vf sum = vf_fma(vi_as_vf(vi_and(x, high)), vi_as_vf(vi_and(y, high)), c);
     return vf_fma(vi_as_vf(vi_shl(x, 16)), vi_as_vf(vi_shl(y, 16)), sum);
 #endif
 }
+
+#ifdef SIMD_BFDOT
+/* The same with one lane of a; as vf_fma_lane. */
+static inline vf vf_dot2_lane(vf a, int lane, vf b, vf c)
+{
+    const bfloat16x8_t x = vreinterpretq_bf16_f32(a), y = vreinterpretq_bf16_f32(b);
+    return lane == 0 ? vbfdotq_laneq_f32(c, y, x, 0) : lane == 1 ? vbfdotq_laneq_f32(c, y, x, 1)
+         : lane == 2 ? vbfdotq_laneq_f32(c, y, x, 2) : vbfdotq_laneq_f32(c, y, x, 3);
+}
+#endif
 
 /* The nearest bfloat16, ties to even; NaN stays NaN. */
 static inline uint32_t bf16_of(float value)
@@ -71,6 +88,9 @@ static inline void bf16_pairs(const float *from, int64_t count, float *to)
 #if defined(__AVX512BF16__) && VL == 16
     for (; i + 32 <= count; i += 32)
         _mm512_storeu_si512((void *)(to + i / 2), (__m512i)_mm512_cvtne2ps_pbh(vf_load(from + i + 16), vf_load(from + i)));
+#elif defined(SIMD_BFDOT)
+    for (; i + 8 <= count; i += 8)
+        vf_store(to + i / 2, vreinterpretq_f32_bf16(vcvtq_high_bf16_f32(vcvtq_low_bf16_f32(vf_load(from + i)), vf_load(from + i + 4))));
 #endif
     for (; i < count; i += 2) {
         const uint32_t pair = bf16_of(from[i]) | (i + 1 < count ? bf16_of(from[i + 1]) << 16 : 0);

@@ -200,7 +200,7 @@ def test_a_profile_is_written_whole(tmp_path: Path) -> None:
 
 def test_native_takes_the_users_profile_if_it_fits(tmp_path: Path) -> None:
     generic = load_machine("generic-portable")
-    device = replace(generic.device("cpu"), isa=native_isa(), model=cpu_model(), launch_s=7e-6)
+    device = replace(generic.device("cpu"), arch=platform.machine(), isa=native_isa(), model=cpu_model(), launch_s=7e-6)
     mine = replace(generic, name="mine", devices=(device,))
     path = tmp_path / "native.toml"
     path.write_text(profile_text(mine))

@@ -18,9 +18,7 @@ def test_plans_for_each_machine(stratac: CommandLine, target: str) -> None:
     save(transformer_block(), Path("block.onnx"))
     cpu = load_machine(target).device("cpu")
     if cpu.arch not in (platform.machine(), "any"):
-        words = ("compile", "conv.onnx", "--target", target, "--dim", "batch=1")
-        stratac.refused(words, 2, f"{target} is {cpu.arch}", "use `stratac estimate`")
-        return
+        pytest.skip(f"{target} is {cpu.arch}; see test_aarch64.py")
     missing = cpu.features() - cpu_features()
     if missing:
         pytest.skip(f"this CPU lacks {', '.join(sorted(missing))}")
@@ -42,3 +40,18 @@ def test_other_machines_can_be_compiled_for(stratac: CommandLine) -> None:
     out = stratac.good("compile", "mlp.onnx", "-o", "board.plan", "--dim", "seq=4", "--target", "board.toml")
     assert "for board" in out and "on 6 threads" in out
     stratac.good("verify", "board.plan", "--against", "mlp.onnx")
+
+
+def test_a_machine_without_a_compiler_for_it(
+    stratac: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What to install is said before any work is done."""
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    words = ("compile", "mlp.onnx", "--target", "other.toml", "--dim", "seq=4")
+    text = (Path(__file__).parents[2] / "compiler/machines/generic-portable.toml").read_text()
+    Path("other.toml").write_text(text.replace('arch = "any"', 'arch = "riscv64"'))
+    stratac.refused(
+        words, 3, "no C compiler for riscv64 found: looked for riscv64-linux-gnu-gcc", "gcc-riscv64-linux-gnu"
+    )
+    Path("other.toml").write_text(text.replace('arch = "any"', 'arch = "riscv64"').replace('"portable"', '"neon"'))
+    stratac.refused(words, 2, "device cpu is riscv64, which has no isa 'neon'", "it may have portable")

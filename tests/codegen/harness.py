@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from stratac.codegen.library import Library
 from stratac.codegen.toolchain import ToolchainOptions, compile_library
 from stratac.compiler import artifact
 from stratac.compiler.driver import Levels
-from stratac.compiler.profiles import cpu_features, load_machine
+from stratac.compiler.profiles import cpu_features, load_machine, target_arch
 from stratac.compiler.write_weights import write_weights
 from stratac.ir.candidate import Candidate
 from stratac.ir.graph import Graph, Port
@@ -39,16 +40,20 @@ from stratac.passes.schedule.schedule import schedule
 from stratac.runtime.manifest import LIBRARY, PLAN, WEIGHTS, plan_fields, write_manifest
 from stratac.runtime.session import Session
 
+from ..emulation import ARM, arm_command, arm_compiler, run_plan
 from ..random_graphs import Sample
 
 Arrays = dict[str, Any]
 _PROFILES = {
     "avx512": "generic-x86_64-avx512",
     "avx2": "generic-x86_64-avx2",
+    "neon": "generic-aarch64-neon",
     "portable": "generic-portable",
 }
+#: ISA levels of another architecture, which an emulator runs.
+EMULATED = () if platform.machine() == ARM else ("neon", "portable-aarch64")
 #: ISA levels that this CPU can run, best first.
-ISAS = tuple(name for name, needed, _, _ in ISA_LEVELS if needed <= cpu_features())
+ISAS = tuple(level.name for level in ISA_LEVELS if level.features <= cpu_features())
 QUICK = ("-O1",)
 
 
@@ -62,7 +67,10 @@ def scratch() -> Path:
 
 @functools.cache
 def machine_for(isa: str) -> Machine:
-    return load_machine(_PROFILES[isa])
+    """The generic machine of an ISA level, or of one and an architecture."""
+    level, _, arch = isa.partition("-")
+    machine = load_machine(_PROFILES[level])
+    return replace(machine, devices=(replace(machine.device("cpu"), arch=arch),)) if arch else machine
 
 
 class Only(Library):
@@ -111,7 +119,10 @@ def build(levels: Levels, folder: Path, *, flags: Sequence[str] = QUICK, link_fl
     levels = replace(levels, plan=shared(levels.plan))
     number = plan_id(levels.plan)
     units = [replace(u, flags=(*u.flags, *flags)) for u in artifact._units(levels, number)]
-    options = ToolchainOptions(cache=scratch() / "objects", link_flags=tuple(link_flags))
+    arch = target_arch(levels.machine)
+    if arch == ARM:
+        arm_compiler(), arm_command([])  # or the test is skipped
+    options = ToolchainOptions(arch=arch, cache=scratch() / "objects", link_flags=tuple(link_flags))
     compile_library(units, folder / LIBRARY, options=options)
     sha, digests = write_weights(levels.placed, levels.plan, folder / WEIGHTS)
     (folder / PLAN).write_bytes(encode(levels.plan, digests=digests, plan_id=number))
@@ -129,7 +140,11 @@ class Compiled:
     levels: Levels
     folder: Path
 
-    def run(self, inputs: Mapping[str, Any], threads: int = 1) -> Arrays:
+    def run(self, inputs: Mapping[str, Any], threads: int = 1, cpu: str = "max") -> Arrays:
+        """Outputs by name; of a plan for another architecture on an emulated `cpu`."""
+        if target_arch(self.levels.machine) == ARM != platform.machine():
+            found = run_plan(self.folder, inputs, threads, cpu).outputs
+            return dict(zip([p.name for p in self.graph.outputs], found, strict=True))
         with Session(self.folder, threads=threads) as session:
             names = [p.name for p in self.graph.outputs]
             return dict(zip(names, session.run(None, dict(inputs)), strict=True))

@@ -25,7 +25,7 @@ from stratac.passes.pipelines import GRAPH_PASSES
 from stratac.passes.place.place import place
 from stratac.passes.place.request import PlaceRequest
 
-from .harness import ISAS, check_bits, compiled, machine_for
+from .harness import EMULATED, ISAS, check_bits, compiled, machine_for
 
 BF16 = MODE_ERRORS["bf16"]
 DEPTHS, COLUMNS = (2, 31, 32, 33, 768, 3001), (1, 16, 17, 100)
@@ -62,23 +62,25 @@ def products() -> tuple[Graph, dict[str, tuple[str, np.ndarray]]]:
     return b.finish(outputs), wanted
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", [*ISAS, *EMULATED[:1]])
 @pytest.mark.parametrize("extended", [False, True])
 def test_products(isa: str, extended: bool) -> None:
-    machine = machine_for(isa)
+    machine, cpu = machine_for(isa), "max" if extended else "cortex-a72"
     if extended:
-        if isa != ISAS[0] or "avx512_bf16" not in native_extensions():
+        extensions = ("arm_bf16",) if isa in EMULATED else ("avx512_bf16",)
+        if isa not in EMULATED and (isa != ISAS[0] or extensions[0] not in native_extensions()):
             pytest.skip("no instructions for this mode here")
-        machine = replace(machine, devices=(replace(machine.device("cpu"), extensions=("avx512_bf16",)),))
+        machine = replace(machine, devices=(replace(machine.device("cpu"), extensions=extensions),))
     graph, wanted = products()
     plan = compiled(graph, isa, library=InMode(), machine=machine)
-    assert "matmul_bf16" in plan.families() and ("avx512_bf16" in plan.levels.plan.features) == extended
+    features = {"avx512_bf16", "bf16"} & set(plan.levels.plan.features)
+    assert "matmul_bf16" in plan.families() and bool(features) == extended
     rng = np.random.default_rng(4)
-    for rows in (1, 7, 61, 200):
+    for rows in (1, 7, 61) if isa in EMULATED else (1, 7, 61, 200):
         inputs = {p.name: rng.standard_normal((rows, int(p.name[1:]))).astype(np.float32) for p in graph.inputs}
-        one = plan.run(inputs, 1)
-        for threads in (2, 3):
-            check_bits(one, plan.run(inputs, threads), f"{threads} threads give other bits than one")
+        one = plan.run(inputs, 1, cpu)
+        for threads in (2,) if isa in EMULATED else (2, 3):
+            check_bits(one, plan.run(inputs, threads, cpu), f"{threads} threads give other bits than one")
         for name, (x, weight) in wanted.items():
             exact = rounded(inputs[x]).astype(np.float64) @ rounded(weight).astype(np.float64)
             exact += 0.25 if weight.shape[1] > 16 else 0.0
@@ -147,7 +149,7 @@ def convolutions() -> Graph:
     return b.finish(outputs)
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", [*ISAS, *EMULATED[:1]])
 def test_convolutions(isa: str) -> None:
     graph = convolutions()
     plan = compiled(graph, isa, library=InMode())
@@ -288,7 +290,7 @@ def windows() -> tuple[Graph, dict[str, np.ndarray]]:
     return b.finish(outputs), weights
 
 
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("isa", [*ISAS, *EMULATED[:1]])
 def test_winograd_is_no_less_exact_than_f32(isa: str) -> None:
     """On random pictures, with and without negative pixels: against float64, and with the same bits at any number of threads."""
     graph, _ = windows()

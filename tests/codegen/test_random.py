@@ -7,7 +7,7 @@ from stratac.passes.base import Pass
 from stratac.passes.pipelines import GRAPH_PASSES
 
 from ..graph_samples import THEMES, theme_samples
-from .harness import ISAS, Only, check_samples
+from .harness import EMULATED, ISAS, Only, check_samples
 
 COUNT = 14  # graphs of one plan
 SEED = {theme: 1000 * number for number, theme in enumerate(THEMES)}
@@ -18,7 +18,7 @@ def test_compiled_is_interpreted(theme: str, round_: int) -> None:
     check_samples(theme_samples(theme, COUNT, SEED[theme] + round_))
 
 
-@pytest.mark.parametrize("isa", ISAS[1:])
+@pytest.mark.parametrize("isa", [*ISAS[1:], *EMULATED])
 @pytest.mark.parametrize("theme", ["pictures", "anything"])
 def test_other_instruction_sets(isa: str, theme: str, round_: int) -> None:
     check_samples(theme_samples(theme, COUNT, 10_000 + SEED[theme] + round_), isa)

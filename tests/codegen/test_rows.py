@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stratac.codegen.compilers import find_compiler
 from stratac.codegen.families.rows import RowsFamily, lookup_of, storage_bytes
 from stratac.codegen.library import Library
-from stratac.codegen.toolchain import CSRC, find_compiler
+from stratac.codegen.toolchain import CSRC
 from stratac.ir.builder import GraphBuilder
 from stratac.ir.candidate import Candidate
 from stratac.ir.dims import Bounds, symbol

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stratac.codegen.toolchain import find_compiler
+from stratac.codegen.compilers import find_compiler
 from stratac.ir.interp import run
 
 from .. import ragged_samples

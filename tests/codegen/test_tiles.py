@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stratac.codegen.compilers import find_compiler
 from stratac.codegen.facts import TILE_EXTENSION, TILE_MODES
 from stratac.codegen.library import FAMILIES, Library
 from stratac.codegen.pack import Layout, narrowed, pack, pack_pieces, packed_bytes, split_bf16
-from stratac.codegen.toolchain import find_compiler
 from stratac.compiler.options import EXACT
 from stratac.compiler.profiles import cpu_features
 from stratac.ir.builder import GraphBuilder

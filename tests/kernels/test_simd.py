@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from .conftest import HERE
+from .remote import Buffer
 
 INF, NAN = np.inf, np.nan
 SPECIALS = [
@@ -33,23 +34,18 @@ SPECIALS += [8388607.5, 8388609.0, 16777216.0, 16777218.0, 2, -2, 3, -3, 1e-30, 
 
 
 @pytest.fixture(scope="session")
-def probe(isa, build):
-    library = ctypes.CDLL(str(build(isa, "probe.so", [HERE / "probe.c"], "-O3", "-shared")))
+def probe(isa, build, open_library):
+    library = open_library(isa, build(isa, "probe.so", [HERE / "probe.c"], "-O3", "-shared"))
     for name in ("reduce_add", "reduce_max", "reduce_min"):
         getattr(library, name).restype = ctypes.c_float
     library.probe_isa.restype = ctypes.c_char_p
-    assert library.probe_isa().decode() == isa
+    assert library.probe_isa().decode() == isa.level
     return library
-
-
-def pointer(array):
-    assert array.flags.c_contiguous
-    return ctypes.c_void_p(array.ctypes.data)
 
 
 def call(function, *inputs):
     out = np.full_like(inputs[0], 77)
-    function(*map(pointer, inputs), pointer(out), ctypes.c_int64(out.size))
+    function(*map(Buffer, inputs), Buffer(out), ctypes.c_int64(out.size))
     return out
 
 
@@ -166,9 +162,8 @@ def test_fused_multiply_add(probe, isa):
     rng = np.random.default_rng(9)
     a, b = rng.uniform(-2, 2, (2, 5000)).astype(np.float32)
     c, wide = np.float32(0.1), a.astype(np.float64) * b
-    fused = isa != "portable"
     for name, product in (("fma", wide), ("fnma", -wide)):
-        want = (product + c).astype(np.float32) if fused else product.astype(np.float32) + c
+        want = (product + c).astype(np.float32) if isa.fused else product.astype(np.float32) + c
         assert ulps(call(getattr(probe, "binary_" + name), a, b), want.astype(np.float64)).max() <= 0
 
 
@@ -212,14 +207,14 @@ def test_partial_accesses(probe):
     for n in range(lanes + 1):
         for stride in (1, 2, 7):
             y = np.full(lanes, 77, np.float32)
-            probe.strided(pointer(x), ctypes.c_int64(stride), ctypes.c_int64(n), pointer(y))
+            probe.strided(Buffer(x), ctypes.c_int64(stride), ctypes.c_int64(n), Buffer(y))
             assert y.tolist() == [*x[: n * stride : stride], *[0] * (lanes - n)]
         y = np.full(lanes + 1, 77, np.float32)
-        probe.vector_abs(pointer(x), pointer(y), ctypes.c_int64(n))
+        probe.vector_abs(Buffer(x), Buffer(y), ctypes.c_int64(n))
         assert y.tolist() == [*x[:n], *[77] * (lanes + 1 - n)]
         truth = np.array([(i * 5 + 1) % 3 for i in range(lanes)], np.uint8)
         out, any_all = np.full(lanes + 1, 77, np.uint8), np.zeros(2, np.int32)
-        probe.masks(pointer(truth), ctypes.c_int64(n), pointer(out), pointer(any_all))
+        probe.masks(Buffer(truth), ctypes.c_int64(n), Buffer(out), Buffer(any_all))
         assert out.tolist() == [*(truth[:n] != 0), *[77] * (lanes + 1 - n)]
         assert any_all.tolist() == [int(truth[:n].any()), int(n == lanes and truth.all())]
 
@@ -230,20 +225,20 @@ def test_reductions_fold_halves(probe):
     folded = x
     while folded.size > 1:
         folded = folded[: folded.size // 2] + folded[folded.size // 2 :]
-    assert probe.reduce_add(pointer(x)) == folded[0]
-    assert probe.reduce_max(pointer(x)) == x.max() and probe.reduce_min(pointer(x)) == x.min()
+    assert probe.reduce_add(Buffer(x)) == folded[0]
+    assert probe.reduce_max(Buffer(x)) == x.max() and probe.reduce_min(Buffer(x)) == x.min()
     for lane in range(lanes):
         spoiled = x.copy()
         spoiled[lane] = NAN
-        assert math.isnan(probe.reduce_max(pointer(spoiled))) and math.isnan(probe.reduce_min(pointer(spoiled)))
+        assert math.isnan(probe.reduce_max(Buffer(spoiled))) and math.isnan(probe.reduce_min(Buffer(spoiled)))
 
 
 def test_transpose_and_iota(probe):
     lanes = probe.probe_lanes()
     x = np.arange(lanes * lanes, dtype=np.float32).reshape(lanes, lanes)
     y = np.zeros_like(x)
-    probe.transpose(pointer(x), pointer(y))
+    probe.transpose(Buffer(x), Buffer(y))
     np.testing.assert_array_equal(y, x.T)
     first = np.zeros(lanes, np.float32)
-    probe.iota(pointer(first))
+    probe.iota(Buffer(first))
     assert first.tolist() == list(range(lanes))

@@ -14,7 +14,7 @@ from stratac.ir.plan import FORMAT_VERSION
 from stratac.runtime.lib import Library
 from stratac.runtime.manifest import (
     canonical,
-    check_features,
+    check_machine,
     cpu_features,
     manifest_digest,
     read_manifest,
@@ -134,7 +134,7 @@ def test_missing_cpu_features_are_named(copy: Path, tmp_path: Path) -> None:
     cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu sse2 avx2\n\nprocessor\t: 1\n")
     assert cpu_features(cpuinfo) == frozenset({"fpu", "sse2", "avx2"})
     assert cpu_features(tmp_path / "none") is None
-    check_features({"features": ["warp9"], "name": "", "target": ""}, None)  # unknown here: the C code asks the CPU
+    check_machine({"features": ["warp9"], "name": "", "target": ""}, None)  # unknown here: the C code asks the CPU
 
 
 def test_missing_cpu_features_are_found_by_the_c_code(tmp_path: Path) -> None:

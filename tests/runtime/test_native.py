@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from stratac.codegen.toolchain import CSRC, find_compiler
+from stratac.codegen.compilers import find_compiler
+from stratac.codegen.toolchain import CSRC
 from stratac.ir.plan_binary import plan_id
 from stratac.runtime.lib import ABI_VERSION, CDEF, STATUS
 from stratac.tests.runtime import streamed as streaming_plans

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from stratac.codegen import toolchain
-from stratac.codegen.toolchain import ToolchainOptions, Unit, compile_library, find_compiler
+from stratac.codegen.compilers import find_compiler
+from stratac.codegen.toolchain import ToolchainOptions, Unit, compile_library
 from stratac.ir.errors import EnvironmentProblem, StratacError
 
 PLAIN = ToolchainOptions()
