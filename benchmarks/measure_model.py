@@ -9,6 +9,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -168,18 +169,32 @@ def open_all(name: str, model: Path, plan: Path, settings: Settings, stack: Exit
     return group
 
 
-def accuracy(name: str, model: Path, group: Group, settings: Settings) -> dict[str, Any]:
+def turns(name: str, group: Group, rounds: int) -> dict[Key, list[float]]:
+    """Seconds of one run, by system and round. A peer whose process ends is moved to the failed ones, and the rest start anew."""
+    while True:
+        try:
+            return take_turns(group.peers, rounds)
+        except PeerError as error:
+            ended = [key for key, peer in group.peers.items() if peer.ended()]
+            if not ended or any(system == "stratac" for system, _ in ended):
+                raise
+            say(f"{name}: {error}")
+            for key in ended:
+                group.peers.pop(key).close()
+                group.failed[key] = str(error)
+
+
+def accuracy(name: str, model: Path, group: Group, work: Path, thread_counts: Sequence[int]) -> dict[str, Any]:
     """Errors against float64 over the row's shapes and seeds, and whether ours has the same bits at all thread counts.
 
-    At the typical dims of every system; at the others of stratac and of onnxruntime with open shapes.
+    At the typical dims of every system; at the others of stratac and of onnxruntime with open shapes. `work` is an empty folder.
     """
-    first, work = settings.threads[0], settings.work / "outputs"
-    work.mkdir()
+    first = thread_counts[0]
     same = True
     cases: list[tuple[int, Case]] = []
     shapes = shapes_of(row(name))
-    ours = {threads: group.peers["stratac", threads] for threads in settings.threads}
-    with Peer("onnxruntime", max(settings.threads)) as reference:
+    ours = {threads: group.peers["stratac", threads] for threads in thread_counts}
+    with Peer("onnxruntime", max(thread_counts)) as reference:
         reference.open(model)
         for number, dims in enumerate(shapes):
             for seed in SEEDS:
@@ -193,8 +208,13 @@ def accuracy(name: str, model: Path, group: Group, settings: Settings) -> dict[s
                 for system, peer in running.items():
                     files[system] = work / f"{system}-{number}-{seed}.npz"
                     peer.set_inputs(archive)
-                    peer.run(files[system])
-                for threads in settings.threads[1:]:
+                    try:
+                        peer.run(files[system])
+                    except PeerError:
+                        if system in ("stratac", "onnxruntime"):
+                            raise
+                        del files[system]
+                for threads in thread_counts[1:]:
                     other = work / "other.npz"
                     ours[threads].set_inputs(archive)
                     ours[threads].run(other)
@@ -202,7 +222,6 @@ def accuracy(name: str, model: Path, group: Group, settings: Settings) -> dict[s
                 cases.append((number, Case(archive, files)))
     say(f"{name}: evaluating in float64")
     found = errors(name, [case for _, case in cases], work)
-    shutil.rmtree(work)
     rows = []
     for number, dims in enumerate(shapes):
         here = [pairs for (at, _), pairs in zip(cases, found, strict=True) if at == number]
@@ -211,7 +230,8 @@ def accuracy(name: str, model: Path, group: Group, settings: Settings) -> dict[s
 
 
 def _worst(cases: Sequence[Mapping[str, tuple[float, float]]], part: int) -> dict[str, float]:
-    return {label: float(np.max([case[label][part] for case in cases])) for label in cases[0]}
+    always = [label for label in cases[0] if all(label in case for case in cases)]
+    return {label: float(np.max([case[label][part] for case in cases])) for label in always}
 
 
 def measure_memory(name: str, model: Path, plan: Path, threads: int, settings: Settings) -> dict[str, Any]:
@@ -259,10 +279,11 @@ def measure(name: str, settings: Settings) -> dict[str, Any]:
         group = open_all(name, model, plan, settings, stack)
         say(f"{name}: taking turns")
         others = Others(group.peers.values())
-        taken = take_turns(group.peers, settings.rounds)
+        taken = turns(name, group, settings.rounds)
         result["cpu_share_of_others"] = others.share()
         held = {key: peer.held() for key, peer in group.peers.items()}
-        result["accuracy"] = accuracy(name, model, group, settings)
+        with tempfile.TemporaryDirectory(dir=settings.work) as outputs:
+            result["accuracy"] = accuracy(name, model, group, Path(outputs), settings.threads)
     result["threads"] = {}
     for threads in settings.threads:
         say(f"{name}: memory at {threads} thread{'s' if threads > 1 else ''}")

@@ -47,7 +47,7 @@ def _switches(onednn: str, mkl: str, torch: str) -> tuple[tuple[str, str], ...]:
 
 
 NO_MASK = Mask()
-NO_AMX = Mask(("amx",), _switches("AVX512_CORE", "AVX512", "avx512"), "avx512", ("onnxruntime",))
+NO_AMX = Mask(("amx",), _switches("AVX512_CORE", "AVX512", "avx512"), "avx512")  # onnxruntime has no f32 kernels on AMX
 NO_AVX512 = Mask(("amx", "avx512"), _switches("AVX2", "AVX2", "avx2"), "avx2", ("onnxruntime",))
 
 

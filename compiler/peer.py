@@ -79,7 +79,11 @@ class Peer:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=inherited, preexec_fn=enter
         )
-        self._answer()
+        try:
+            self._answer()
+        except PeerError:
+            self.close()
+            raise
 
     def open(self, path: Path, dims: Mapping[str, int] | None = None) -> float:
         """Open a plan folder (stratac), a model, or what was compiled from one; seconds from imported modules to a session.
@@ -125,6 +129,10 @@ class Peer:
         """CPU time of the child so far, all threads."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def ended(self) -> bool:
+        """Whether the child's process is no more."""
+        return self._process.poll() is not None
 
     def close(self) -> None:
         if self._process.stdin is not None:

@@ -16,6 +16,7 @@ from stratac.benchmarks import (
     artifacts,
     exact,
     kernels,
+    measure_model,
     models,
     models_chart,
     ranking,
@@ -365,6 +366,8 @@ class Doubler:
         self.said |= {"dims": dims, "inputs": {name: list(array.shape) for name, array in inputs.items()}}
 
     def run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if self.said["how"] == "dies":
+            os._exit(3)
         return [2 * array for array in inputs.values()]
 
     def facts(self) -> dict[str, Any]:
@@ -389,6 +392,24 @@ def test_a_system_from_elsewhere(tmp_path: Path) -> None:
         peer.run(tmp_path / "out.npz")
         assert len(peer.turn(0.0, 3)) == 3 and peer.held().base > 0
     assert np.array_equal(exact.outputs_in(tmp_path / "out.npz")[0], 2 * np.arange(6.0).reshape(2, 3))
+
+
+def test_a_peer_that_dies_is_left_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", x=np.arange(6.0))
+    maker = "stratac.tests.test_benchmarks:Doubler"
+    with Peer("one", maker=maker) as one, Peer("other", how="dies", maker=maker) as other:
+        peers = {("stratac", 1): one, ("other", 1): other}
+        for peer in peers.values():
+            peer.set_inputs(tmp_path / "in.npz")
+        group = measure_model.Group(dict(peers), {}, {})
+        taken = measure_model.turns("m", group, 1)
+        assert list(taken) == [("stratac", 1)] and "ended with code 3" in group.failed["other", 1]
+    with (
+        Peer("ours", how="dies", maker=maker) as ours,
+        pytest.raises(PeerError, match="ended"),
+    ):  # stratac itself may not
+        ours.set_inputs(tmp_path / "in.npz")
+        measure_model.turns("m", measure_model.Group({("stratac", 1): ours}, {}, {}), 1)
 
 
 def test_artifacts_are_made_once(tmp_path: Path) -> None:
