@@ -27,6 +27,19 @@ _HEAD = """# Benchmarks
 
 Made by `make bench` from the files in `benchmarks/results`; `python -m benchmarks.readme_table` writes this page from them.
 Ratios are the peer's time over stratac's: above 1 stratac is faster. The fastest of the peers that a row is held against is bold.
+
+| system | how it runs |
+| --- | --- |
+| stratac | a plan whose dims stay open, from 1 to the greatest of the model's shapes, for the machine's measured profile |
+| onnxruntime | CPU provider, every graph optimization, symbolic dims fixed to the shape |
+| openvino | CPU plugin, latency hint, shapes fixed, inference precision f32 |
+| openvino-default | the same in the precision that OpenVINO chooses itself: bf16 where the CPU has instructions for it |
+| aotinductor | the exported torch module compiled by AOTInductor for one shape and one thread count, weights frozen |
+| inductor-bf16 | the exported torch module with bf16 weights under torch.compile, frozen; it compiles in its first run |
+| iree | the ONNX file compiled by IREE (llvm-cpu, O3, this CPU's features named) for one shape; workers as threads |
+
+Masked rows: stratac's plan is compiled for a target without the features. oneDNN (in OpenVINO and torch), MKL and torch are told by
+`ONEDNN_MAX_CPU_ISA`, `MKL_ENABLE_INSTRUCTIONS` and `ATEN_CPU_CAPABILITY`, the compilers of AOTInductor and IREE by their options.
 """
 
 
