@@ -3,10 +3,10 @@
     python -m benchmarks.models [--mode MODE,...|all] [--models NAME,...] [--heldout] [--against SYSTEM,...]
                                 [--threads 1,2] [--rounds N] [-o FOLDER]
 
-A mode is a row of the table of targets (benchmarks/modes.py). Results are written as each model ends, and a run that was cut
-off goes on where it ended. A whole run ends in benchmarks/results/models/ISA/MODE.json (results/heldout with --heldout), from
-which `python -m benchmarks.readme_table` makes the README's tables, docs/benchmarks.md and its charts. A run of some models,
-peers or rounds only prints, unless -o names a folder.
+A mode is a row of the table of targets (benchmarks/modes.py). Results are written to MODE.partial.json as each model ends, and a
+run that was cut off goes on where it ended. A whole run ends in benchmarks/results/models/ISA/MODE.json (results/heldout with
+--heldout), from which `python -m benchmarks.readme_table` makes the README's tables, docs/benchmarks.md and its charts. A run
+of some models, peers or rounds only prints, unless -o names a folder.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def one_line(mode: Mode, result: Result) -> str:
 def measured_already(mode: Mode, wanted: Mapping[str, Any], folder: Path) -> dict[str, Result]:
     """Rows of another mode that hold for this one where the plan turns out the same: equal mask, versions, rounds and peers."""
     for other in MODES.values():
-        found = _read(folder / f"{other.name}.json")
+        path = folder / f"{other.name}.json"
+        found = _read(_partial(path)) or _read(path)
         keys = ("format", "machine", "versions", "threads", "rounds")
         alike = all(found.get(key) == wanted[key] for key in keys) and set(wanted["systems"]) <= {*found["systems"]}
         if other is not mode and other.mask == mode.mask and alike:
@@ -109,6 +110,11 @@ def _read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _partial(path: Path) -> Path:
+    """Where results stay until the run has ended, of which they are a part."""
+    return path.with_suffix(".partial.json")
+
+
 def _write(path: Path, results: Result) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
@@ -119,12 +125,11 @@ def _write(path: Path, results: Result) -> None:
 def run_mode(names: Sequence[str], settings: Settings, path: Path) -> dict[str, Any]:
     """Measure the named models; a model that fails becomes a row with `error`.
 
-    Rows are kept in `path` with the suffix .partial.json until all are there; what is found there already is not measured again.
+    Rows are written to `path` one by one; what is found there already, of the same identity, is not measured again.
     """
     mode = settings.mode
     fixed = identity(mode, settings.systems, settings.threads, settings.rounds)
-    partial = path.with_suffix(".partial.json")
-    found = _read(partial)
+    found = _read(path)
     done = {r["name"]: r for r in found.get("models", []) if "error" not in r} if fixed.items() <= found.items() else {}
     results = {**fixed, "method": METHOD.format(rounds=settings.rounds), "load_average_before": os.getloadavg()[0]}
     for number, name in enumerate(names, 1):
@@ -134,8 +139,7 @@ def run_mode(names: Sequence[str], settings: Settings, path: Path) -> dict[str, 
         say(one_line(mode, done[name]))
         results["date"] = _now()
         results["models"] = [done[n] for n in names if n in done]
-        _write(partial, results)
-    partial.replace(path)
+        _write(path, results)
     return results
 
 
@@ -173,13 +177,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             if twin:
                 say(f"{mode.name}: this CPU has nothing to mask, so the row is that of {twin}")
                 found[mode.name] = {"same_as": twin, "date": _now(), "machine": machine_facts()}
-                _write(folder / f"{mode.name}.json", found[mode.name])
+                _write(_partial(folder / f"{mode.name}.json"), found[mode.name])
                 continue
             systems = against or mode.systems
             same = measured_already(mode, identity(mode, systems, threads, arguments.rounds), folder)
             settings = Settings(mode, systems, threads, arguments.rounds, work, same)
-            found[mode.name] = run_mode(names, settings, folder / f"{mode.name}.json")
+            found[mode.name] = run_mode(names, settings, _partial(folder / f"{mode.name}.json"))
             print(mode_text(mode, found[mode.name]) + "\n", flush=True)
+        for path in (folder / f"{name}.json" for name in found):
+            _partial(path).replace(path)
         print(targets_table(found))
         if arguments.output or whole:
             say(f"written to {folder}")

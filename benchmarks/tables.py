@@ -101,7 +101,7 @@ def targets_table(modes: Mapping[str, Result]) -> str:
 
 
 def _reason(entry: Mapping[str, Any]) -> str:
-    return "not run" if not entry else f"failed: {str(entry.get('error', '')).splitlines()[0][:60]}"
+    return "not run" if not entry else f"failed: {str(entry.get('error', '')).splitlines()[0][:120]}"
 
 
 def speed_table(mode: Mode, results: Result) -> str:

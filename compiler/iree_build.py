@@ -77,7 +77,7 @@ def build(model: Path, dims: Mapping[str, int], features: Iterable[str], target:
 def _call(module: str, *arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
     if done.returncode != 0:
-        errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        errors = [line.partition("error: ")[2] for line in done.stderr.splitlines() if "error: " in line]
         raise RuntimeError(f"{module.rpartition('.')[2]}: {(errors or done.stderr.splitlines() or ['no word'])[-1]}")
 
 
