@@ -115,7 +115,7 @@ def masked_machine(mask: Mask, features: frozenset[str], machine: Machine) -> Ma
     Where that leaves the ISA level as it is, so are the measured prices; else they are those of the lower level's class.
     """
     left = frozenset(name for name in features if not mask.hides(name))
-    isa = next(name for name, needed, _, _ in ISA_LEVELS if needed <= left)
+    isa = next(level.name for level in ISA_LEVELS if level.features <= left)
     extensions = tuple(name for name, row in EXTENSIONS.items() if row[0] <= left)
     cpu = next(device for device in machine.devices if device.kind == "cpu")
     if isa != cpu.isa:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from .dims import Bounds
@@ -50,7 +50,8 @@ class Candidate:
     error: float = 0.0  # expected relative error beyond that of f32
     direct: tuple[str, ...] = ()  # weight values whose rows the kernel reads from storage by itself
     executable: bool = True  # False: only priced, since no code is generated for its device yet
-    key: str = ""  # of its kernel at the typical sizes: equal kernels have equal keys; see `measured_as`
+    #: of its kernel at the typical sizes, see `measured_as`; follows from the rest, so text does not carry it
+    key: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
