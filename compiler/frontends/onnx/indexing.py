@@ -5,14 +5,15 @@ from __future__ import annotations
 from ....ir.dims import Dim, Expr, product, symbol
 from ....ir.types import DType, i64
 from . import contents
+from .draft import Draft
 from .known import Known
 from .registry import Result, rule
-from .scalars import Undecided, axis_name, integer, plus, rename, times, used_axes
+from .scalars import Facts, Undecided, axis_name, integer, plus, rename, times, used_axes
 from .site import Site
 from .tensors import Unsupported
 
 
-def _evenly(site: Site, indices: Known, extent: Dim) -> tuple[Dim, Dim, int, int | None] | None:
+def evenly(facts: Facts, indices: Known, extent: Dim) -> tuple[Dim, Dim, int, int | None] | None:
     """(start, count, step, axis of the indices along which they run) where indices are `start + step * position`."""
     if indices.rank == 1:
         indices = indices.spread_axis(0) or indices
@@ -22,7 +23,7 @@ def _evenly(site: Site, indices: Known, extent: Dim) -> tuple[Dim, Dim, int, int
     axes = used_axes(cell)
     if len(axes) > 1:
         return None
-    facts = site.facts.over(indices.shape)
+    facts = facts.over(indices.shape)
     try:
         cell = facts.position(cell, extent)
     except Undecided:
@@ -50,7 +51,7 @@ def gather(site: Site) -> Result:
         folded = contents.gather(site.facts, known, index, axis)
         if folded is not None:
             return folded
-    even = _evenly(site, index, data.shape[axis])
+    even = evenly(site.facts, index, data.shape[axis])
     if even is None or (even[3] is None and any(d != 1 for d in indices.shape)):
         _check_range(site, index, data.shape[axis])
         return site.emit("gather", site.x(0), site.x(1), axis=axis)
@@ -90,7 +91,7 @@ def gather_nd(site: Site) -> Result:
         where = where + symbol(axis_name(axis)) * product(data.shape[axis + 1 : whole]) if lead[axis] != 1 else where
     for axis in range(depth):
         one = site.slice(site.x(1), indices.rank - 1, axis, 1)
-        one = _not_negative(site, site.reshape(one, lead), data.shape[batch + axis])
+        one = not_negative(site, site.reshape(one, lead), data.shape[batch + axis])
         stride = product(data.shape[batch + axis + 1 : whole])
         if stride != 1:
             one = site.emit("mul", one, _dim(site, stride, indices.dtype))
@@ -109,7 +110,7 @@ def _as_view(site: Site, index: Known, depth: int) -> Result | None:
     reads = []
     for axis in range(depth):
         cells = listed.cells.take([axis], lead)[..., 0]
-        even = _evenly(site, Known(index.dtype, index.shape[:-1], cells), data.shape[axis])
+        even = evenly(site.facts, Known(index.dtype, index.shape[:-1], cells), data.shape[axis])
         if even is None:
             return None
         reads.append(even)
@@ -128,14 +129,15 @@ def _as_view(site: Site, index: Known, depth: int) -> Result | None:
     return site.expand(value, (*index.shape[:-1], *tail))
 
 
-def _dim(site: Site, value: Dim, dtype: DType) -> str:
+def _dim(site: Draft, value: Dim, dtype: DType) -> str:
     return site.data(contents.scalar(dtype, value))
 
 
-def _not_negative(site: Site, indices: str, extent: Dim) -> str:
-    dtype = site.type_of(indices).dtype
-    below = site.emit("lt", indices, site.scalar(0, dtype))
-    return site.emit("where", below, site.emit("add", indices, _dim(site, extent, dtype)), indices)
+def not_negative(draft: Draft, indices: str, extent: Dim) -> str:
+    """Indices that count from the end made to count from the start."""
+    dtype = draft.type_of(indices).dtype
+    below = draft.emit("lt", indices, draft.scalar(0, dtype))
+    return draft.emit("where", below, draft.emit("add", indices, _dim(draft, extent, dtype)), indices)
 
 
 @rule("GatherElements")
@@ -172,7 +174,7 @@ def gather_elements(site: Site) -> Result:
         )
     total = site.data(moved) if moved is not None else ""
     if not total:
-        total = _not_negative(site, site.cast(site.x(1), i64), data.shape[axis])
+        total = not_negative(site, site.cast(site.x(1), i64), data.shape[axis])
         if picked != 1:
             total = site.emit("mul", total, _dim(site, picked, i64))
         if isinstance(where, Expr):
@@ -190,7 +192,7 @@ def one_hot(site: Site) -> Result:
     shape = site.type(0).shape
     rank = len(shape) + 1
     axis = site.axis(site.get_int("axis", -1), rank)
-    indices = _not_negative(site, indices, depth)
+    indices = not_negative(site, indices, depth)
     indices = site.reshape(indices, (*shape[:axis], 1, *shape[axis:]))
     classes: Known = contents.arange(i64, 0, 1, depth)
     classes = contents.reshape(classes, (*(1,) * axis, depth, *(1,) * (rank - axis - 1))) or classes

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ....ir.dims import Dim, Expr, exact_div, floordiv
+from .draft import Draft
 from .registry import Result, rule
 from .scalars import Scalar
 from .site import Site
@@ -92,16 +93,16 @@ def resize(site: Site) -> Result:
     for axis, (size, scale) in sizes.items():
         extent = site.type_of(value).shape[axis]
         if mode == "nearest" and _repeats(how, nearest, scale):
-            value = _repeated(site, value, axis, int(float(str(scale))))
+            value = repeated(site, value, axis, int(float(str(scale))))
             continue
         if not isinstance(extent, int) or not isinstance(size, int) or isinstance(scale, Expr):
             raise Unsupported(f"resizing the extent {extent} to {size} in mode {mode!r}", "fix it with --dim NAME=N")
-        where = _coordinates(how, extent, size, float(scale))
+        where = coordinates(how, extent, size, float(scale))
         if mode == "nearest":
             index = np.clip(_NEAREST[nearest](where), 0, extent - 1).astype(np.int64)
             value = site.emit("gather", value, site.constant(index), axis=axis)
         else:
-            value = _weighted(site, value, axis, *_taps(mode, where, extent, cubic, exclude))
+            value = weighted(site, value, axis, *taps(mode, where, extent, cubic, exclude))
     return value
 
 
@@ -114,15 +115,16 @@ def _repeats(how: str, nearest: str, scale: Scalar) -> bool:
     return how in ("half_pixel", "pytorch_half_pixel") and nearest in ("round_prefer_floor", "round_prefer_ceil")
 
 
-def _repeated(site: Site, value: str, axis: int, times: int) -> str:
-    shape = site.type_of(value).shape
+def repeated(draft: Draft, value: str, axis: int, times: int) -> str:
+    """Each element of an axis `times` times."""
+    shape = draft.type_of(value).shape
     before, extent, after = shape[:axis], shape[axis], shape[axis + 1 :]
-    value = site.reshape(value, (*before, extent, 1, *after))
-    value = site.expand(value, (*before, extent, times, *after))
-    return site.reshape(value, (*before, extent * times, *after))
+    value = draft.reshape(value, (*before, extent, 1, *after))
+    value = draft.expand(value, (*before, extent, times, *after))
+    return draft.reshape(value, (*before, extent * times, *after))
 
 
-def _coordinates(how: str, extent: int, size: int, scale: float) -> np.ndarray:
+def coordinates(how: str, extent: int, size: int, scale: float) -> np.ndarray:
     """Where each output position lies in the input."""
     out = np.arange(size, dtype=np.float64)
     if how == "align_corners":
@@ -138,7 +140,7 @@ def _coordinates(how: str, extent: int, size: int, scale: float) -> np.ndarray:
     return (out + 0.5) / scale - 0.5
 
 
-def _taps(mode: str, where: np.ndarray, extent: int, a: float, exclude: bool) -> tuple[np.ndarray, np.ndarray]:
+def taps(mode: str, where: np.ndarray, extent: int, a: float, exclude: bool) -> tuple[np.ndarray, np.ndarray]:
     """Indices and weights, both [taps, size]."""
     base = np.floor(where)
     part = where - base
@@ -156,10 +158,11 @@ def _taps(mode: str, where: np.ndarray, extent: int, a: float, exclude: bool) ->
     return np.clip(index, 0, extent - 1).astype(np.int64), weight
 
 
-def _weighted(site: Site, value: str, axis: int, index: np.ndarray, weight: np.ndarray) -> str:
-    type = site.type_of(value)
+def weighted(draft: Draft, value: str, axis: int, index: np.ndarray, weight: np.ndarray) -> str:
+    """The sum over taps of gathered elements times their weights; `index` and `weight` as `taps` gives them."""
+    type = draft.type_of(value)
     parts = []
     for which, how_much in zip(index, weight, strict=True):
-        factor = site.constant(how_much.astype(type.dtype.np).reshape(-1, *(1,) * (type.rank - axis - 1)))
-        parts.append(site.emit("mul", site.emit("gather", value, site.constant(which), axis=axis), factor))
-    return site.chain("add", parts)
+        factor = draft.constant(how_much.astype(type.dtype.np).reshape(-1, *(1,) * (type.rank - axis - 1)))
+        parts.append(draft.emit("mul", draft.emit("gather", value, draft.constant(which), axis=axis), factor))
+    return draft.chain("add", parts)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 
 from ....ir.dims import Dim, Expr
 from ....ir.errors import Source
-from ....ir.graph import Attr
-from ....ir.types import DType, TensorType, i64
-from . import contents
+from ....ir.types import DType, TensorType
+from .draft import Draft
 from .known import Known
-from .scalars import Facts, Scalar
+from .scalars import Scalar
 from .tensors import Unsupported
 
 if TYPE_CHECKING:
@@ -29,13 +26,13 @@ _KINDS = {
 }
 
 
-class Site:
+class Site(Draft):
     """One node being imported. Attribute getters take the default; input getters take the position."""
 
     def __init__(self, importer: Importer, node: onnx.NodeProto, opset: int, source: Source) -> None:
-        self.importer, self.node, self.opset, self.source = importer, node, opset, source
+        super().__init__(importer.builder, importer.emitter, importer.facts, source)
+        self.importer, self.node, self.opset = importer, node, opset
         self.op = node.op_type
-        self.facts: Facts = importer.facts
         self._attributes = {a.name: a for a in node.attribute}
         self.unread = set(self._attributes)  # attributes no rule has looked at yet
 
@@ -141,58 +138,6 @@ class Site:
     def dtype_of(self, code: int) -> DType:
         """The element type of a TensorProto.DataType. Raises Unsupported where this import does not take it."""
         return self.importer.tensors.dtype_of(code)
-
-    def emit(self, op: str, *inputs: str, **attrs: Attr | None) -> str:
-        return self.importer.builder.op(op, *inputs, source=self.source, outputs=1, **attrs)
-
-    def type_of(self, value: str) -> TensorType:
-        """The type of a graph value."""
-        return self.importer.builder.types[value]
-
-    def scalar(self, value: Scalar, dtype: DType) -> str:
-        """A constant scalar."""
-        return self.importer.emitter.scalar(dtype, value)
-
-    def constant(self, array: np.ndarray) -> str:
-        return self.importer.emitter.constant(array)
-
-    def data(self, known: Known) -> str:
-        """Known contents as a graph value."""
-        return self.importer.emitter.known(known, self.source)
-
-    def chain(self, op: str, values: Sequence[str]) -> str:
-        total = values[0]
-        for value in values[1:]:
-            total = self.emit(op, total, value)
-        return total
-
-    def reshape(self, value: str, shape: Sequence[Dim]) -> str:
-        return value if self.type_of(value).shape == tuple(shape) else self.emit("reshape", value, shape=tuple(shape))
-
-    def expand(self, value: str, shape: Sequence[Dim]) -> str:
-        return value if self.type_of(value).shape == tuple(shape) else self.emit("expand", value, shape=tuple(shape))
-
-    def transpose(self, value: str, perm: Sequence[int]) -> str:
-        return value if list(perm) == list(range(len(perm))) else self.emit("transpose", value, perm=tuple(perm))
-
-    def cast(self, value: str, to: DType) -> str:
-        return value if self.type_of(value).dtype == to else self.emit("cast", value, to=to)
-
-    def slice(self, value: str, axis: int, start: Dim, extent: Dim, step: int = 1) -> str:
-        """Evenly spaced elements of one axis; a negative step goes through a gather."""
-        have = self.type_of(value).shape[axis]
-        if start == 0 and extent == have and step == 1:
-            return value
-        if step > 0:
-            return self.emit("slice", value, axis=axis, start=start, extent=extent, step=step)
-        indices = contents.arange(i64, start, step, extent)
-        return self.emit("gather", value, self.data(indices), axis=axis)
-
-    def axis(self, value: int, rank: int) -> int:
-        """An axis made non-negative, checked."""
-        if not -rank <= value < max(rank, 1):
-            raise Unsupported(f"axis {value} is out of range for rank {rank}")
-        return value % rank if rank else 0
 
     def used(self, index: int) -> bool:
         """Whether anything reads an output."""

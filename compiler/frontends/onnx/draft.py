@@ -1,0 +1,77 @@
+"""What rules of every front end write with: nodes from one place of the model, at the end of a graph under construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ....ir.builder import GraphBuilder
+from ....ir.dims import Dim
+from ....ir.errors import Source
+from ....ir.graph import Attr
+from ....ir.types import DType, TensorType, i64
+from . import contents
+from .emit import Emitter
+from .known import Known
+from .scalars import Facts, Scalar
+from .tensors import Unsupported
+
+
+class Draft:
+    """Adds nodes that come from `source`; `facts` decides what depends on the bounds of symbolic dims."""
+
+    def __init__(self, builder: GraphBuilder, emitter: Emitter, facts: Facts, source: Source) -> None:
+        self.builder, self.emitter, self.facts, self.source = builder, emitter, facts, source
+
+    def emit(self, op: str, *inputs: str, **attrs: Attr | None) -> str:
+        return self.builder.op(op, *inputs, source=self.source, outputs=1, **attrs)
+
+    def type_of(self, value: str) -> TensorType:
+        """The type of a graph value."""
+        return self.builder.types[value]
+
+    def scalar(self, value: Scalar, dtype: DType) -> str:
+        """A constant scalar."""
+        return self.emitter.scalar(dtype, value)
+
+    def constant(self, array: np.ndarray) -> str:
+        return self.emitter.constant(array)
+
+    def data(self, known: Known) -> str:
+        """Known contents as a graph value."""
+        return self.emitter.known(known, self.source)
+
+    def chain(self, op: str, values: Sequence[str]) -> str:
+        total = values[0]
+        for value in values[1:]:
+            total = self.emit(op, total, value)
+        return total
+
+    def reshape(self, value: str, shape: Sequence[Dim]) -> str:
+        return value if self.type_of(value).shape == tuple(shape) else self.emit("reshape", value, shape=tuple(shape))
+
+    def expand(self, value: str, shape: Sequence[Dim]) -> str:
+        return value if self.type_of(value).shape == tuple(shape) else self.emit("expand", value, shape=tuple(shape))
+
+    def transpose(self, value: str, perm: Sequence[int]) -> str:
+        return value if list(perm) == list(range(len(perm))) else self.emit("transpose", value, perm=tuple(perm))
+
+    def cast(self, value: str, to: DType) -> str:
+        return value if self.type_of(value).dtype == to else self.emit("cast", value, to=to)
+
+    def slice(self, value: str, axis: int, start: Dim, extent: Dim, step: int = 1) -> str:
+        """Evenly spaced elements of one axis; a negative step goes through a gather."""
+        have = self.type_of(value).shape[axis]
+        if start == 0 and extent == have and step == 1:
+            return value
+        if step > 0:
+            return self.emit("slice", value, axis=axis, start=start, extent=extent, step=step)
+        indices = contents.arange(i64, start, step, extent)
+        return self.emit("gather", value, self.data(indices), axis=axis)
+
+    def axis(self, value: int, rank: int) -> int:
+        """An axis made non-negative, checked."""
+        if not -rank <= value < max(rank, 1):
+            raise Unsupported(f"axis {value} is out of range for rank {rank}")
+        return value % rank if rank else 0
