@@ -25,6 +25,7 @@ from .families.conv import ConvFamily, ConvPairsFamily, ConvTilesFamily, Depthwi
 from .families.loops import emit_loops, workspace_bytes
 from .families.matmul import MatmulFamily, PairsFamily, TilesFamily
 from .families.priced import needs_pricing, priced_candidates
+from .families.routine import RoutineFamily
 from .families.rows import RowsFamily
 from .families.select import SelectFamily
 from .family import Emitted, Family, Packing, Plain, Symbols
@@ -71,11 +72,12 @@ FAMILIES: tuple[Family, ...] = (
     AttentionPairsFamily(),
     LoopsFamily(),
     SelectFamily(),
+    RoutineFamily(),
     RowsFamily(),
 )
 
 #: families that are no heavy kernel's
-LIGHT = ("loops", "select", "rows")
+LIGHT = ("loops", "select", "routine", "rows")
 
 
 def family(name: str) -> Family:

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 _environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "families"),
+    loader=jinja2.FileSystemLoader([Path(__file__).parent / folder for folder in ("families", "routines")]),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -17,5 +17,5 @@ _environment = jinja2.Environment(
 
 
 def render(template: str, **values: Any) -> str:
-    """The text of a template beside the families. An undefined name is an error."""
+    """The text of a template beside the families or routines. An undefined name is an error."""
     return _environment.get_template(template).render(**values)

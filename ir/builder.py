@@ -73,10 +73,15 @@ class GraphBuilder:
 
     def op(self, op: str, *inputs: str, source: Source = Source(), outputs: int = 1, **attrs: Attr | None) -> str:
         """Append a node with fresh outputs; returns the (first) output's name."""
+        return self.all(op, *inputs, source=source, outputs=outputs, **attrs)[0]
+
+    def all(
+        self, op: str, *inputs: str, source: Source = Source(), outputs: int, **attrs: Attr | None
+    ) -> tuple[str, ...]:
+        """Append a node with so many fresh outputs; returns their names."""
         names = tuple(self.fresh() for _ in range(outputs))
-        for name in names:
-            self._taken.add(name)
-        return self.add(Node(op, inputs, names, make_attrs(attrs), source)).outputs[0]
+        self._taken.update(names)
+        return self.add(Node(op, inputs, names, make_attrs(attrs), source)).outputs
 
     def finish(self, outputs: Iterable[Port]) -> Graph:
         return Graph(

@@ -1,9 +1,9 @@
 """How one cluster computes: loop nests over affine reads and writes with scalar expression trees, and heavy contractions that
 take such expressions as prologue and epilogue.
 
-A kernel is either `Loops` (nests that together do everything) or a `Contraction` (a matmul, convolution or attention whose
-finished elements pass through an epilogue). Operands are numbered buffers; which tensors they are is the caller's business, so
-equal kernels of different clusters are equal values and are compiled once.
+A kernel is `Loops` (nests that together do everything), a `Contraction` (a matmul, convolution or attention whose finished
+elements pass through an epilogue), a `Selection`, or a `Routine` (one op that is no loop nest). Operands are numbered buffers;
+which tensors they are is the caller's business, so equal kernels of different clusters are equal values and are compiled once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Union
 
 from .dims import Dim, Shape
+from .graph import Attrs
 from .types import DType, f32, i64
 
 
@@ -283,7 +284,30 @@ class Selection:
     count: str
 
 
-Kernel = Union[Loops, Contraction, Selection]
+@dataclass(frozen=True)
+class Dense:
+    """Elements of an operand in row-major order, from `offset` on."""
+
+    operand: int
+    offset: Dim
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Routine:
+    """An op of category `routine` over whole tensors: what it does is its op's meaning, how is a template of the op's name.
+
+    Inputs that are absent and outputs that nobody reads are None. Results fill their operands.
+    """
+
+    operands: tuple[Operand, ...]
+    op: str
+    inputs: tuple[Dense | None, ...]
+    results: tuple[Dense | None, ...]
+    attrs: Attrs = ()
+
+
+Kernel = Union[Loops, Contraction, Selection, Routine]
 
 
 def children(expression: Scalar) -> tuple[Scalar, ...]:

@@ -9,7 +9,7 @@ from .errors import VerifyError
 from .graph import Node
 from .kernel import Kernel
 from .lower_loops import lower_loops
-from .lower_root import lower_root, lower_selection, root_of
+from .lower_root import lower_root, lower_routine, lower_selection, root_of
 from .lower_scope import NotLowerable, Scope, Symbols
 from .ops import OPS
 from .simplify import merge_axes
@@ -29,6 +29,9 @@ def try_lower(
         selections = [node for node in scope.body if OPS[node.op].category == "selection"]
         if selections:
             return lower_selection(scope, selections[0])
+        routines = [node for node in scope.body if OPS[node.op].category == "routine"]
+        if routines:
+            return lower_routine(scope, routines[0])
         root = root_of(scope)
         if root is None:
             return merge_axes(lower_loops(scope))

@@ -13,10 +13,12 @@ from .kernel import (
     Axis,
     Contraction,
     Conv,
+    Dense,
     Index,
     Matmul,
     Ragged,
     Read,
+    Routine,
     Scalar,
     Selection,
     Store,
@@ -341,3 +343,25 @@ def lower_selection(scope: Scope, root: Node) -> Selection:
         raise NotLowerable("a selection gives nothing but positions")
     condition = scope.expression(root.inputs[0], (Index.axis("i") if axis.extent != 1 else Index(),))
     return Selection(tuple(scope.operands), axis, condition, count)
+
+
+def lower_routine(scope: Scope, node: Node) -> Routine:
+    """The kernel of a routine, which stands alone behind views that leave the order of elements as it is. Raises NotLowerable."""
+    if any(value not in node.outputs for value in scope.outputs):
+        raise NotLowerable(f"{node.op} is a kernel by itself")
+    inputs = tuple(_dense(scope, value) if value else None for value in node.inputs)
+    results = tuple(
+        Dense(scope.operand[value], 0, scope.shape(value)) if value in scope.outputs else None for value in node.outputs
+    )
+    return Routine(tuple(scope.operands), node.op, inputs, results, node.attrs)
+
+
+def _dense(scope: Scope, value: str) -> Dense:
+    """An operand of a routine."""
+    shape = scope.shape(value)
+    _, index = scope.axes_for(shape, "i")
+    read = _plain(scope.expression(value, index))
+    wanted = linear(index, shape)
+    if read is None or read.index.terms != wanted.terms:
+        raise NotLowerable(f"{value} does not lie in row-major order")
+    return Dense(read.operand, read.index.base, shape)

@@ -3,74 +3,16 @@ the meaning in `interp`, the lowering in `lower`, the importers in `compiler/fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
 
-from . import rules
+from . import ops_sorting, rules
 from .dims import Bounds, Dim, Expr, product, symbol_of
 from .errors import VerifyError
 from .graph import Graph, Node
-from .types import DType, TensorType
+from .op import REQUIRED, AttrSpec, Op
+from .types import TensorType
 
-REQUIRED = object()
-Rule = Callable[[Node, rules.Types], list[TensorType]]
-
-
-@dataclass(frozen=True)
-class AttrSpec:
-    """What an attribute may hold: `kind` is int, float, bool, str, dtype, dim, ints, dims or sets; REQUIRED or a default.
-
-    An attribute of kind `sets` is a symbol by itself: a run-time dim, whose value the node finds out when it runs.
-    """
-
-    kind: str
-    default: Any = REQUIRED
-    choices: tuple[str, ...] = ()
-
-    def accepts(self, value: Any) -> bool:
-        is_int = isinstance(value, int) and not isinstance(value, bool)
-        match self.kind:
-            case "int":
-                return is_int
-            case "float":
-                return isinstance(value, float)
-            case "bool":
-                return isinstance(value, bool)
-            case "str":
-                return isinstance(value, str) and (not self.choices or value in self.choices)
-            case "dtype":
-                return isinstance(value, DType)
-            case "dim":
-                return is_int or isinstance(value, Expr)
-            case "sets":
-                return isinstance(value, Expr) and symbol_of(value) is not None
-            case "ints":
-                return isinstance(value, tuple) and all(isinstance(v, int) for v in value)
-            case "dims":
-                return isinstance(value, tuple) and all(isinstance(v, (int, Expr)) for v in value)
-        return False
-
-
-@dataclass(frozen=True)
-class Op:
-    """A row. `category` says how an op may take part in a loop nest:
-
-    elementwise  one scalar function of aligned elements       view       moves no data: another way to index its input
-    reduction    folds axes                                    movement   copies elements (concat, pad, gather)
-    contraction  sums of products: matmul, conv, attention     window     folds a sliding window (pooling)
-    composite    has a decomposition into other rows           source     makes data from nothing (iota)
-    selection    finds out how many results there are
-    """
-
-    name: str
-    category: str
-    arity: tuple[int, int]
-    rule: Rule
-    attrs: Mapping[str, AttrSpec] = field(default_factory=dict)
-    flops_per_element: int = 1
-    summary: str = ""
-
+__all__ = ["OPS", "REQUIRED", "AttrSpec", "Op", "check_attrs", "dims_set", "flops", "infer", "runtime_dims"]
 
 _INTS, _INT, _FLOAT = AttrSpec("ints"), AttrSpec("int"), AttrSpec("float")
 _ANY = 1 << 30
@@ -250,7 +192,10 @@ _ROWS = (
     ),
 )
 
-OPS: Mapping[str, Op] = {row.name: row for row in _ROWS}
+#: Rows by subject; the rest stand above.
+_SUBJECTS = (ops_sorting,)
+
+OPS: Mapping[str, Op] = {row.name: row for row in (*_ROWS, *(row for subject in _SUBJECTS for row in subject.ROWS))}
 
 
 def infer(node: Node, types: Mapping[str, TensorType], symbols: Mapping[str, Bounds]) -> list[TensorType]:

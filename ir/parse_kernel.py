@@ -15,6 +15,7 @@ from .kernel import (
     Const,
     Contraction,
     Conv,
+    Dense,
     Folded,
     Guarded,
     Index,
@@ -27,6 +28,7 @@ from .kernel import (
     Ragged,
     Read,
     Reduce,
+    Routine,
     Scalar,
     Selection,
     Stage,
@@ -34,7 +36,7 @@ from .kernel import (
     Strided,
 )
 from .lexer import Lexer, parse
-from .parse import read_dim, read_factor
+from .parse import read_attrs, read_dim, read_factor
 from .text_kernel import COMPUTED, default_const_dtype, default_dtype
 from .types import DTYPES, DType, f32, i64
 
@@ -49,8 +51,8 @@ def parse_kernel(text: str) -> Kernel:
 def read_kernel(lexer: Lexer) -> Kernel:
     """`kernel loops { .. }`."""
     lexer.expect_word("kernel")
-    if not lexer.at("name") or lexer.token.text not in ("loops", "selection", *_ROOTS):
-        lexer.expected(f"loops, selection, {', '.join(_ROOTS)}")
+    if not lexer.at("name") or lexer.token.text not in ("loops", "selection", "routine", *_ROOTS):
+        lexer.expected(f"loops, selection, routine, {', '.join(_ROOTS)}")
     kind = lexer.name()
     lexer.expect("{")
     reader = _Reader(lexer)
@@ -65,6 +67,8 @@ def read_kernel(lexer: Lexer) -> Kernel:
         return Loops(tuple(reader.operands), tuple(nests))
     if kind == "selection":
         return reader.read_selection()
+    if kind == "routine":
+        return reader.read_routine()
     root = reader.read_root(kind)
     stores = []
     for stage in reader.read_stages():
@@ -130,9 +134,7 @@ class _Reader:
             return COMPUTED
         number = self.read_number()
         self.lexer.expect("+")
-        offset = read_factor(self.lexer)
-        while self.lexer.accept("*"):
-            offset = offset * read_factor(self.lexer)
+        offset = self.read_product()
         self.lexer.expect_word("by")
         return Strided(number, offset, self.read_dims())
 
@@ -157,6 +159,33 @@ class _Reader:
         count = self.lexer.name("a dim's name")
         self.lexer.expect("}")
         return Selection(tuple(self.operands), axis, condition, count)
+
+    def read_dense(self) -> Dense | None:
+        """`a0 + 0 : (8, 3)`, or `_`."""
+        if self.lexer.accept_word("_"):
+            return None
+        number = self.read_number()
+        self.lexer.expect("+")
+        offset = self.read_product()
+        self.lexer.expect(":")
+        return Dense(number, offset, self.read_dims())
+
+    def read_product(self) -> Dim:
+        """A dim without a sum outside of parentheses."""
+        product = read_factor(self.lexer)
+        while self.lexer.accept("*"):
+            product = product * read_factor(self.lexer)
+        return product
+
+    def read_routine(self) -> Routine:
+        """What follows the operands, and the closing brace."""
+        op = self.lexer.name("a routine")
+        inputs = self.lexer.list("(", lambda _: self.read_dense(), ")")
+        self.lexer.expect("->")
+        results = self.lexer.list("(", lambda _: self.read_dense(), ")")
+        attrs = read_attrs(self.lexer)
+        self.lexer.expect("}")
+        return Routine(tuple(self.operands), op, inputs, results, attrs)
 
     def read_root(self, kind: str) -> Matmul | Conv | Attention:
         """The fields of a root, each once, in the order of the table."""

@@ -17,6 +17,7 @@ from .kernel import (
     Const,
     Contraction,
     Conv,
+    Dense,
     Folded,
     Guarded,
     Index,
@@ -27,6 +28,7 @@ from .kernel import (
     Position,
     Read,
     Reduce,
+    Routine,
     Scalar,
     Selection,
     Stage,
@@ -36,7 +38,7 @@ from .kernel import (
     walk,
 )
 from .scalars import TO_BOOL
-from .text import attr_text, dim_text, float_text, value_text
+from .text import attr_text, attrs_text, dim_text, float_text, value_text
 from .types import DType, bool_, f32, i64
 
 #: The left operand of a matmul whose elements the prologue computes.
@@ -58,6 +60,9 @@ def kernel_lines(kernel: Kernel, indent: str = "") -> Iterator[str]:
     if isinstance(kernel, Contraction):
         yield from printer.root(kernel.root)
         yield from printer.stages(kernel.epilogue)
+    elif isinstance(kernel, Routine):
+        inputs, results = (", ".join(map(dense_text, row)) for row in (kernel.inputs, kernel.results))
+        yield f"{printer.indent}{kernel.op}({inputs}) -> ({results}){attrs_text(kernel.attrs)}"
     elif isinstance(kernel, Selection):
         yield f"{printer.indent}axis {axis_text(kernel.axis)}"
         yield from printer.abbreviate([kernel.condition])
@@ -67,6 +72,13 @@ def kernel_lines(kernel: Kernel, indent: str = "") -> Iterator[str]:
         for nest in kernel.nests:
             yield from printer.nest(nest)
     yield f"{indent}}}"
+
+
+def dense_text(dense: Dense | None) -> str:
+    """`a0 + 0 : (8, 3)`, or `_` for what is absent."""
+    if dense is None:
+        return "_"
+    return f"a{dense.operand} + {_factor(dense.offset)} : {dims_text(dense.shape)}"
 
 
 def local_text(name: str) -> str:

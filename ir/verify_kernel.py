@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from .dims import Bounds, Dim, product, symbol, symbols_of, upper
+from .dims import Bounds, Dim, Expr, product, symbol, symbols_of, upper
 from .errors import VerifyError
 from .kernel import (
     Accumulator,
@@ -27,6 +27,7 @@ from .kernel import (
     Position,
     Read,
     Reduce,
+    Routine,
     Scalar,
     Selection,
     Store,
@@ -34,6 +35,7 @@ from .kernel import (
     walk,
 )
 from .kernel_bounds import Point, corners
+from .ops import OPS
 from .scalars import PRIMITIVES, TO_BOOL
 from .text_kernel import COMPUTED
 from .types import COMPUTABLE, bool_, f32, i64
@@ -113,6 +115,8 @@ class _Verifier:
                 written |= self.stored
         elif isinstance(kernel, Selection):
             written = self.check_selection(kernel)
+        elif isinstance(kernel, Routine):
+            written = self.check_routine(kernel)
         else:
             self.check_root(kernel.root)
             written = {store.operand for store in kernel.epilogue}
@@ -127,6 +131,28 @@ class _Verifier:
             self.fail("a selection has one out operand, of i64")
         self.check_dim(symbol(kernel.count), "the count")
         self.check_value("condition", (kernel.axis,), kernel.condition)
+        return set(found)
+
+    def check_routine(self, kernel: Routine) -> set[int]:
+        """The operands that it writes, each by one result."""
+        row = OPS.get(kernel.op)
+        if row is None or row.category != "routine":
+            self.fail(f"there is no routine {kernel.op!r}", "routines are rows of ir/ops.py")
+        for role, side in (("in", kernel.inputs), ("out", kernel.results)):
+            for dense in side:
+                if dense is None:
+                    continue
+                if self.operand(dense.operand).role != role:
+                    self.fail(f"a{dense.operand} is not {role}")
+                for dim in (dense.offset, *dense.shape):
+                    self.check_dim(dim, f"a{dense.operand}")
+        for name, value in kernel.attrs:
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, Expr):
+                    self.check_dim(part, name)
+        found = [dense.operand for dense in kernel.results if dense is not None]
+        if len(set(found)) != len(found):
+            self.fail("two results are stored in one operand")
         return set(found)
 
     # -- scopes ----------------------------------------------------------------------------------------------------
@@ -362,6 +388,16 @@ def _first_bad(kernel: Kernel, point: Point, sizes: Mapping[int, int]) -> str | 
                     stores.append((stage, here, stage.axes if private else (*nest.outer, *stage.axes)))
     elif isinstance(kernel, Selection):
         return point.inside((kernel.axis,)).bad_read(kernel.condition, sizes)
+    elif isinstance(kernel, Routine):
+        for dense in (*kernel.inputs, *kernel.results):
+            if dense is None or dense.operand not in sizes:
+                continue
+            offset, count, size = point.number(dense.offset), point.number(product(dense.shape)), sizes[dense.operand]
+            if count and not 0 <= offset <= size - count:
+                return f"elements {offset} to {offset + count - 1} of a{dense.operand}, which has {size}"
+            if dense in kernel.results and count != size:
+                return f"stores {count} of the {size} elements of a{dense.operand}"
+        return None
     else:
         root = kernel.root
         around, column = root_axes(root)

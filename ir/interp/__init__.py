@@ -1,6 +1,6 @@
 """The oracle: what every op means, in numpy; passes, kernels and the runtime are tested against it."""
 
-from . import composite, contraction, elementwise, movement, reduction
+from . import composite, contraction, elementwise, movement, reduction, sorting
 from .evaluate import bind_symbols, evaluate_weight, run
 from .registry import MEANINGS
 
@@ -14,4 +14,5 @@ __all__ = [
     "movement",
     "reduction",
     "run",
+    "sorting",
 ]

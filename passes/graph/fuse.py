@@ -18,7 +18,7 @@ from ...ir.decompose import decompose_where
 from ...ir.dims import Bounds, product, typical, upper
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node, Port, make_attrs
-from ...ir.kernel import Contraction, Kernel, Loops, Matmul, Reduce, Selection, Store
+from ...ir.kernel import Contraction, Kernel, Loops, Matmul, Reduce, Routine, Selection, Store
 from ...ir.lower import try_lower
 from ...ir.ops import OPS
 from ...ir.scalars import cost
@@ -146,7 +146,7 @@ class _Fusion:
 
     def views_in_front(self, node: Node) -> list[int]:
         producers = (self.position.get(value) for value in node.used)
-        return [p for p in producers if p in self.free and OPS[self.nodes[p].op].category == "view"]
+        return [p for p in producers if p in self.free and OPS[self.nodes[p].op].category in ("view", "source")]
 
     # -- the greedy walk -------------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class _Fusion:
     def allowed(self, first: Group, second: Group) -> bool:
         if len(first.nodes) + len(second.nodes) > LARGEST_CLUSTER or self.apart & (first.nodes | second.nodes):
             return False
-        if isinstance(first.kernel, Selection) or isinstance(second.kernel, Selection):
+        if isinstance(first.kernel, Selection | Routine) or isinstance(second.kernel, Selection | Routine):
             return False
         ops = {self.nodes[i].op for i in first.nodes}
         if "concat" in ops:

@@ -42,6 +42,9 @@ class Net:
     def array(self, value: Any, dtype: str = "float32") -> str:
         return self.builder.constant(np.asarray(value, dtype))
 
+    def many(self, op: str, *inputs: str, outputs: int, **attrs: Any) -> tuple[str, ...]:
+        return self.builder.all(op, *inputs, outputs=outputs, **attrs)
+
     def __getattr__(self, op: str) -> Callable[..., str]:
         return lambda *inputs, **attrs: self.builder.op(op.rstrip("_"), *inputs, **attrs)
 

@@ -47,7 +47,8 @@ def test_kernels_are_canonical(dim: str, text: str) -> None:
 
 
 def test_there_are_kernels_of_every_kind() -> None:
-    assert {text.split()[1] for _, text in KERNELS} == {"loops", "matmul", "conv", "attention", "selection"}
+    kinds = {"loops", "matmul", "conv", "attention", "selection", "routine"}
+    assert {text.split()[1] for _, text in KERNELS} == kinds
 
 
 def test_the_plan_is_a_plan_of_the_placed_graph() -> None:

@@ -205,7 +205,7 @@ ERRORS: list[tuple[Callable[[str], Any], str, str]] = [
     (
         parse_kernel,
         "kernel stuff {}",
-        "line 1, column 8: expected loops, selection, matmul, conv, attention, got stuff",
+        "line 1, column 8: expected loops, selection, routine, matmul, conv, attention, got stuff",
     ),
     (parse_kernel, "kernel loops { a1 : in f32 }", "expected operand a0, got a1"),
     (parse_kernel, "kernel loops { a0 : in float }", "expected an element type"),

@@ -12,6 +12,7 @@ from . import (
     reduction,
     resize,
     shape,
+    sorting,
     transposed,
     window,
 )
@@ -21,7 +22,7 @@ from .importer import import_onnx
 #: The files that register rules, by subject.
 SUBJECTS = (
     *(attention, contraction, elementwise, experts, generate, indexing, normalization),
-    *(quantization, reduction, resize, shape, transposed, window),
+    *(quantization, reduction, resize, shape, sorting, transposed, window),
 )
 
 __all__ = ["SUBJECTS", "batch_dims", "import_onnx"]

@@ -27,6 +27,10 @@ class Draft:
     def emit(self, op: str, *inputs: str, **attrs: Attr | None) -> str:
         return self.builder.op(op, *inputs, source=self.source, outputs=1, **attrs)
 
+    def emit_all(self, op: str, *inputs: str, outputs: int, **attrs: Attr | None) -> tuple[str, ...]:
+        """A node with several outputs."""
+        return self.builder.all(op, *inputs, source=self.source, outputs=outputs, **attrs)
+
     def type_of(self, value: str) -> TensorType:
         """The type of a graph value."""
         return self.builder.types[value]

@@ -1,0 +1,44 @@
+"""Operands of a routine, as its template sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...ir.types import DType
+
+
+@dataclass(frozen=True)
+class Array:
+    """A dense row-major tensor: `shape` and `count` (its elements) are C expressions. `extents` are numbers where they are known,
+    else None. Elements are of C type `value` outside of memory, so `load` and `store` stand for whatever their storage is."""
+
+    pointer: str
+    dtype: DType
+    shape: tuple[str, ...]
+    extents: tuple[int | None, ...]
+    count: str
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def value(self) -> str:
+        """The C type that holds an element."""
+        return self.dtype.c
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype.is_float
+
+    def load(self, index: str) -> str:
+        """The element at an index, in row-major order."""
+        return f"{self.pointer}[{index}]"
+
+    def store(self, index: str, value: str) -> str:
+        """A statement that sets one."""
+        return f"{self.pointer}[{index}] = {value};"
+
+    def span(self, first: int, last: int) -> str:
+        """How many elements the axes from `first` up to `last` have together."""
+        return " * ".join(self.shape[first:last]) or "1"
