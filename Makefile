@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: setup demo test check bench bench-plan clean
+.PHONY: setup demo test conformance check bench bench-plan clean
 
 setup: $(STAMP)
 
@@ -21,6 +21,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+conformance: $(STAMP)
+	$(BIN)/python -m tests.conformance --cold --jobs 2
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ..ir.dims import Bounds
 from .driver import compile_model
@@ -27,6 +30,7 @@ def compile(
     output: str | os.PathLike[str] | None = None,
     *,
     dims: Dims | None = None,
+    constants: Mapping[str, Any] | None = None,
     target: str = "native",
     threads: int = 0,
     budgets: Mapping[str, int | str] | None = None,
@@ -41,6 +45,7 @@ def compile(
     """Compile an ONNX model to a plan folder and return its path.
 
     `output` defaults to the model's name with `.plan`. `dims` bounds symbolic dims: an int, "min:typical:max" or Bounds.
+    `constants` gives values of inputs by name (arrays, numbers or lists): they are compiled in and the plan does not ask for them.
     `target` is `native`, a shipped machine or a TOML file; `threads` the planned count (0: the target's cores).
     `budgets` maps a tier to the bytes the plan may use there, as a number or "2GiB"; weights that do not fit are streamed from
     storage. `objective` is latency, throughput or memory. `pins` maps regular expressions over node and weight names to where
@@ -57,6 +62,7 @@ def compile(
     options = CompileOptions(
         target=target,
         dims=bounds,
+        constants={name: np.asarray(value) for name, value in (constants or {}).items()},
         threads=threads,
         budgets={tier: parse_size(str(size)) for tier, size in (budgets or {}).items()},
         objective=objective,

@@ -25,6 +25,7 @@ from ..ir.text import print_graph
 from ..ir.text_placed import print_placed
 from ..ir.text_plan import print_plan
 from ..runtime.manifest import LIBRARY, MANIFEST, PLAN, WEIGHTS, plan_fields, write_manifest
+from .constants import manifest_rows
 from .options import CompileOptions, size_text, version
 from .profiles import target_arch
 from .write_weights import write_weights
@@ -177,7 +178,10 @@ def _fill(
             (folder / "src" / name).write_text(text, encoding="utf-8")
             parts.append(f"src/{name}")
     fields = plan_fields(plan, stratac_version=version(), process_floor=PROCESS_FLOOR)
-    write_manifest(folder, {**fields, "arch": built.arch}, parts, known={WEIGHTS: weights_sha})
+    fields = {**fields, "arch": built.arch}
+    if options.constants:
+        fields["constants"] = manifest_rows(options.constants)
+    write_manifest(folder, fields, parts, known={WEIGHTS: weights_sha})
     return built, seconds
 
 

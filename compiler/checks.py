@@ -15,6 +15,7 @@ from ..ir.plan import Plan
 from ..ir.plan_binary import decode
 from ..runtime.manifest import PLAN
 from ..runtime.session import load
+from .options import options_from_facts
 from .report.read import read_report
 
 THREADS = (1, 2, 3, 4)
@@ -75,8 +76,9 @@ def check_bits(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _reference(model: Path, plan: Plan) -> tuple[str, Any]:
-    """A function from inputs to outputs that is not ours: onnxruntime, or our interpreter where it is not installed."""
+def _reference(model: Path, plan: Plan, constants: Mapping[str, np.ndarray]) -> tuple[str, Any]:
+    """A function from inputs to outputs that is not ours: onnxruntime, or our interpreter where it is not installed. `constants`
+    are inputs of the model that the plan has compiled in."""
     try:
         import onnxruntime
     except ImportError:
@@ -84,7 +86,7 @@ def _reference(model: Path, plan: Plan) -> tuple[str, Any]:
         from .frontends.onnx import import_onnx
 
         late = [name for k, name in enumerate(plan.symbols) if k in plan.setters]
-        graph = import_onnx(model, {name: b for name, b in plan.symbols.items() if name not in late})
+        graph = import_onnx(model, {name: b for name, b in plan.symbols.items() if name not in late}, constants)
 
         def interpret(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
             found = run(graph, inputs)
@@ -99,13 +101,13 @@ def _reference(model: Path, plan: Plan) -> tuple[str, Any]:
         raise StratacError(f"onnxruntime cannot load {model}: {str(error).splitlines()[0]}") from error
     names = [p.name for p in plan.outputs]
     for kind, ours, theirs in (
-        ("inputs", {p.name for p in plan.inputs}, {p.name for p in session.get_inputs()}),
+        ("inputs", {p.name for p in plan.inputs} | constants.keys(), {p.name for p in session.get_inputs()}),
         ("outputs", set(names), {p.name for p in session.get_outputs()}),
     ):
         if ours != theirs:
             what = f"{model} has the {kind} {', '.join(sorted(theirs))}, the plan has {', '.join(sorted(ours))}"
             raise StratacError(what, hint="give the model the plan was made from")
-    return f"onnxruntime {onnxruntime.__version__}", lambda inputs: session.run(names, inputs)
+    return f"onnxruntime {onnxruntime.__version__}", lambda inputs: session.run(names, {**inputs, **constants})
 
 
 def sizes_to_try(plan: Plan) -> list[dict[str, int]]:
@@ -150,7 +152,8 @@ def check_results(folder: Path, model: Path, tolerance: float) -> list[dict[str,
     if not model.is_file():
         raise StratacError(f"no model {model}", hint="give the .onnx file the plan was made from")
     plan = read_plan(folder)
-    name, reference = _reference(model, plan)
+    constants = options_from_facts(read_report(folder)["options"]).constants
+    name, reference = _reference(model, plan, constants)
     findings = []
     with load(folder) as session:
         expected = {p.name for p in plan.inputs}

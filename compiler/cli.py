@@ -335,6 +335,14 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
         "(a batch without bounds is 1)",
     )
     parser.add_argument(
+        "--constant",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="the value of an input, which is compiled in: a number, a list such as 0,1 (one element: 0,) or @FILE.npy; "
+        "for inputs that decide shapes",
+    )
+    parser.add_argument(
         "--target",
         default="native",
         help="the machine to compile for: native, a name that `stratac doctor` lists or a TOML file (default native)",

@@ -23,6 +23,7 @@ from ..runtime.manifest import read_manifest
 from ..runtime.session import load
 from . import checks
 from .commands_report import diff, explain, inspect, write_whole
+from .constants import parse_constants
 from .measure import Watch
 from .options import (
     CompileOptions,
@@ -55,6 +56,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
     return CompileOptions(
         target=args.target,
         dims=dict(parse_dim(text) for text in args.dim),
+        constants=parse_constants(args.constant),
         threads=args.threads,
         budgets=parse_budgets(args.budget),
         objective=args.objective,
@@ -136,7 +138,7 @@ def compile(args: argparse.Namespace) -> int:
         f"  peak memory {size_text(plan.peak_bytes())} (weights {size_text(plan.weights_bytes)}), predicted time "
         f"{time_text(plan.seconds)} on {counted(plan.threads, 'thread')}"
     )
-    for key in ("dims", "devices", "split"):
+    for key in ("dims", "constants", "devices", "split"):
         if key in plan.notes:
             print(f"  note: {plan.notes[key]}")
     if tuned:

@@ -24,8 +24,9 @@ from ..passes.pipelines import GRAPH_PASSES, SIMPLIFY
 from ..passes.place.request import PlaceRequest
 from ..passes.schedule.schedule import schedule
 from .artifact import PROCESS_FLOOR, BuildReport, check_output, write_artifact
+from .constants import value_text
 from .forms import choose_form
-from .frontends.onnx import batch_dims, import_onnx
+from .frontends.onnx import batch_dims, fit_constants, import_onnx
 from .limits import memory_limit
 from .options import CompileOptions, size_text
 from .profiles import load_machine, target_arch
@@ -68,6 +69,9 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
     if priced := [device.name for device in machine.devices if device.kind != "cpu"]:
         text = f"planned for the CPU alone: no code is generated for {', '.join(priced)} yet; `stratac estimate` prices them"
         plan = replace(plan, notes={**plan.notes, "devices": text})
+    if options.constants:
+        values = ", ".join(f"{name} = {value_text(value)}" for name, value in options.constants.items())
+        plan = replace(plan, notes={**plan.notes, "constants": f"inputs compiled in: {values}"})
     if ragged:
         plan = replace(plan, notes={**plan.notes, "ragged": ragged})
     if form.split:
@@ -81,8 +85,9 @@ def import_model(model: Path, options: CompileOptions, clock: Clock | None = Non
     padded rows."""
     clock = clock or Clock(None)
     with clock("import"):
-        assumed = [name for name in batch_dims(model) if name not in options.dims]
-        graph = import_onnx(model, {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))})
+        assumed = [name for name in batch_dims(model, options.constants) if name not in options.dims]
+        dims = {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))}
+        graph = import_onnx(model, dims, options.constants)
     with clock("simplify"):
         graph = run_passes(graph, GRAPH_PASSES)
         packed = pack_rows(graph, options.ragged)
@@ -104,6 +109,7 @@ def compile_model(model: Path, output: Path, options: CompileOptions, progress: 
     """Compile an ONNX file to a plan folder. Raises StratacError; nothing is left under `output` unless all went well."""
     check_output(output)
     find_compiler(options.cc, target_arch(load_machine(options.target)))  # before any work is done
+    options = replace(options, constants=fit_constants(model, options.constants))
     levels = lower_model(model, options, progress)
     report = {
         **build_report(levels.plan, levels.placed, levels.machine),

@@ -11,10 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..ir.candidate import MODE_ERRORS
 from ..ir.dims import Bounds
 from ..ir.errors import StratacError
 from ..passes.place.request import Pin
+from .constants import constants_from_facts, constants_to_facts
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -26,6 +29,7 @@ MAX_EXTENT = (1 << 31) - 1
 class CompileOptions:
     """What shapes a plan. `dims` bounds the model's symbolic dims; `target` is `native`, a shipped name or a TOML file.
 
+    `constants` gives values of inputs: they are compiled in, and the plan's signature does not have them.
     `threads` is the planned thread count (0: the target's cores). `budgets` maps a tier to the bytes the plan may take there,
     the process floor included for `ram`. `objective` and `pins`: see `passes.place.request.PlaceRequest`. `max_error` is how far
     a product's numeric mode may be from f32, in relative L2 (`ir.candidate.MODE_ERRORS`); EXACT allows f32 itself alone. `ragged`
@@ -35,6 +39,7 @@ class CompileOptions:
 
     target: str = "native"
     dims: Mapping[str, Bounds] = field(default_factory=dict)
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
     threads: int = 0
     budgets: Mapping[str, int] = field(default_factory=dict)
     objective: str = "latency"
@@ -51,6 +56,7 @@ class CompileOptions:
         return {
             "target": self.target,
             "dims": {name: [b.min, b.typical, b.max] for name, b in self.dims.items()},
+            **({"constants": constants_to_facts(self.constants)} if self.constants else {}),
             "threads": self.threads,
             "budgets": dict(self.budgets),
             "objective": self.objective,
@@ -65,6 +71,7 @@ def options_from_facts(facts: Mapping[str, Any]) -> CompileOptions:
     return CompileOptions(
         target=facts["target"],
         dims={name: Bounds(*numbers) for name, numbers in facts["dims"].items()},
+        constants=constants_from_facts(facts.get("constants", {})),
         threads=facts["threads"],
         budgets=dict(facts["budgets"]),
         objective=facts["objective"],

@@ -86,12 +86,14 @@ class EnvironmentProblem(StratacError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One reason why a model cannot be compiled."""
+    """One reason why a model cannot be compiled. `needs` names inputs of the model whose values, known when compiling, would
+    remove it."""
 
     what: str
     op: str = ""
     source: Source = Source()
     hint: str = ""
+    needs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = f"{self.op} " if self.op else ""

@@ -16,6 +16,7 @@ from . import (
     transposed,
     window,
 )
+from .constants import fit_constants
 from .dynamic import batch_dims
 from .importer import import_onnx
 
@@ -25,4 +26,4 @@ SUBJECTS = (
     *(quantization, reduction, resize, shape, sorting, transposed, window),
 )
 
-__all__ = ["SUBJECTS", "batch_dims", "import_onnx"]
+__all__ = ["SUBJECTS", "batch_dims", "fit_constants", "import_onnx"]

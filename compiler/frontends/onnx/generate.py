@@ -128,8 +128,7 @@ def eye_like(site: Site) -> Result:
 @rule("If")
 def if_(site: Site) -> list[Result]:
     """Only where the bounds of the dims decide the condition: the branch taken becomes part of the graph."""
-    condition = site.known(0)
-    taken = condition.scalar() if condition is not None else None
+    taken = site.contents(0, "the condition").scalar()
     if taken is None or isinstance(taken, Expr):
         raise Unsupported("a condition that depends on the data is not supported", follows=True)
     branches = [site.attribute(name) for name in ("else_branch", "then_branch")]

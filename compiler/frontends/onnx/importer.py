@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from ....ir.builder import GraphBuilder
@@ -20,7 +21,9 @@ from ....ir.errors import ModelError, Problem, Source, VerifyError
 from ....ir.graph import Graph, Port, Weight
 from ....ir.types import TensorType
 from . import contents
+from .constants import with_constants
 from .emit import Emitter
+from .evaluate import evaluate_constant
 from .functions import domain_of, inlined, schema_of
 from .known import Known
 from .protobuf import read_model
@@ -40,11 +43,18 @@ _HARMLESS = frozenset(
 )
 
 
-def import_onnx(path: str | Path, dims: Mapping[str, Bounds] | None = None, *, estimate: bool = False) -> Graph:
+def import_onnx(
+    path: str | Path,
+    dims: Mapping[str, Bounds] | None = None,
+    constants: Mapping[str, np.ndarray] | None = None,
+    *,
+    estimate: bool = False,
+) -> Graph:
     """The graph of an ONNX file.
 
     `dims` bounds the dynamic dims of the inputs by name; an unnamed one is called `<input>_<axis>`. Where min == max
-    the dim is that number everywhere. Weights stay in their files. Raises ModelError with every problem of the model.
+    the dim is that number everywhere. `constants` gives values of inputs, which then are no inputs any more. Weights stay in
+    their files. Raises ModelError with every problem of the model.
 
     With `estimate` the graph is one to reckon with, not to run: files of weights may be missing (`Graph.absent`) and tensors
     may be f16 or bf16.
@@ -52,7 +62,7 @@ def import_onnx(path: str | Path, dims: Mapping[str, Bounds] | None = None, *, e
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise ModelError(f"cannot read the model {path}: {'it is a folder' if path.is_dir() else 'no such file'}")
-    model = read_model(path)
+    model = with_constants(read_model(path), constants or {}, path.name)
     return Importer(inlined(model, path.name), path, dims or {}, estimate).run()
 
 
@@ -74,6 +84,7 @@ class Importer:
         self.values: dict[str, str] = {}  # ONNX name -> value of the graph
         self.contents: dict[str, Known] = {}
         self.constants: dict[str, onnx.TensorProto] = {}
+        self.producers: dict[str, onnx.NodeProto] = {}  # ONNX name -> the node that defines it
         self.unknown: set[str] = set()  # could not be imported, and no type is known either
         self.tainted: set[str] = set()  # depends on something that could not be imported
         self.types_seen: dict[str, list[str]] = {}  # element types that are not supported -> tensors that have them
@@ -141,6 +152,29 @@ class Importer:
                     self.contents[name] = found
         return self.contents.get(name)
 
+    def required(self, name: str) -> Known | None:
+        """Known contents, evaluated if need be where the value depends on constants alone."""
+        found = self.known(name)
+        if (
+            found is None
+            and name in self.values
+            and (array := evaluate_constant(self.builder, self.values[name])) is not None
+        ):
+            found = contents.from_array(self.type_of(name).dtype, array)
+        return found
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        """The inputs of the model that an unknown value depends on, in the model's order; of a node with graphs inside, all that
+        these read."""
+        pending, seen = [name], {name}
+        while pending:
+            one = pending.pop()
+            if one in self.producers and self.known(one) is None:
+                found = set(_node_reads(self.producers[one])) - seen
+                seen |= found
+                pending += found
+        return tuple(item.name for item in self.signature.inputs if item.name in seen)
+
     def bind(self, name: str, result: Result) -> None:
         if isinstance(result, str):
             self.values[name] = result
@@ -172,6 +206,7 @@ class Importer:
         if twice:
             self._problem(f"defines {twice[0]!r} a second time", op, source)
             return
+        self.producers.update(dict.fromkeys(filter(None, node.output), node))
         rule = RULES.get((domain, node.op_type))
         site = Site(self, node, self.opsets.get(domain, 0), source)
         try:
@@ -246,14 +281,14 @@ class Importer:
 
     # -- problems
 
-    def _problem(self, what: str, op: str, source: Source, hint: str = "") -> None:
-        self.problems.append(Problem(what, op, source, hint))
+    def _problem(self, what: str, op: str, source: Source, hint: str = "", needs: tuple[str, ...] = ()) -> None:
+        self.problems.append(Problem(what, op, source, hint, needs))
 
     def _report(self, error: Unsupported, op: str, source: Source, tensor: str = "") -> None:
         if isinstance(error, UnsupportedType):
             self.types_seen.setdefault(error.dtype, []).append(tensor or source.node)
         else:
-            self._problem(error.what, op, source, error.hint)
+            self._problem(error.what, op, source, error.hint, error.needs)
 
     def _poison(self, node: onnx.NodeProto) -> None:
         """Outputs of a node that could not be imported go on with their declared type, if it is all known."""
@@ -349,9 +384,14 @@ def _names_read(graph: onnx.GraphProto) -> Iterable[str]:
     """Every name some node or output of the graph, or of a graph inside it, reads."""
     yield from (o.name for o in graph.output)
     for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _names_read(attribute.g)
-            for inner in attribute.graphs:
-                yield from _names_read(inner)
+        yield from _node_reads(node)
+
+
+def _node_reads(node: onnx.NodeProto) -> Iterable[str]:
+    """The same of one node."""
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield from _names_read(attribute.g)
+        for inner in attribute.graphs:
+            yield from _names_read(inner)

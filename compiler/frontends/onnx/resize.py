@@ -34,8 +34,8 @@ def _sizes(site: Site) -> dict[int, tuple[Dim, Scalar]]:
         attribute = site.attribute("scales")
         scales: list[Scalar] = [float(v) for v in attribute.floats] if attribute is not None else []
     else:
-        known = site.known(at) if site.has(at) else None
-        scales = (known.list() or []) if known is not None else []
+        empty = not site.has(at) or site.type(at).shape == (0,)
+        scales = [] if empty else site.contents(at, "scales").list() or []
     if scales:
         if len(scales) != len(axes):
             raise Unsupported(f"{len(scales)} scales for {len(axes)} axes")
@@ -46,7 +46,7 @@ def _sizes(site: Site) -> dict[int, tuple[Dim, Scalar]]:
                 found[axis] = (_scaled(dims[axis], float(scale)), scale)
         return found
     if not site.has(at + 1):
-        raise Unsupported("scales must be known when compiling; here they depend on the data", follows=True)
+        raise Unsupported("gives neither scales nor sizes")
     sizes = site.dims(at + 1, "sizes")
     if site.get_str("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise Unsupported("keep_aspect_ratio_policy other than 'stretch' is not supported")

@@ -107,6 +107,26 @@ class Site(Draft):
         found = [self.known(i) for i in range(self.count)]
         return [k for k in found if k is not None] if all(k is not None for k in found) else None
 
+    def contents(self, index: int, what: str) -> Known:
+        """The contents of an input that must be known. Where they are not, the problem names the inputs they depend on."""
+        name = self._name(index)
+        known = self.importer.required(name)
+        if known is None:
+            needs = self.importer.needs(name)
+            hint = " ".join(f"--constant {one}=VALUE" for one in needs)
+            on = (
+                f"on the {'input' if len(needs) == 1 else 'inputs'} {', '.join(map(repr, needs))}"
+                if needs
+                else "on the data"
+            )
+            raise Unsupported(
+                f"{what} ({name!r}) must be known when compiling; here it depends {on}",
+                f"give its value when compiling: {hint}" if needs else "",
+                follows=name in self.importer.tainted,
+                needs=needs,
+            )
+        return known
+
     def numbers(self, index: int, what: str) -> list[int]:
         """A one-dimensional (or scalar) input of whole numbers that must be constant."""
         values = self.dims(index, what)
@@ -116,21 +136,18 @@ class Site(Draft):
 
     def dims(self, index: int, what: str) -> list[Dim]:
         """A one-dimensional (or scalar) input whose elements must be known, symbolically at least."""
-        known = self.known(index)
-        values = known.list() if known is not None and known.rank <= 1 else None
+        known = self.contents(index, what)
+        values = known.list() if known.rank <= 1 else None
         if values is None:
-            raise Unsupported(
-                f"{what} ({self._name(index)!r}) must be known when compiling; here it depends on the data",
-                follows=True,
-            )
+            raise Unsupported(f"{what} ({self._name(index)!r}) of type {known.type} must be a short list", follows=True)
         return [int(v) if isinstance(v, float) else v for v in values]
 
     def number(self, index: int, what: str) -> Scalar:
         """A one-element input that must be known."""
-        known = self.known(index)
-        values = known.list() if known is not None else None
+        known = self.contents(index, what)
+        values = known.list()
         if values is None or len(values) != 1:
-            raise Unsupported(f"{what} ({self._name(index)!r}) must be one known number", follows=True)
+            raise Unsupported(f"{what} ({self._name(index)!r}) of type {known.type} must be one number", follows=True)
         return values[0]
 
     # -- results

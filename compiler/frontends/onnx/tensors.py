@@ -16,11 +16,12 @@ from ....ir.types import BY_ONNX, COMPUTABLE, DType, TensorType, bf16, f16
 
 
 class Unsupported(Exception):
-    """A rule, or a tensor, cannot be imported. `follows` marks what may only be a consequence of an earlier problem."""
+    """A rule, or a tensor, cannot be imported. `follows` marks what may only be a consequence of an earlier problem, `needs`
+    are inputs of the model whose values would have to be known."""
 
-    def __init__(self, what: str, hint: str = "", follows: bool = False) -> None:
+    def __init__(self, what: str, hint: str = "", follows: bool = False, needs: tuple[str, ...] = ()) -> None:
         super().__init__(what)
-        self.what, self.hint, self.follows = what, hint, follows
+        self.what, self.hint, self.follows, self.needs = what, hint, follows, needs
 
 
 class UnsupportedType(Unsupported):

@@ -1,0 +1,261 @@
+"""The backend interface of the onnx package (`onnx.backend.base`) over compiled plans: `prepare`, `run_model`, `run_node`.
+
+    import stratac.compiler.onnx_backend as backend
+    outputs = backend.run_model(onnx.load("model.onnx"), [x])
+
+Everything runs as a compiled plan, whatever it takes to make one. `prepare` compiles at once where the model alone says
+enough. Where it does not, because dims are symbolic or because values of inputs decide shapes (the target of a Reshape,
+axes, pads), the first `run` compiles for the shapes and values of that call; a later call with others compiles again. At
+most `PLANS` plans are kept, and those used longest ago go first. Plans lie in temporary folders that go with the
+representation.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
+
+from ..ir.errors import ModelError, StratacError
+from ..runtime.session import Session, load
+from .driver import compile_model
+from .options import CompileOptions, default_cache, environment_cc
+
+#: Plans that one representation keeps.
+PLANS = 8
+#: A file of the protobuf format holds less than this many bytes; larger models have their weights beside it.
+_PROTOBUF_BYTES = 2**31 - 2**20
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """An open plan and the folder it lies in."""
+
+    session: Session
+    folder: tempfile.TemporaryDirectory[str]
+
+    def close(self) -> None:
+        self.session.close()
+        self.folder.cleanup()
+
+
+def _close(plans: OrderedDict[Any, _Plan], folder: tempfile.TemporaryDirectory[str]) -> None:
+    while plans:
+        plans.popitem()[1].close()
+    folder.cleanup()
+
+
+class StratacRep(BackendRep):
+    """A model ready to run: one plan, or one for each set of shapes and values that `run` meets. A context manager."""
+
+    def __init__(self, model: onnx.ModelProto, options: CompileOptions) -> None:
+        """Compile `model` if it says enough by itself. Raises ModelError where no call could be compiled."""
+        self._options, self._lock = options, threading.Lock()
+        self._folder = tempfile.TemporaryDirectory(prefix="stratac-backend-")
+        self._plans: OrderedDict[Any, _Plan] = OrderedDict()
+        self._finalizer = weakref.finalize(self, _close, self._plans, self._folder)
+        fixed = {t.name for t in model.graph.initializer}
+        self._inputs = [i for i in model.graph.input if i.name not in fixed]
+        self._outputs = list(model.graph.output)
+        self._needed: tuple[str, ...] = ()
+        self._model = Path(self._folder.name) / "model.onnx"
+        try:
+            _save(model, self._model)
+            self._symbolic = any(not _fixed_shape(i.type) for i in self._inputs)
+            if not self._symbolic:
+                self._compile_unless_needed()
+        except BaseException:
+            self._finalizer()
+            raise
+
+    def _compile_unless_needed(self) -> None:
+        try:
+            self._plans[(), ()] = self._compile({}, {})
+        except ModelError as error:
+            self._needed = _needed(error)
+            if not self._needed:
+                raise
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Outputs by position and name, from inputs in the order of the model's (or a mapping by name).
+
+        Compiles where no kept plan has been made for these shapes and values. Raises StratacError.
+        """
+        feeds = self._feeds(inputs)
+        with self._lock:
+            plan, needed = self._plan(feeds)
+            arrays = plan.session.run(None, {name: value for name, value in feeds.items() if name not in needed})
+        names = [output.name for output in self._outputs]
+        return namedtupledict("Outputs", names)(*arrays)
+
+    def _feeds(self, inputs: Any) -> dict[str, np.ndarray]:
+        names = [i.name for i in self._inputs]
+        if isinstance(inputs, Mapping):
+            if inputs.keys() != set(names):
+                what = f"the model has the inputs {', '.join(names)}, given were {', '.join(map(str, inputs))}"
+                raise StratacError(what)
+            return {name: np.asarray(inputs[name]) for name in names}
+        values = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        if len(values) != len(names):
+            raise StratacError(f"the model has {len(names)} inputs, {len(values)} were given", hint=", ".join(names))
+        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+
+    def _plan(self, feeds: Mapping[str, np.ndarray]) -> tuple[_Plan, tuple[str, ...]]:
+        """The plan for a call, and the inputs whose values are compiled into it."""
+        while True:
+            shapes = tuple((n, v.shape) for n, v in feeds.items()) if self._symbolic else ()
+            constants = {name: feeds[name] for name in self._needed if name in feeds}
+            key = shapes, tuple((n, v.dtype.str, v.shape, v.tobytes()) for n, v in constants.items())
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key], self._needed
+            try:
+                plan = self._compile(feeds if self._symbolic else {}, constants)
+            except ModelError as error:
+                more = [name for name in _needed(error) if name in feeds and name not in self._needed]
+                if not more:
+                    raise
+                self._needed = (*self._needed, *more)
+                continue
+            self._plans[key] = plan
+            while len(self._plans) > PLANS:
+                self._plans.popitem(last=False)[1].close()
+            return plan, self._needed
+
+    def _compile(self, feeds: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]) -> _Plan:
+        """A plan for the shapes of `feeds`, where the model leaves them open, with `constants` compiled in."""
+        folder = tempfile.TemporaryDirectory(prefix="plan-", dir=self._folder.name)
+        try:
+            model = self._model
+            if feeds:
+                model = Path(folder.name) / "model.onnx"
+                _save(_with_shapes(onnx.load(self._model), feeds), model)
+            options = replace(self._options, constants=constants)
+            plan = compile_model(model, Path(folder.name) / "plan", options).folder
+            return _Plan(load(plan), folder)
+        except BaseException:
+            folder.cleanup()
+            raise
+
+    def close(self) -> None:
+        """Close the plans and remove their folders; called when the representation is collected, too."""
+        self._finalizer()
+
+    def __enter__(self) -> StratacRep:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    if model.ByteSize() < _PROTOBUF_BYTES:
+        path.write_bytes(model.SerializeToString())
+    else:
+        onnx.save_model(model, str(path), save_as_external_data=True, location="weights")
+
+
+def _fixed_shape(type: onnx.TypeProto) -> bool:
+    tensor = type.tensor_type
+    return not type.HasField("tensor_type") or (
+        tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+    )
+
+
+def _with_shapes(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """The model with every open dim of its inputs as in `feeds`. Raises StratacError where one name has two sizes."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for port in model.graph.input:
+        if port.name not in feeds or not port.type.HasField("tensor_type"):
+            continue
+        tensor, shape = port.type.tensor_type, feeds[port.name].shape
+        if not tensor.HasField("shape"):
+            tensor.shape.CopyFrom(onnx.TensorShapeProto())
+            tensor.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=extent) for extent in shape)
+        if len(tensor.shape.dim) != len(shape):
+            raise StratacError(
+                f"input {port.name!r} has rank {len(tensor.shape.dim)} and got an array of shape {shape}"
+            )
+        for dim, extent in zip(tensor.shape.dim, shape, strict=True):
+            if dim.HasField("dim_value"):
+                continue
+            have, where = sizes.setdefault(dim.dim_param, (extent, port.name)) if dim.dim_param else (extent, "")
+            if have != extent:
+                raise StratacError(f"dim {dim.dim_param!r} is {have} in {where!r} and {extent} in {port.name!r}")
+            dim.dim_value = extent
+    return model
+
+
+def _needed(error: ModelError) -> tuple[str, ...]:
+    """The inputs whose values would help."""
+    return tuple(dict.fromkeys(name for problem in error.problems for name in problem.needs))
+
+
+class StratacBackend(Backend):
+    """`onnx.backend.base.Backend` over compiled plans; `options` are those of every compilation (None: the usual ones)."""
+
+    options: CompileOptions | None = None
+
+    @classmethod
+    def is_compatible(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
+        return cls.supports_device(device)
+
+    @classmethod
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> StratacRep:
+        """Compile a model, or get it ready to be compiled for its first call. Raises StratacError for an unknown device and
+        ModelError for a model that cannot be compiled."""
+        if not cls.supports_device(device):
+            raise StratacError(f"no plans are made for device {device!r}", hint="use CPU")
+        return StratacRep(model, cls.options or CompileOptions(cc=environment_cc(), cache=default_cache()))
+
+    @classmethod
+    def run_model(cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:
+        """`prepare` and `run` once."""
+        with cls.prepare(model, device, **kwargs) as prepared:
+            return prepared.run(inputs)
+
+    @classmethod
+    def run_node(
+        cls,
+        node: onnx.NodeProto,
+        inputs: Any,
+        device: str = "CPU",
+        outputs_info: Sequence[tuple[np.dtype, tuple[int, ...]]] | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """Run one operator on arrays, `opset_version` (default: the newest) saying which version of it is meant."""
+        super().run_node(node, inputs, device, outputs_info, **kwargs)
+        arrays = [np.asarray(value) for value in inputs]
+        names = [name for name in node.input if name]
+        made = onnx.helper.make_tensor_value_info
+        code = onnx.helper.np_dtype_to_tensor_dtype
+        ports = [made(n, code(a.dtype), a.shape) for n, a in zip(names, arrays, strict=True)]
+        wanted = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+        version = int(kwargs.get("opset_version", onnx.defs.onnx_opset_version()))
+        graph = onnx.helper.make_graph([node], "node", ports, wanted)
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(node.domain, version)])
+        return cls.run_model(model, arrays, device)
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        """Plans run on CPUs."""
+        try:
+            return bool(Device(device).type == DeviceType.CPU)
+        except AttributeError:
+            return False
+
+
+is_compatible = StratacBackend.is_compatible
+prepare = StratacBackend.prepare
+run_model = StratacBackend.run_model
+run_node = StratacBackend.run_node
+supports_device = StratacBackend.supports_device

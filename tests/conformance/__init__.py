@@ -1,0 +1,1 @@
+"""The official suite of the onnx package over compiled plans: `python -m tests.conformance`."""

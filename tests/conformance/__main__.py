@@ -1,0 +1,64 @@
+"""Run the official ONNX suite over compiled plans: `python -m tests.conformance [--filter REGEX] [--jobs N]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from pathlib import Path
+
+from stratac.compiler.options import default_cache
+
+from .suite import Outcome, Suite, read_skips
+from .workers import run_cases
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    parser.add_argument("--filter", default="", metavar="REGEX", help="only cases whose kind/test_name matches")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--share", default="1/1", metavar="I/N", help="the I-th of N equal shares, by the cases' names")
+    parser.add_argument("--cold", action="store_true", help="with an empty cache of compiled objects")
+    parser.add_argument("--skipped", action="store_true", help="run the cases of the skip list too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome")
+    parser.add_argument("--quiet", action="store_true", help="the counts alone")
+    return parser.parse_args()
+
+
+def chosen(names: list[str], pattern: str, share: str) -> list[str]:
+    """The cases that a filter and a share leave."""
+    which, _, of = share.partition("/")
+    return [n for n in names if re.search(pattern, n) and zlib.crc32(n.encode()) % int(of) == int(which) - 1]
+
+
+def main() -> int:
+    args = _arguments()
+    started = time.monotonic()
+    skips = {} if args.skipped else read_skips()
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="stratac-conformance-") as folder:
+        suite = Suite(Path(folder) / "cache" if args.cold else default_cache(), Path(folder) / "models")
+        wanted = chosen(list(suite.cases), args.filter, args.share)
+        outcomes += [Outcome(name, "skip", 0.0, "skip list", skips[name]) for name in wanted if name in skips]
+        for outcome in run_cases(suite.run, [n for n in wanted if n not in skips], args.jobs):
+            outcomes.append(outcome)
+            if outcome.result != "pass" and not args.quiet:
+                first = outcome.message.splitlines() or [""]
+                text = " ".join(line.strip() for line in first)[:200]
+                print(f"{outcome.result}  {outcome.case}  {outcome.cause}: {text}", flush=True)
+    outcomes.sort(key=lambda o: o.case)
+    counts = Counter(o.result for o in outcomes)
+    if args.json:
+        args.json.write_text(json.dumps([o.facts() for o in outcomes], indent=1) + "\n")
+    told = ", ".join(f"{counts[kind]} {kind}" for kind in ("pass", "fail", "died", "skip"))
+    print(f"{len(outcomes)} cases: {told}; {time.monotonic() - started:.0f} s")
+    return 0 if not counts["fail"] and not counts["died"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
