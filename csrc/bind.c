@@ -294,6 +294,7 @@ static int prepare(st_session *s, st_error *error)
         const st_patch *patch = &s->patches[i];
         s->args[patch->arg] = s->bindings[patch->direction][patch->index].data;
     }
+    st_layout_fit(s);
     s->ready = 1;
     return ST_OK;
 }

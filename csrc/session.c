@@ -109,6 +109,11 @@ static size_t lay_tables(st_session *s, char *base, int threads, int timed)
     s->args = carve(base, &used, n[STP_SECTION_ARG] * sizeof *s->args);
     s->patches = carve(base, &used, n[STP_SECTION_ARG] * sizeof *s->patches);
     s->symbols = carve(base, &used, n[STP_SECTION_SYMBOL] * sizeof *s->symbols);
+    s->layout.places = carve(base, &used, n[STP_SECTION_BUFFER] * sizeof *s->layout.places);
+    s->layout.stretch = carve(base, &used, s->plan.call_count * sizeof *s->layout.stretch);
+    s->layout.tops = carve(base, &used, ((size_t)s->plan.call_count + 1) * sizeof *s->layout.tops);
+    s->layout.offsets = carve(base, &used, n[STP_SECTION_BUFFER] * sizeof *s->layout.offsets);
+    s->layout.symbols = carve(base, &used, n[STP_SECTION_SYMBOL] * sizeof *s->layout.symbols);
     s->seen = carve(base, &used, inputs);
     s->output_shapes = carve(base, &used, outputs * sizeof *s->output_shapes);
     s->output_shape = carve(base, &used, n[STP_SECTION_OUTPUT] * sizeof *s->output_shape);
@@ -141,13 +146,13 @@ static void *workspace_base(const st_session *s, uint32_t wanted, int threads)
     return NULL;
 }
 
-static void *arena_base(const st_session *s, uint32_t wanted, int threads)
+char *st_arena_base(const st_session *s, uint32_t wanted)
 {
     char *at = s->memory.base;
     if (s->plan.arenas[wanted].kind == STP_ARENA_RING)
         return s->ring.base ? s->ring.base : at;
     for (uint32_t i = 0; i < wanted; i++)
-        at += arena_bytes(&s->plan.arenas[i], threads);
+        at += arena_bytes(&s->plan.arenas[i], s->program.threads);
     return at;
 }
 
@@ -155,12 +160,13 @@ static void *arena_base(const st_session *s, uint32_t wanted, int threads)
 static void fill_tables(st_session *s, int threads)
 {
     const st_plan *plan = &s->plan;
+    s->program.threads = threads;
     for (uint64_t i = 0; i < plan->counts[STP_SECTION_ARG]; i++) {
         const stp_arg *arg = &plan->args[i];
         switch (arg->space) {
         case STP_SPACE_BUFFER: {
             const stp_buffer *buffer = &plan->buffers[arg->index];
-            s->args[i] = (char *)arena_base(s, buffer->arena, threads) + buffer->offset;
+            s->args[i] = st_arena_base(s, buffer->arena) + buffer->offset;
             break;
         }
         case STP_SPACE_WEIGHT:
@@ -202,7 +208,6 @@ static void fill_tables(st_session *s, int threads)
     s->program.steps = s->steps;
     s->program.count = plan->call_count;
     s->program.reads = plan->read_count;
-    s->program.threads = threads;
     s->program.dims = s->symbols;
     s->program.symbols = plan->symbols;
 }
@@ -254,6 +259,9 @@ static int open_session(st_session *s, const char *folder, const st_options *opt
         return status;
     lay_tables(s, s->tables.base, threads, timed);
     fill_tables(s, threads);
+    status = st_layout_open(s, error);
+    if (status)
+        return status;
     if (s->storage.map.base)
         use_map(s);
     if (s->program.pool) {

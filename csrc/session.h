@@ -21,6 +21,23 @@ typedef struct st_patch {
     uint32_t index;
 } st_patch;
 
+/* A buffer of a scratch arena, and the stretches between barriers in which it is in use. */
+typedef struct st_place {
+    const stp_buffer *buffer;
+    uint32_t from, to;
+} st_place;
+
+/* layout.c: where buffers lie. */
+typedef struct st_layout {
+    st_place *places;  /* arena by arena, from the lowest planned offset up */
+    uint64_t count;
+    uint32_t *stretch; /* of each instruction */
+    uint64_t stretches;
+    uint64_t *tops;    /* of each stretch: bytes taken so far */
+    uint64_t *offsets; /* of each buffer */
+    int64_t *symbols;  /* that the offsets are for; ST_UNKNOWN: set during the run */
+} st_layout;
+
 struct st_session {
     st_plan plan;
     st_block file;    /* plan.bin */
@@ -39,6 +56,7 @@ struct st_session {
     void **args;
     st_patch *patches;
     int64_t *symbols;
+    st_layout layout;
     uint8_t *seen;                /* input extents that have been compared */
     int64_t *output_shapes;       /* of all outputs, one after another */
     int64_t **output_shape;       /* of each output */
@@ -53,6 +71,14 @@ int st_session_keep(st_session *session, int status, const st_error *error);
 /* Nothing but one comparison tells a second caller off; st_leave ends what st_enter began. */
 int st_enter(st_session *session);
 void st_leave(st_session *session);
+
+/* session.c: where an arena begins. */
+char *st_arena_base(const st_session *session, uint32_t arena);
+
+/* layout.c: ST_DAMAGED where buffers share bytes that are in use at once.  The tables are laid. */
+int st_layout_open(st_session *session, st_error *error);
+/* Move the buffers to where they lie at the symbols' values. */
+void st_layout_fit(st_session *session);
 
 /* resident.c: read the resident part of weights.bin, and check its digest. */
 int st_resident_load(st_session *session, int digest, st_error *error);
