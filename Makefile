@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: setup demo test conformance check bench bench-plan clean
+.PHONY: setup demo test conformance check bench bench-plan fuzz clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,10 @@ bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet -e '.[peers]'
 	$(BIN)/python -m benchmarks.models --mode all
 	$(BIN)/python -m benchmarks.readme_table
+
+# Damaged models against the compiler, for 20 minutes; findings are written to fuzz-findings/.
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz_models.py --minutes 20
 
 bench-plan: $(STAMP)
 	$(BIN)/python -m benchmarks.predictions

@@ -42,6 +42,8 @@ def _split(position: Index, dims: Shape, extents: Extents, symbols: Mapping[str,
     """Digits of a group-local position in the mixed radix of `dims`, when every term belongs to one digit without carry."""
     if len(dims) == 1:
         return (position,)
+    if 0 in dims:
+        return tuple(Index() for _ in dims)  # there are no elements
     if position.gathers:
         return None
     strides = dense_strides(dims)

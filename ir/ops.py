@@ -22,6 +22,10 @@ def _unary(name: str, flops: int = 1, **attrs: AttrSpec) -> Op:
     return Op(name, "elementwise", (1, 1), rules.elementwise, attrs, flops)
 
 
+def _smooth(name: str, flops: int, **attrs: AttrSpec) -> Op:
+    return Op(name, "elementwise", (1, 1), rules.smooth, attrs, flops)
+
+
 def _binary(name: str, flops: int = 1, **attrs: AttrSpec) -> Op:
     return Op(name, "elementwise", (2, 2), rules.elementwise, attrs, flops)
 
@@ -37,13 +41,13 @@ _ARG = {"axis": _INT, "keepdims": AttrSpec("bool", True), "select_last": AttrSpe
 _ROWS = (
     # elementwise, one input
     *(_unary(name) for name in ("neg", "abs", "relu", "floor", "ceil", "round", "sign", "not")),
-    *(_unary(name, 4) for name in ("sqrt", "rsqrt", "reciprocal")),
-    *(_unary(name, 12) for name in ("exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "softplus", "silu")),
-    _unary("gelu", 16, approximate=AttrSpec("str", "none", ("none", "tanh"))),
-    _unary("leaky_relu", 2, alpha=_FLOAT),
-    _unary("elu", 12, alpha=_FLOAT),
-    _unary("hard_sigmoid", 4, alpha=_FLOAT, beta=_FLOAT),
-    _unary("hard_swish", 5),
+    *(_smooth(name, 4) for name in ("sqrt", "rsqrt", "reciprocal")),
+    *(_smooth(name, 12) for name in ("exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "softplus", "silu")),
+    _smooth("gelu", 16, approximate=AttrSpec("str", "none", ("none", "tanh"))),
+    _smooth("leaky_relu", 2, alpha=_FLOAT),
+    _smooth("elu", 12, alpha=_FLOAT),
+    _smooth("hard_sigmoid", 4, alpha=_FLOAT, beta=_FLOAT),
+    _smooth("hard_swish", 5),
     _unary("clip", 2, min=AttrSpec("float", float("-inf")), max=AttrSpec("float", float("inf"))),
     _compare("isnan", 1),
     _compare("isinf", 1),
@@ -62,7 +66,7 @@ _ROWS = (
         "cumsum",
         "reduction",
         (1, 1),
-        rules.softmax,
+        rules.cumulative,
         {"axis": _INT, "exclusive": AttrSpec("bool", False), "reverse": AttrSpec("bool", False)},
     ),
     # views

@@ -63,6 +63,17 @@ def elementwise(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(_same_dtype(node, types), broadcast_shapes(node, [t.shape for t in present]))]
 
 
+def smooth(node: Node, types: Types) -> list[TensorType]:
+    """Functions of real numbers."""
+    _only_floats(node, types)
+    return elementwise(node, types)
+
+
+def _only_floats(node: Node, types: Types) -> None:
+    if not given(node, types, 0).dtype.is_float:
+        raise fail(node, f"{node.op} of {types[0]}: only floats have one", "cast to a float first")
+
+
 def compare(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(bool_, elementwise(node, types)[0].shape)]
 
@@ -148,6 +159,8 @@ def pad(node: Node, types: Types) -> list[TensorType]:
 
 def gather(node: Node, types: Types) -> list[TensorType]:
     x, indices = given(node, types, 0), given(node, types, 1)
+    if x.rank == 0:
+        raise fail(node, "a scalar has no axis to gather along")
     axis = axis_of(node, node.attr("axis"), x.rank)
     if not indices.dtype.is_integer:
         raise fail(node, f"indices must be integers, got {indices.dtype}")
@@ -185,6 +198,13 @@ def rotary(node: Node, types: Types) -> list[TensorType]:
 
 
 def softmax(node: Node, types: Types) -> list[TensorType]:
+    _only_floats(node, types)
+    x = given(node, types, 0)
+    axis_of(node, node.attr("axis"), x.rank)
+    return [x]
+
+
+def cumulative(node: Node, types: Types) -> list[TensorType]:
     x = given(node, types, 0)
     axis_of(node, node.attr("axis"), x.rank)
     return [x]
@@ -192,6 +212,7 @@ def softmax(node: Node, types: Types) -> list[TensorType]:
 
 def normalise(node: Node, types: Types) -> list[TensorType]:
     """layer_norm, rms_norm: over the axes from `axis` on; scale and bias broadcast to those."""
+    _only_floats(node, types)
     x = given(node, types, 0)
     axis = axis_of(node, node.attr("axis"), x.rank)
     for extra in types[1:]:
@@ -201,6 +222,7 @@ def normalise(node: Node, types: Types) -> list[TensorType]:
 
 
 def batch_norm(node: Node, types: Types) -> list[TensorType]:
+    _only_floats(node, types)
     x = given(node, types, 0)
     for index in range(1, 5):
         if given(node, types, index).shape != (x.shape[1],):
@@ -252,8 +274,10 @@ def conv(node: Node, types: Types) -> list[TensorType]:
     _, spatial, channels = _spatial(node, x)
     if w.rank != len(spatial) + 2 or any(not isinstance(d, int) for d in w.shape):
         raise fail(node, f"filter {w} does not fit input {x}")
-    if channels != w.shape[1] * groups or w.shape[0] % groups:
+    if groups < 1 or channels != w.shape[1] * groups or w.shape[0] % groups:
         raise fail(node, f"filter {w} with {groups} groups does not fit {channels} input channels")
+    if len(types) > 2 and types[2] is not None and types[2].shape != w.shape[:1]:
+        raise fail(node, f"bias {types[2]} does not fit filter {w}")
     _same_dtype(node, types)
     return [_windowed(node, x, w.shape[2:], w.shape[0])]  # type: ignore[arg-type]
 

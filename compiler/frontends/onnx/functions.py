@@ -29,7 +29,7 @@ def inlined(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     """Functions without a rule replaced by their bodies: the model's own, and those of the ONNX standard."""
     for _ in range(_NESTED):
         local, standard = _functions(model)
-        if not local and not standard:
+        if (not local and not standard) or not closed(model.graph):
             break
         try:
             model = _inline(model, local | standard)
@@ -81,3 +81,18 @@ def schema_of(domain: str, op: str, opset: int) -> Any:
         return onnx.defs.get_schema(op, opset, domain)
     except onnx.defs.SchemaError:
         return None
+
+
+def closed(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> bool:
+    """Whether every value is defined before it is read; the onnx package does not survive
+    inlining functions and inferring types where one is not."""
+    known = {*outer, *(info.name for info in graph.input), *(tensor.name for tensor in graph.initializer), ""}
+    known |= {tensor.values.name for tensor in graph.sparse_initializer}
+    for node in graph.node:
+        if not known >= set(node.input):
+            return False
+        bodies = [body for a in node.attribute for body in (*([a.g] if a.HasField("g") else []), *a.graphs)]
+        if not all(closed(body, frozenset(known)) for body in bodies):
+            return False
+        known |= set(node.output)
+    return True

@@ -19,16 +19,17 @@ from ....ir.builder import GraphBuilder
 from ....ir.dims import Bounds, symbols_of
 from ....ir.errors import ModelError, Problem, Source, VerifyError
 from ....ir.graph import Graph, Port, Weight
-from ....ir.types import TensorType
+from ....ir.types import DType, TensorType
 from . import contents
 from .constants import with_constants
 from .emit import Emitter
 from .evaluate import evaluate_constant
-from .functions import domain_of, inlined, schema_of
+from .functions import closed, domain_of, inlined, schema_of
 from .known import Known
 from .protobuf import read_model
 from .registry import RULES, Result
 from .scalars import Facts
+from .schemas import check_node, check_versions
 from .signature import Signature, read_signature
 from .site import Site
 from .tensors import Tensors, Unsupported, UnsupportedType, type_hint
@@ -41,6 +42,11 @@ _SMALL = 1 << 16
 _HARMLESS = frozenset(
     ("stash_type", "storage_order", "saturate", "round_mode", "softmax_precision", "momentum", "seed", "ratio")
 )
+
+#: What a rule raises where it meets what it does not expect.
+_SLIPS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+#: The hint of a problem that a valid model must not have.
+DEFECT = "if the model is valid, this is a defect of stratac: please report it"
 
 
 def import_onnx(
@@ -62,7 +68,9 @@ def import_onnx(
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise ModelError(f"cannot read the model {path}: {'it is a folder' if path.is_dir() else 'no such file'}")
-    model = with_constants(read_model(path), constants or {}, path.name)
+    model = read_model(path)
+    check_versions(model, path.name)
+    model = with_constants(model, constants or {}, path.name)
     return Importer(inlined(model, path.name), path, dims or {}, estimate).run()
 
 
@@ -212,7 +220,7 @@ class Importer:
         try:
             if rule is None:
                 raise self._no_rule(domain, node.op_type)
-            self._check_schema(node, domain)
+            check_node(node, domain, self.opsets.get(domain, 0), self._dtype)
             if blocked:
                 self._poison(node)
                 return
@@ -228,6 +236,15 @@ class Importer:
                 self._problem(error.what, op, source, error.hint)
             self._poison(node)
             return
+        except MemoryError:
+            self._problem("needs more memory than there is", op, source, "are its sizes right?")
+            self._poison(node)
+            return
+        except _SLIPS as error:  # the model has what neither its standard nor the rule rules out
+            slip = f"cannot be imported: {type(error).__name__}: {error}"
+            self._problem(slip, op, source, DEFECT)
+            self._poison(node)
+            return
         listed = [results] if isinstance(results, (str, Known)) else list(results)
         for index, name in enumerate(node.output):
             if name and index < len(listed):
@@ -238,26 +255,9 @@ class Importer:
                 self._problem(f"output {index} ({name!r}) is not supported", op, source)
                 self.unknown.add(name)
 
-    def _check_schema(self, node: onnx.NodeProto, domain: str) -> None:
-        """Arity and attributes as the operator's standard has them, so that rules may rely on it."""
-        schema = schema_of(domain, node.op_type, self.opsets.get(domain, 0))
-        if schema is None:
-            return
-        given = len(node.input)
-        while given and not node.input[given - 1]:
-            given -= 1
-        if not schema.min_input <= given <= schema.max_input:
-            raise Unsupported(f"takes {schema.min_input} to {schema.max_input} inputs, got {given}")
-        if not schema.min_output <= len(node.output) <= schema.max_output:
-            raise Unsupported(f"gives {schema.min_output} to {schema.max_output} outputs, {len(node.output)} are named")
-        for name in {a.name for a in node.attribute} - schema.attributes.keys():
-            raise Unsupported(f"has no attribute {name!r} in opset {self.opsets.get(domain)}")
-        kinds = {a.name: int(a.type) for a in node.attribute}
-        for name, spec in schema.attributes.items():
-            if spec.required and name not in kinds:
-                raise Unsupported(f"lacks attribute {name!r}")
-            if name in kinds and int(spec.type) != kinds[name]:
-                raise Unsupported(f"attribute {name!r} must be of type {spec.type.name.lower()}")
+    def _dtype(self, name: str) -> DType | None:
+        """The element type of a tensor, if it was imported."""
+        return self.type_of(name).dtype if self._defined(name) else None
 
     def _check_ignored(self, site: Site, domain: str) -> None:
         """An attribute that the rule did not look at, and that does not have its default value, is not supported."""
@@ -308,7 +308,7 @@ class Importer:
         if self._declared is None:
             model = self.model
             try:
-                model = onnx.shape_inference.infer_shapes(model)
+                model = onnx.shape_inference.infer_shapes(model) if closed(model.graph) else model
             except Exception:  # C++ error types; without inference the declared types remain
                 model = self.model
             infos = [*model.graph.value_info, *model.graph.output]
@@ -334,10 +334,8 @@ class Importer:
         version = self.opsets.get("")
         source = Source(self.file)
         if version is None:
-            if any(domain_of(n.domain) == "" for n in self.model.graph.node):
-                self._problem("the model does not say which opset of ai.onnx it uses", "", source)
-                self.opsets[""] = newest
-        elif version < OLDEST:
+            return
+        if version < OLDEST:
             hint = "convert it with onnx.version_converter.convert_version"
             self._problem(f"opset {version} is older than {OLDEST}, the oldest supported", "", source, hint)
         elif version > newest:

@@ -48,14 +48,16 @@ def test_five_problems_in_one_report(tmp_path: Path) -> None:
 
 def test_problems_beyond_a_failed_node_are_found(tmp_path: Path) -> None:
     nodes = [
-        N("TopK", ["x", "k"], ["t", "i"], name="first"),
+        N("Frobnicate", ["x"], ["t"], name="first", domain="com.acme"),
         N("Relu", ["t"], ["r"]),
-        N("NonZero", ["r"], ["z"], name="second"),
-        N("Dropout", ["t", "ratio", "yes"], ["y"], name="third"),
+        N("Frobnicate", ["r"], ["z"], name="second", domain="com.acme"),
+        N("MatMul", ["t", "w"], ["y"], name="third"),
     ]
-    constants = [array("k", [2], np.int64), array("ratio", 0.5, np.float32), array("yes", True)]
-    model = make(nodes, [value("x", FLOAT, ("n", 4))], ["y", "z"], constants)
-    assert [p.source.node for p in problems(tmp_path, model)] == ["first", "second", "third"]
+    domains = [helper.make_opsetid("com.acme", 3)]
+    inputs, constants = [value("x", FLOAT, ("n", 4))], [array("w", rand(4, 3))]
+    model = make(nodes, inputs, ["y", "z"], constants, domains=domains)
+    model.graph.value_info.append(value("t", FLOAT, ("n", 4)))
+    assert [p.source.node for p in problems(tmp_path, model)] == ["first", "second"]
 
 
 def test_shapes_that_depend_on_data(tmp_path: Path) -> None:
