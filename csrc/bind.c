@@ -119,7 +119,20 @@ static int resolve_symbols(st_session *s, st_error *error)
     return ST_OK;
 }
 
-/* Values of the symbols and shapes of the outputs, from the inputs. */
+/* The room an output takes: its shape, with what is set during the run at its greatest. */
+static int output_room(st_session *s, int index)
+{
+    const stp_type *type = st_port_type(&s->plan, ST_OUTPUT, index);
+    for (uint32_t axis = 0; axis < type->rank; axis++) {
+        st_span span;
+        if (st_dim_span(&s->plan, type->first_dim + axis, s->symbols, &span) || span.high < 0)
+            return -1;
+        s->output_shape[index][axis] = span.high;
+    }
+    return 0;
+}
+
+/* Values of the symbols and room of the outputs, from the inputs. */
 static int resolve(st_session *s, st_error *error)
 {
     if (s->resolved)
@@ -132,7 +145,7 @@ static int resolve(st_session *s, st_error *error)
     if (status)
         return status;
     for (int i = 0; i < st_ports(&s->plan, ST_OUTPUT); i++)
-        if (st_type_shape(&s->plan, st_port_type(&s->plan, ST_OUTPUT, i), s->symbols, s->output_shape[i]))
+        if (output_room(s, i))
             return st_fail(error, ST_ARGUMENT, "output '%s' %s has no size for these inputs; give larger inputs",
                            port_name(s, ST_OUTPUT, i), s->plan.strings + st_port_type(&s->plan, ST_OUTPUT, i)->text);
     s->resolved = 1;
@@ -199,7 +212,7 @@ static int bind(st_session *s, int direction, int index, const void *data, int d
         return status;
     if (direction == ST_INPUT)
         s->resolved = 0;
-    s->ready = 0;
+    s->ready = s->found = 0;
     status = check_port(s, direction, index, data, dtype, rank, shape, &bytes, &error);
     if (!status) {
         st_binding *binding = &s->bindings[direction][index];
@@ -227,25 +240,51 @@ int32_t st_bind_output(st_session *s, int32_t index, void *data, int32_t dtype, 
     return bind(s, ST_OUTPUT, index, data, dtype, rank, shape);
 }
 
+/* Is there an output `index`, and room for its extents? */
+static int check_output(const st_session *s, int index, int capacity, st_error *error)
+{
+    if (index < 0 || index >= st_ports(&s->plan, ST_OUTPUT))
+        return st_fail(error, ST_ARGUMENT, "there is no output %d; the plan has %d", index,
+                       st_ports(&s->plan, ST_OUTPUT));
+    const stp_type *type = st_port_type(&s->plan, ST_OUTPUT, index);
+    if (capacity < (int)type->rank)
+        return st_fail(error, ST_ARGUMENT, "output '%s' has rank %u, there is room for %d extents",
+                       port_name(s, ST_OUTPUT, index), type->rank, capacity);
+    return ST_OK;
+}
+
 int32_t st_output_shape(st_session *s, int32_t index, int64_t *shape, int32_t capacity)
 {
     st_error error;
     int status = st_enter(s);
     if (status)
         return status;
-    if (index < 0 || index >= st_ports(&s->plan, ST_OUTPUT))
-        status = st_fail(&error, ST_ARGUMENT, "there is no output %d; the plan has %d", (int)index,
-                         st_ports(&s->plan, ST_OUTPUT));
-    else if (capacity < (int32_t)st_port_type(&s->plan, ST_OUTPUT, index)->rank)
-        status = st_fail(&error, ST_ARGUMENT, "output '%s' has rank %u, there is room for %d extents",
-                         port_name(s, ST_OUTPUT, index), st_port_type(&s->plan, ST_OUTPUT, index)->rank, (int)capacity);
-    else
+    status = check_output(s, index, capacity, &error);
+    if (!status)
         status = resolve(s, &error);
     if (status)
         st_session_keep(s, status, &error);
     else
         for (uint32_t axis = 0; axis < st_port_type(&s->plan, ST_OUTPUT, index)->rank; axis++)
             shape[axis] = s->output_shape[index][axis];
+    st_leave(s);
+    return status;
+}
+
+int32_t st_found_shape(st_session *s, int32_t index, int64_t *shape, int32_t capacity)
+{
+    st_error error;
+    int status = st_enter(s);
+    if (status)
+        return status;
+    status = check_output(s, index, capacity, &error);
+    if (!status && !s->found)
+        status = st_fail(&error, ST_STATE, "what is bound has not run yet, or its run failed; call st_run");
+    if (!status && st_type_shape(&s->plan, st_port_type(&s->plan, ST_OUTPUT, index), s->symbols, shape))
+        status = st_fail(&error, ST_ARGUMENT, "output '%s' came out with an extent below 0",
+                         port_name(s, ST_OUTPUT, index));
+    if (status)
+        st_session_keep(s, status, &error);
     st_leave(s);
     return status;
 }
@@ -324,6 +363,7 @@ int32_t st_run(st_session *s)
                              "are not valid", symbol_name(s, exceeded - 1), (long long)s->program.exceeding,
                              (long long)s->plan.symbols[exceeded - 1].min, (long long)s->plan.symbols[exceeded - 1].max);
     }
+    s->found = !status;
     if (status)
         st_session_keep(s, status, &error);
     st_leave(s);

@@ -121,7 +121,7 @@ static int check_types(const st_plan *plan, st_error *error)
 }
 
 /* A run-time dim is set by one call, the only one that has it as an argument, with one part and a barrier behind it; no call sets
- * two.  No port has such a dim: its extents are known before a run. */
+ * two.  No input has such a dim: its extents are known before a run. */
 static int check_setters(const st_plan *plan, st_error *error)
 {
     const uint64_t symbols = plan->counts[STP_SECTION_SYMBOL];
@@ -140,19 +140,17 @@ static int check_setters(const st_plan *plan, st_error *error)
             CHECK_AT(arg->space != STP_SPACE_DIM || plan->symbols[arg->index].setter == i + 1, STP_SECTION_CALL, i,
                      "it sets a dim that is not its own");
         }
-    for (int direction = 0; direction < 2; direction++)
-        for (int i = 0; i < st_ports(plan, direction); i++) {
-            const stp_type *type = st_port_type(plan, direction, i);
-            for (uint32_t axis = 0; axis < type->rank; axis++) {
-                const stp_dim *dim = &plan->dims[type->first_dim + axis];
-                for (uint32_t k = 0; k < dim->count; k++) {
-                    const stp_dim_op *op = &plan->dim_ops[dim->first + k];
-                    CHECK_AT(op->op != STP_DIM_SYMBOL || !plan->symbols[op->value].setter,
-                             direction == ST_INPUT ? STP_SECTION_INPUT : STP_SECTION_OUTPUT, i,
-                             "an extent of it is set during the run");
-                }
+    for (int i = 0; i < st_ports(plan, ST_INPUT); i++) {
+        const stp_type *type = st_port_type(plan, ST_INPUT, i);
+        for (uint32_t axis = 0; axis < type->rank; axis++) {
+            const stp_dim *dim = &plan->dims[type->first_dim + axis];
+            for (uint32_t k = 0; k < dim->count; k++) {
+                const stp_dim_op *op = &plan->dim_ops[dim->first + k];
+                CHECK_AT(op->op != STP_DIM_SYMBOL || !plan->symbols[op->value].setter, STP_SECTION_INPUT, i,
+                         "an extent of it is set during the run");
             }
         }
+    }
     return ST_OK;
 }
 

@@ -96,6 +96,13 @@ const char *st_dtype_name(uint32_t code);
 #define ST_UNKNOWN INT64_MIN
 /* 0, or -1 where it overflows, divides by zero or meets an unknown symbol. */
 int st_dim_value(const st_plan *plan, uint32_t dim, const int64_t *symbols, int64_t *value);
+
+typedef struct st_span {
+    int64_t low, high;
+} st_span;
+
+/* What a dim may come out as, whatever values the dims get that are set during the run. */
+int st_dim_span(const st_plan *plan, uint32_t dim, const int64_t *symbols, st_span *span);
 /* Number of symbols of a dim without a value yet; `*symbol` is the last of them. */
 int st_dim_unknowns(const st_plan *plan, uint32_t dim, const int64_t *symbols, uint32_t *symbol);
 /* Bytes of a dense array, or -1 on overflow or a negative extent. */

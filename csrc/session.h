@@ -50,6 +50,7 @@ struct st_session {
     pid_t process;
     int resolved; /* the symbols have values and the output shapes are known */
     int ready;    /* all is bound and checked */
+    int found;    /* that has run: the symbols have the values of the run */
     uint32_t patch_count;
     st_program program;
     st_step *steps;
@@ -58,7 +59,7 @@ struct st_session {
     int64_t *symbols;
     st_layout layout;
     uint8_t *seen;                /* input extents that have been compared */
-    int64_t *output_shapes;       /* of all outputs, one after another */
+    int64_t *output_shapes;       /* the room of all outputs, one after another */
     int64_t **output_shape;       /* of each output */
     st_binding *bindings[2];
     _Atomic int busy;

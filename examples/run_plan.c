@@ -20,7 +20,8 @@
 /* The functions this program uses, as libplan.so exports them. */
 #define FUNCTIONS(X)                                                                                                   \
     X(st_abi_version) X(st_open) X(st_close) X(st_last_error) X(st_get_info) X(st_get_symbol) X(st_get_port)           \
-    X(st_shape_at) X(st_bind_input) X(st_bind_output) X(st_output_shape) X(st_run) X(st_get_profile) X(st_get_memory)
+    X(st_shape_at) X(st_bind_input) X(st_bind_output) X(st_output_shape) X(st_run) X(st_found_shape)           \
+    X(st_get_profile) X(st_get_memory)
 
 typedef struct api {
 #define X(name) __typeof__(name) *name;
@@ -135,7 +136,7 @@ static void report(const api *a, st_session *s, const st_info *info, void *const
     st_memory memory;
     for (int i = 0; i < info->outputs; i++) {
         a->st_get_port(s, ST_OUTPUT, i, &port);
-        a->st_output_shape(s, i, shape, MAX_RANK);
+        a->st_found_shape(s, i, shape, MAX_RANK);
         printf("%s:", port.name);
         print_values(&port, outputs[i], count(port.rank, shape));
     }

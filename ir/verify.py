@@ -136,7 +136,7 @@ class _Verifier:
             self.define(port.value, kind)
 
     def check_known(self, kind: TensorType, where: str) -> None:
-        """A port's extents are known before a run."""
+        """An input's extents are known before a run."""
         for extent in kind.shape:
             if late := sorted(symbols_of(extent) & self.runtime):
                 self.fail(f"{where} has the extent {extent}, but {late[0]} is set during the run")
@@ -171,7 +171,6 @@ class _Verifier:
             if port.value not in visible:
                 inner = "it is local to a cluster" if port.value in self.types else "nothing defines it"
                 self.fail(f"output {port.name!r} is %{port.value}, but {inner}")
-            self.check_known(self.types[port.value], f"output {port.name!r}")
 
     def check_weight(self, name: str, weight: Weight) -> None:
         if weight.name != name:

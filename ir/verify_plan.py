@@ -257,7 +257,7 @@ class _Verifier:
             last[resident] = use
 
     def check_runtime_dims(self) -> None:
-        """One call sets a run-time dim, with one part and a barrier behind it; calls whose buffers have that dim come later."""
+        """One call sets a run-time dim, with one part and a barrier behind it; whoever has that dim comes later."""
         for number, name in enumerate(self.plan.symbols):
             uses = self.mentions.get(Arg("dim", number), [])
             if not uses:
@@ -267,13 +267,14 @@ class _Verifier:
                 self.fail(f"sets the dim {name} after call {setter} has set it", self.place(uses[1]))
             if self.calls[setter].parts != 1:
                 self.fail(f"sets the dim {name} with {self.calls[setter].parts} parts", self.place(setter), "with one")
-            for port in (*self.plan.inputs, *self.plan.outputs):
+            for port in self.plan.inputs:
                 if any(name in symbols_of(extent) for extent in port.type.shape):
                     self.fail(f"{port.name!r} has an extent of {name}, which is set during the run", self.place(setter))
             if len(self.calls) > setter + 1 and not self.calls[setter + 1].barrier:
                 self.fail(f"follows the call that sets the dim {name}", self.place(setter + 1), "it needs a barrier")
             for at, call in enumerate(self.calls[:setter]):
                 held = [self.plan.buffers[a.index].type for a in call.args if a.space == "buffer"]
+                held += [self.plan.outputs[a.index].type for a in call.args if a.space == "output"]
                 if any(name in symbols_of(extent) for kind in held for extent in kind.shape):
                     self.fail(f"uses the dim {name}, which call {setter} sets", self.place(at))
 

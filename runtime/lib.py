@@ -9,7 +9,7 @@ from typing import Any
 
 from ..ir.errors import EnvironmentProblem, PlanError, StratacError
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 STATUS = ("ok", "io", "damaged", "version", "machine", "memory", "argument", "state", "busy")
 IO_MODES = ("auto", "uring", "threads", "mmap")
 _ERROR_BYTES = 1024
@@ -145,6 +145,8 @@ int32_t st_bind_output(st_session *session, int32_t index, void *data, int32_t d
                        const int64_t *shape);
 int32_t st_run(st_session *session);
 
+int32_t st_found_shape(st_session *session, int32_t index, int64_t *shape, int32_t capacity);
+
 int32_t st_get_profile(st_session *session, int32_t index, st_profile *row);
 int32_t st_get_read(st_session *session, int32_t index, st_read *row);
 int32_t st_get_traffic(st_session *session, st_traffic *traffic);
@@ -249,8 +251,15 @@ class Library:
         self._check(function(self._session, index, self._ffi.from_buffer(data), dtype, len(shape), shape))
 
     def output_shape(self, index: int, rank: int) -> tuple[int, ...]:
+        """What an output is bound with: its shape, extents that the run finds out at their bounds."""
         shape = self._ffi.new("int64_t[]", rank)
         self._check(self._lib.st_output_shape(self._session, index, shape, rank))
+        return tuple(shape)
+
+    def found_shape(self, index: int, rank: int) -> tuple[int, ...]:
+        """The shape an output came out with."""
+        shape = self._ffi.new("int64_t[]", rank)
+        self._check(self._lib.st_found_shape(self._session, index, shape, rank))
         return tuple(shape)
 
     def run(self) -> None:

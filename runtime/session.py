@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,6 +76,13 @@ def _input_array(value: Any, port: Port) -> np.ndarray:
     return np.require(array, dtype=wanted, requirements=["C", "A"])
 
 
+def _part(room: np.ndarray, shape: tuple[int, ...], own: bool) -> np.ndarray:
+    """The elements at the start of `room` as an array of `shape`: a view of the caller's own memory, or of one mostly used."""
+    count = math.prod(shape)
+    view = room.reshape(-1)[:count].reshape(shape)
+    return view if own or 2 * count >= room.size else view.copy()
+
+
 class Session:
     """An open plan. Calls from several threads take turns; different sessions run at the same time."""
 
@@ -112,6 +120,8 @@ class Session:
         self._instructions: int = info.instructions
         self._reads: int = info.reads
         self._arenas: int = info.arenas
+        #: the plan has dims that a run finds out
+        self._late = any(row.get("runtime") for row in self.manifest["symbols"].values())
         self._inputs = tuple(_port(library, _INPUT, i) for i in range(info.inputs))
         self._outputs = tuple(_port(library, _OUTPUT, i) for i in range(info.outputs))
         rows = [library.symbol(i) for i in range(info.symbols)]
@@ -204,7 +214,10 @@ class Session:
     # ---- run ----
 
     def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[np.ndarray]:
-        """Run on `inputs` by name and return new arrays: all outputs in order, or those named in `outputs`."""
+        """Run on `inputs` by name and return new arrays: all outputs in order, or those named in `outputs`.
+
+        Extents that depend on the data (how many elements are not zero, say) are those of this run.
+        """
         names = [port.name for port in self._outputs]
         wanted = list(names if outputs is None else outputs)
         self._known(wanted, names, "output")
@@ -215,14 +228,26 @@ class Session:
     def __call__(self, **inputs: Any) -> list[np.ndarray]:
         return self.run(None, inputs)
 
-    def run_into(self, *, outputs: Mapping[str, np.ndarray], inputs: Mapping[str, Any]) -> None:
-        """Run and write the outputs named in `outputs` into these arrays: dense, writeable, exact dtype and shape."""
+    def run_into(self, *, outputs: Mapping[str, np.ndarray], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Run and write the outputs named in `outputs` into these arrays: dense, writeable, exact dtype and shape.
+
+        Where an extent depends on the data, an array needs room for the greatest (`output_room`), and the elements come to lie
+        dense at its start. Returns the same arrays, those as views of the extents of this run.
+        """
         self._known(outputs, [port.name for port in self._outputs], "output")
         with self._lock:
-            self._run(inputs, outputs)
+            found = self._run(inputs, outputs)
+        return {name: found[name] for name in outputs}
 
-    def _run(self, inputs: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        library = self._open()
+    def output_room(self, **inputs: Any) -> dict[str, tuple[int, ...]]:
+        """The shapes that arrays for `run_into` need with these inputs; extents that a run finds out are at their bounds."""
+        with self._lock:
+            library = self._open()
+            self._bind_inputs(library, inputs)
+            return {port.name: library.output_shape(index, port.rank) for index, port in enumerate(self._outputs)}
+
+    def _bind_inputs(self, library: Library, inputs: Mapping[str, Any]) -> list[np.ndarray]:
+        """What the inputs are bound to: to be kept until the run has returned."""
         names = [port.name for port in self._inputs]
         self._known(inputs, names, "input")
         missing = [name for name in names if name not in inputs]
@@ -231,10 +256,14 @@ class Session:
                 f"plan {self.name!r} got no {', '.join(map(repr, missing))}",
                 hint=f"its inputs are {', '.join(map(str, self._inputs)) or 'none'}",
             )
-        # the arrays stay referenced here until the run has returned
         held = [_input_array(inputs[port.name], port) for port in self._inputs]
         for index, (port, array) in enumerate(zip(self._inputs, held, strict=True)):
             library.bind(_INPUT, index, array, port.dtype.onnx, array.shape)
+        return held
+
+    def _run(self, inputs: Mapping[str, Any], given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        library = self._open()
+        held = self._bind_inputs(library, inputs)
         arrays: dict[str, np.ndarray] = {}
         for index, port in enumerate(self._outputs):
             shape = library.output_shape(index, port.rank)
@@ -243,6 +272,12 @@ class Session:
             library.bind(_OUTPUT, index, array, port.dtype.onnx, array.shape)
             arrays[port.name] = array
         library.run()
+        del held
+        if self._late:
+            for index, port in enumerate(self._outputs):
+                shape = library.found_shape(index, port.rank)
+                if shape != arrays[port.name].shape:
+                    arrays[port.name] = _part(arrays[port.name], shape, own=port.name in given)
         return arrays
 
     @staticmethod

@@ -44,6 +44,26 @@ def chosen_rows(name: str) -> Sample:
     return Sample(builder.finish([Port("y", total)]), make_inputs, {"y": 1e-5})
 
 
+def found(name: str) -> Sample:
+    """Outputs whose extents are the run-time dim, or follow from it: positions, the rows there, and both turned and joined."""
+    b, n = symbol("b"), symbol(name)
+    builder = GraphBuilder(symbols={"b": Bounds(1, 2, MOST["b"]), name: Bounds(0, 2, MOST["b"])})
+    x, m = builder.input("x", TensorType(f32, (b, 5))), builder.input("m", TensorType(i64, (b,)))
+    at = builder.op("nonzero", builder.op("cast", m, to=bool_), count=n)
+    rows = builder.op("exp", builder.op("gather", x, at, axis=0))
+    turned = builder.op("transpose", rows, perm=(1, 0))
+    joined = builder.op(
+        "concat", builder.op("reshape", rows, shape=(n * 5,)), builder.op("reshape", x, shape=(b * 5,)), axis=0
+    )
+    values = {"y": rows, "at": at, "turned": turned, "joined": joined}
+
+    def make_inputs(seed: int = 0, *, b: int, **_: int) -> dict[str, Any]:
+        rng = np.random.default_rng(seed)
+        return {"x": rng.standard_normal((b, 5)).astype(np.float32), "m": _mask(rng, seed, 1, b)[0]}
+
+    return Sample(builder.finish([Port(k, v) for k, v in values.items()]), make_inputs, dict.fromkeys(values, 1e-5))
+
+
 def ragged_attention(name: str, causal: bool) -> Sample:
     """Projections and attention on packed rows, a residual, and everything put back between zeros."""
     b, s, n = symbol("b"), symbol("s"), symbol(name)
@@ -73,4 +93,4 @@ def ragged_attention(name: str, causal: bool) -> Sample:
 
 def samples() -> list[Sample]:
     """With names of run-time dims of their own, so that all can be one graph."""
-    return [chosen_rows("k1"), ragged_attention("n1", False), ragged_attention("r1", True)]
+    return [chosen_rows("k1"), found("f1"), ragged_attention("n1", False), ragged_attention("r1", True)]

@@ -24,7 +24,7 @@ extern "C" {
 #pragma GCC visibility push(default) /* libplan.so hides everything else */
 #endif
 
-#define ST_ABI_VERSION 2
+#define ST_ABI_VERSION 3
 
 /* cdef begin: runtime/lib.py declares the same to cffi; a test compares */
 typedef struct st_session st_session;
@@ -151,10 +151,13 @@ int32_t st_shape_at(st_session *session, int32_t direction, int32_t index, const
 
 int32_t st_bind_input(st_session *session, int32_t index, const void *data, int32_t dtype, int32_t rank,
                       const int64_t *shape);
+/* The shape to bind an output with: extents that the run finds out (the number of non-zero elements, say) at their bounds. */
 int32_t st_output_shape(st_session *session, int32_t index, int64_t *shape, int32_t capacity);
 int32_t st_bind_output(st_session *session, int32_t index, void *data, int32_t dtype, int32_t rank,
                        const int64_t *shape);
 int32_t st_run(st_session *session);
+/* After a run: the shape an output came out with.  Its elements lie dense at the start of what was bound. */
+int32_t st_found_shape(st_session *session, int32_t index, int64_t *shape, int32_t capacity);
 
 int32_t st_get_profile(st_session *session, int32_t index, st_profile *row);
 int32_t st_get_read(st_session *session, int32_t index, st_read *row);

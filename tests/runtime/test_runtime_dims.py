@@ -113,6 +113,59 @@ def test_a_value_above_its_bound_is_an_error_and_nothing_is_overrun(chosen: Path
             np.testing.assert_array_equal(session.run(None, {"x": x})[0][:8], x[x > 0])
 
 
+def shortened() -> Plan:
+    """Twice as much room as elements can be chosen, of which only those chosen are written: z is [k, 1] and [2 * k]."""
+    plan, k = chosen_plan(), symbol("k")
+    last = replace(plan.calls[1], args=(*plan.calls[1].args, Arg("output", 1)))
+    ports = (PlanPort("z", TensorType(f32, (k, 1))), PlanPort("rest", TensorType(f32, (symbol("n") - k,))))
+    return replace(plan, outputs=ports, queues=(Queue("cpu", (plan.calls[0], last)),))
+
+
+SHORT = KERNELS.replace(
+    "        out[i] = i < dims[1] ? x[at[i]] * scale[0] : 0.0f;",
+    """        if (i < dims[1])
+            out[i] = x[at[i]] * scale[0];
+    float *rest = args[4];
+    for (int64_t i = 0, left = 0; !part && i < dims[0]; i++)
+        if (x[i] <= 0.0f)
+            rest[left++] = x[i];""",
+)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_plan(tmp_path_factory.mktemp("short") / "plan", shortened(), kernels=SHORT)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_outputs_of_extents_that_the_run_finds(short: Path, threads: int) -> None:
+    verify_plan(shortened())
+    with Session(short, threads=threads) as session:
+        for count, positive in ((20, 8), (20, 0), (1, 1), (64, 5), (3, 3)):
+            x = values(count, positive)
+            z, rest = session.run(None, {"x": x})
+            np.testing.assert_array_equal(z, x[x > 0][:, None])
+            np.testing.assert_array_equal(rest, x[x <= 0])
+            assert session.output_room(x=x) == {"z": (8, 1), "rest": (count,)}  # at least 0 of k, whatever x holds
+        with pytest.raises(StratacError, match="dim k came out as 9"):
+            session.run(None, {"x": values(20, 9)})
+        assert session.run(["z"], {"x": values(20, 2)})[0].shape == (2, 1)
+
+
+def test_memory_of_the_caller_has_room_for_the_bound(short: Path) -> None:
+    x = values(20, 5)
+    with Session(short) as session:
+        room = {name: np.full(shape, 7, np.float32) for name, shape in session.output_room(x=x).items()}
+        found = session.run_into(outputs=room, inputs={"x": x})
+        assert found["z"].shape == (5, 1) and np.shares_memory(found["z"], room["z"])
+        np.testing.assert_array_equal(room["z"][:5, 0], x[x > 0])
+        assert (room["z"][5:] == 7).all()
+        with pytest.raises(
+            StratacError, match=r"takes shape \[k, 1\] and got \[5, 1\] where these inputs give \[8, 1\]"
+        ):
+            session.run_into(outputs={"z": np.empty((5, 1), np.float32)}, inputs={"x": x})
+
+
 def test_texts_and_bytes() -> None:
     plan = chosen_plan()
     verify_plan(plan)
@@ -141,7 +194,7 @@ BROKEN = [
     (lambda p: _calls(p, lambda c: [_with(c[0], Arg("dim", 0)), c[1]]), "set during the run", "its call sets another"),
     (lambda p: _calls(p, lambda c: [_with(c[0], Arg("dim", 2)), c[1]]), "there are 2", "it refers to nothing"),
     (
-        lambda p: replace(p, outputs=(PlanPort("z", TensorType(f32, (symbol("k"),))),)),
+        lambda p: replace(p, inputs=(*p.inputs, PlanPort("w", TensorType(f32, (symbol("k"),))))),
         "set during the run",
         "set during the run",
     ),

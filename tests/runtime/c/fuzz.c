@@ -106,7 +106,7 @@ static int open_and_bind(const char *folder, const st_plan *plan, const uint8_t 
             !st_shape_at(s, ST_INPUT, i, symbols, shape, ST_MAX_RANK))
             st_bind_input(s, i, memory, port.dtype, port.rank, shape);
     for (int i = 0; i < st_ports(plan, ST_OUTPUT); i++)
-        st_output_shape(s, i, shape, ST_MAX_RANK);
+        st_output_shape(s, i, shape, ST_MAX_RANK), st_found_shape(s, i, shape, ST_MAX_RANK);
     st_last_error(s, text, sizeof text);
     st_close(s);
     return 1;

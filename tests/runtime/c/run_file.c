@@ -15,7 +15,7 @@
 enum { RANK = 64 };
 
 #define FUNCTIONS(X) \
-    X(st_open) X(st_close) X(st_last_error) X(st_get_info) X(st_get_port) X(st_bind_input) X(st_bind_output) X(st_output_shape) X(st_run)
+    X(st_open) X(st_close) X(st_last_error) X(st_get_info) X(st_get_port) X(st_bind_input) X(st_bind_output) X(st_output_shape) X(st_found_shape) X(st_run)
 
 static struct {
 #define X(name) __typeof__(name) *name;
@@ -91,7 +91,7 @@ static int write_outputs(st_session *s, int count, void **data, FILE *file)
     for (int i = 0; i < count; i++) {
         int64_t shape[RANK];
         st_port port;
-        if (a.st_get_port(s, ST_OUTPUT, i, &port) || a.st_output_shape(s, i, shape, RANK))
+        if (a.st_get_port(s, ST_OUTPUT, i, &port) || a.st_found_shape(s, i, shape, RANK))
             return -1;
         const int64_t rank = port.rank, bytes = bytes_of(&port, shape);
         fwrite(&rank, 8, 1, file);
