@@ -17,6 +17,7 @@ THEMES: Mapping[str, Mapping[str, Any]] = {
     "pictures": {"kinds": ("conv", "pool", "batch_norm", "reduce", *_SHAPES, *_POINTWISE)},
     "products": {"kinds": ("matmul", "attention", "softmax", "norm", "rotary", *_SHAPES[:4], *_POINTWISE)},
     "rows": {"kinds": ("reduce", "softmax", "norm", "arg_reduce", "cumsum", "cast", *_SHAPES[:3], *_POINTWISE)},
+    "routines": {"kinds": ("topk", "reduce", "arg_reduce", "cast", "compare", *_SHAPES, *_POINTWISE)},
     "copies": {"kinds": (*_SHAPES, "source", "cast", "binary", "compare", "logic", "where", "division")},
 }
 

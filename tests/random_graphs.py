@@ -26,11 +26,11 @@ from stratac.ir.graph import Graph, Node, Port
 from stratac.ir.rewrite import drop_unused, free_values
 from stratac.ir.types import TensorType, bool_, f32, i32, i64
 
-from . import random_heavy, random_shapes
+from . import random_heavy, random_routines, random_shapes
 from .random_ops import BUILDERS
 from .random_values import Maker, Value, random_array
 
-assert random_heavy and random_shapes  # register their builders
+assert random_heavy and random_routines and random_shapes  # register their builders
 #: What `kinds` may name: one builder each.
 KINDS = tuple(BUILDERS)
 Arrays = dict[str, npt.NDArray[Any]]
@@ -101,7 +101,7 @@ def _inputs(maker: Maker) -> dict[str, Value]:
 def _finish(maker: Maker) -> tuple[Graph, dict[str, float]]:
     """Every value that no node reads is an output, so that nothing is dead; sometimes one more."""
     read = {value for node in maker.builder.nodes for value in node.used}
-    made = {node.output for node in maker.builder.nodes}
+    made = {value for node in maker.builder.nodes for value in node.outputs}
     sinks = [v for v in maker.values if v.name in made and v.name not in read]
     inner = [v for v in maker.values if v.name in made and v.name in read]
     if inner and maker.integer(0, 3) == 3:

@@ -110,17 +110,26 @@ class Maker:
 
     def add(self, op: str, *inputs: Value | None, lo: float, hi: float, err: float = 0.0, **attrs: Any) -> Value | None:
         """The op applied, unless its output would leave the limits."""
-        if not (max(abs(lo), abs(hi)) <= GREATEST and err <= WORST):
-            return None
-        output = self.builder.fresh()
-        source = Source("random.onnx", f"node_{op}_{output}") if self.integer(0, 3) == 3 else Source()
-        node = Node(op, tuple(v.name if v else "" for v in inputs), (output,), make_attrs(attrs), source)
-        (kind,) = infer(node, self.builder.types, self.symbols)
-        if self.most(kind.elements) > ELEMENTS or any(self.least(d) < 1 for d in kind.shape):
-            return None
+        found = self.add_all(op, *inputs, facts=((lo, hi, err),), **attrs)
+        return found[0] if found else None
+
+    def add_all(
+        self, op: str, *inputs: Value | None, facts: Sequence[tuple[float, float, float]], **attrs: Any
+    ) -> list[Value]:
+        """The op applied, with the range and error of each output; nothing if one would leave the limits."""
+        if not all(max(abs(lo), abs(hi)) <= GREATEST and err <= WORST for lo, hi, err in facts):
+            return []
+        outputs = tuple(self.builder.fresh() for _ in facts)
+        source = Source("random.onnx", f"node_{op}_{outputs[0]}") if self.integer(0, 3) == 3 else Source()
+        node = Node(op, tuple(v.name if v else "" for v in inputs), outputs, make_attrs(attrs), source)
+        kinds = infer(node, self.builder.types, self.symbols)
+        for kind in kinds:
+            if self.most(kind.elements) > ELEMENTS or any(self.least(d) < 1 for d in kind.shape):
+                return []
         self.builder.add(node)
-        self.values.append(Value(output, kind, lo, hi, err))
-        return self.values[-1]
+        found = [Value(name, kind, *fact) for name, kind, fact in zip(outputs, kinds, facts, strict=True)]
+        self.values += found
+        return found
 
     def rounded(self, op: str, *inputs: Value | None, lo: float, hi: float, err: float, **attrs: Any) -> Value | None:
         """As `add`, with the rounding of the op itself added to `err` and to the range (floats only)."""
