@@ -13,12 +13,15 @@ from .lower_scope import NotLowerable, Scope, conjunction, in_bounds, store
 from .scalars import apply, const
 from .types import DType, i64
 
+#: Cumulative ops and what they fold with.
+_RUNNING = {"cumsum": "sum", "cumprod": "prod"}
+
 
 def window_nest(scope: Scope, node: Node) -> Nest:
     out = node.output
     outer, identity = scope.axes_for(scope.shape(out), "i")
     inner: tuple[Axis, ...] = ()
-    if node.op == "cumsum":
+    if node.op in _RUNNING:
         outer, inner, identity = _running(scope, node, outer, identity)
     scope.index_of = {out: identity}
     dtype = scope.types[out].dtype
@@ -85,7 +88,7 @@ def _pool(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[St
 def _running(
     scope: Scope, node: Node, outer: tuple[Axis, ...], identity: PerDim
 ) -> tuple[tuple[Axis, ...], tuple[Axis, ...], PerDim]:
-    """The axis along which a cumulative sum runs becomes the inner one, counted from the end where it is reversed."""
+    """The axis along which a cumulative fold runs becomes the inner one, counted from the end where it is reversed."""
     at = node.attr("axis") % len(identity)
     extent = scope.shape(node.output)[at]
     axis = scope.axis("w0", extent)
@@ -93,16 +96,16 @@ def _running(
     return tuple(a for a in outer if a.name != f"i{at}"), (axis,), (*identity[:at], place, *identity[at + 1 :])
 
 
-def _cumsum(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[Stage]) -> Scalar:
-    at = node.attr("axis") % len(index)
+def _cumulative(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[Stage]) -> Scalar:
+    fold, at = _RUNNING[node.op], node.attr("axis") % len(index)
     axis = Axis("w0", scope.shape(node.output)[at])
     if node.attr("exclusive", False):
         before = index[at].shifted(1 if node.attr("reverse", False) else -1)
         value = scope.expression(node.inputs[0], (*index[:at], before, *index[at + 1 :]))
-        value = Guarded(apply("gt", Position(Index.axis("w0")), const(0, i64)), value, const(0, value))
+        value = Guarded(apply("gt", Position(Index.axis("w0")), const(0, i64)), value, const(fold == "prod", value))
     else:
         value = scope.expression(node.inputs[0], index)
-    stages.append(Reduce("s0", "sum", (axis,), value, running=True))
+    stages.append(Reduce("s0", fold, (axis,), value, running=True))
     return Folded("s0", dtype)
 
 
@@ -167,4 +170,10 @@ def _without(expression: Scalar, axes: set[str]) -> Scalar:
 
 
 #: The ops that fold windows.
-WINDOWS = {"max_pool": _pool, "avg_pool": _pool, "cumsum": _cumsum, "matmul": _matmul, "conv": _conv}
+WINDOWS = {
+    **dict.fromkeys(_RUNNING, _cumulative),
+    "max_pool": _pool,
+    "avg_pool": _pool,
+    "matmul": _matmul,
+    "conv": _conv,
+}

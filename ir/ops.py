@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import ops_sorting, rules
+from . import ops_indexing, ops_sorting, rules
 from .dims import Bounds, Dim, Expr, product, symbol_of
 from .errors import VerifyError
 from .graph import Graph, Node
@@ -36,6 +36,7 @@ def _compare(name: str, arity: int = 2) -> Op:
 
 _REDUCE = {"axes": _INTS, "keepdims": AttrSpec("bool", True)}
 _WINDOW = {"strides": _INTS, "pads": _INTS, "dilations": _INTS, "channels_last": AttrSpec("bool", False)}
+_RUNNING = {"axis": _INT, "exclusive": AttrSpec("bool", False), "reverse": AttrSpec("bool", False)}
 _ARG = {"axis": _INT, "keepdims": AttrSpec("bool", True), "select_last": AttrSpec("bool", False)}
 
 _ROWS = (
@@ -62,13 +63,7 @@ _ROWS = (
     # reductions
     *(Op(f"reduce_{n}", "reduction", (1, 1), rules.reduce, _REDUCE) for n in ("sum", "mean", "max", "min", "prod")),
     *(Op(name, "reduction", (1, 1), rules.arg_reduce, _ARG) for name in ("argmax", "argmin")),
-    Op(
-        "cumsum",
-        "reduction",
-        (1, 1),
-        rules.cumulative,
-        {"axis": _INT, "exclusive": AttrSpec("bool", False), "reverse": AttrSpec("bool", False)},
-    ),
+    *(Op(name, "reduction", (1, 1), rules.cumulative, _RUNNING) for name in ("cumsum", "cumprod")),
     # views
     Op("reshape", "view", (1, 1), rules.reshape, {"shape": AttrSpec("dims")}, 0),
     Op("transpose", "view", (1, 1), rules.transpose, {"perm": _INTS}, 0),
@@ -197,7 +192,7 @@ _ROWS = (
 )
 
 #: Rows by subject; the rest stand above.
-_SUBJECTS = (ops_sorting,)
+_SUBJECTS = (ops_indexing, ops_sorting)
 
 OPS: Mapping[str, Op] = {row.name: row for row in (*_ROWS, *(row for subject in _SUBJECTS for row in subject.ROWS))}
 

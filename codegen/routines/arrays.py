@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...ir.types import DType
+from ..c_scalar import scalar_code
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Array:
     def store(self, index: str, value: str) -> str:
         """A statement that sets one."""
         return f"{self.pointer}[{index}] = {value};"
+
+    def apply(self, function: str, *args: str) -> str:
+        """A primitive of `ir/scalars.py` on values."""
+        return scalar_code(function, list(args), [self.dtype] * len(args), self.dtype)
 
     def span(self, first: int, last: int) -> str:
         """How many elements the axes from `first` up to `last` have together."""

@@ -1,6 +1,6 @@
 """The oracle: what every op means, in numpy; passes, kernels and the runtime are tested against it."""
 
-from . import composite, contraction, elementwise, movement, reduction, sorting
+from . import composite, contraction, elementwise, indexing, movement, reduction, sorting
 from .evaluate import bind_symbols, evaluate_weight, run
 from .registry import MEANINGS
 
@@ -11,6 +11,7 @@ __all__ = [
     "contraction",
     "elementwise",
     "evaluate_weight",
+    "indexing",
     "movement",
     "reduction",
     "run",

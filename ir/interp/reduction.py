@@ -80,9 +80,19 @@ def argmin(x: Array, *, axis: int, keepdims: bool, select_last: bool) -> Array:
 @meaning("cumsum")
 def cumsum(x: Array, *, axis: int, exclusive: bool, reverse: bool) -> Array:
     """Sums of the elements up to each one along `axis`: without itself if `exclusive`, from the end if `reverse`."""
+    return _running(np.cumsum, 0, x, axis, exclusive, reverse)
+
+
+@meaning("cumprod")
+def cumprod(x: Array, *, axis: int, exclusive: bool, reverse: bool) -> Array:
+    """Products of the elements up to each one along `axis`: without itself if `exclusive`, from the end if `reverse`."""
+    return _running(np.cumprod, 1, x, axis, exclusive, reverse)
+
+
+def _running(fold: Callable[..., Any], first: int, x: Array, axis: int, exclusive: bool, reverse: bool) -> Array:
     w = np.flip(wide(x), axis) if reverse else wide(x)
-    total = np.cumsum(w, axis=axis, dtype=w.dtype)
+    total = fold(w, axis=axis, dtype=w.dtype)
     if exclusive:
         total = np.roll(total, 1, axis)
-        total[(slice(None),) * (axis % x.ndim) + (slice(0, 1),)] = 0
+        total[(slice(None),) * (axis % x.ndim) + (slice(0, 1),)] = first
     return rounded(np.flip(total, axis) if reverse else total, x)

@@ -248,7 +248,17 @@ class _Packing:
             case "transpose" if inner == lead and attrs["perm"][:lead] == tuple(range(lead)):
                 perm = (0, *(axis - shift for axis in attrs["perm"][lead:]))
                 return self.emit("transpose", self.pack(source), perm=perm)
-            case "layer_norm" | "rms_norm" | "softmax" | "log_softmax" | "argmax" | "argmin" | "cumsum" | "slice":
+            case (
+                "layer_norm"
+                | "rms_norm"
+                | "softmax"
+                | "log_softmax"
+                | "argmax"
+                | "argmin"
+                | "cumsum"
+                | "cumprod"
+                | "slice"
+            ):
                 axis = attrs["axis"] % len(self.shape(source))
                 if inner == lead and axis >= lead and self.inside.isdisjoint(node.inputs[1:]):
                     return self.emit(node.op, self.pack(source), *node.inputs[1:], **{**attrs, "axis": axis - shift})

@@ -149,6 +149,11 @@ def cumsum(net: Net, axis: int, exclusive: bool, reverse: bool, dtype: str) -> s
     return net.cumsum(net.input((N, 5, 9), dtype, -3, 3), axis=axis, exclusive=exclusive, reverse=reverse)
 
 
+@case(*itertools.product((0, 1, 2), (True, False), (True, False), ("float32", "int32", "float64")), tolerance=1e-5)
+def cumprod(net: Net, axis: int, exclusive: bool, reverse: bool, dtype: str) -> str:
+    return net.cumprod(net.input((N, 5, 9), dtype, -2, 2), axis=axis, exclusive=exclusive, reverse=reverse)
+
+
 @case(tolerance=1e-5)
 def cumsum_long(net: Net) -> tuple[str, ...]:
     x = net.input((2, M, 3))

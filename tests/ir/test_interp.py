@@ -121,6 +121,8 @@ CASES: list[tuple[str, dict[str, Any], tuple[Array, ...], Callable[..., Any]]] =
     ("argmax", {"axis": -1}, (X,), lambda x: x.argmax(-1, keepdim=True)),
     ("argmin", {"axis": 0, "keepdims": False}, (X,), lambda x: x.argmin(0)),
     ("cumsum", {"axis": 1}, (X,), lambda x: x.cumsum(1)),
+    ("cumprod", {"axis": 1}, (X,), lambda x: x.cumprod(1)),
+    ("cumprod", {"axis": 2, "reverse": True}, (X,), lambda x: x.flip(2).cumprod(2).flip(2)),
     ("cumsum", {"axis": 1, "reverse": True}, (X,), lambda x: x.flip(1).cumsum(1).flip(1)),
     ("cumsum", {"axis": 1, "exclusive": True}, (X,), lambda x: x.cumsum(1) - x),
     ("reshape", {"shape": (5, 12)}, (X,), lambda x: x.reshape(5, 12)),

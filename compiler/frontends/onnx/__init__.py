@@ -11,6 +11,8 @@ from . import (
     quantization,
     reduction,
     resize,
+    scatter,
+    selecting,
     shape,
     sorting,
     transposed,
@@ -23,7 +25,7 @@ from .importer import import_onnx
 #: The files that register rules, by subject.
 SUBJECTS = (
     *(attention, contraction, elementwise, experts, generate, indexing, normalization),
-    *(quantization, reduction, resize, shape, sorting, transposed, window),
+    *(quantization, reduction, resize, scatter, selecting, shape, sorting, transposed, window),
 )
 
 __all__ = ["SUBJECTS", "batch_dims", "fit_constants", "import_onnx"]

@@ -61,8 +61,8 @@ def _labels(site: Site) -> tuple[list[str], str]:
     else:
         seen = "".join(whole)
         out = digits + "".join(sorted(c for c in set(seen) if c.isalpha() and seen.count(c) == 1))
-    if any(len(set(t)) != len(t) for t in [*whole, out]) or not set(out) <= set("".join(whole)):
-        raise Unsupported(f"equation {equation!r} with a label twice in one term is not supported")
+    if len(set(out)) != len(out) or not set(out) <= set("".join(whole)):
+        raise Unsupported(f"the result of the equation {equation!r} is not valid")
     return whole, out
 
 
@@ -70,19 +70,41 @@ def _labels(site: Site) -> tuple[list[str], str]:
 def einsum(site: Site) -> Result:
     """Input after input: each pair as one batched matrix product."""
     terms, out = _labels(site)
-    extents: dict[str, Dim] = {}
+    values = []
     for index, term in enumerate(terms):
-        for label, extent in zip(term, site.type(index).shape, strict=True):
+        value, terms[index] = _diagonal(site, site.x(index), term)
+        values.append(value)
+    extents: dict[str, Dim] = {}
+    for term, value in zip(terms, values, strict=True):
+        for label, extent in zip(term, site.type_of(value).shape, strict=True):
             if extents.setdefault(label, extent) == 1:
                 extents[label] = extent
             if extent != extents[label] and extent != 1:
                 raise Unsupported(f"label {label!r} is {extents[label]} in one input and {extent} in another")
-    value, have = _summed(site, site.x(0), terms[0], set(out).union(*terms[1:]))
+    value, have = _summed(site, values[0], terms[0], set(out).union(*terms[1:]))
     for index in range(1, len(terms)):
         later = set(out).union(*terms[index + 1 :])
-        other, labels = _summed(site, site.x(index), terms[index], later | set(have))
+        other, labels = _summed(site, values[index], terms[index], later | set(have))
         value, have = _pair(site, (value, have), (other, labels), later)
     return site.expand(site.transpose(value, [have.index(c) for c in out]), [extents[c] for c in out])
+
+
+def _diagonal(site: Site, value: str, labels: str) -> tuple[str, str]:
+    """Axes of one label become one: every (n + 1)-th element of two axes of n seen as one."""
+    for label in dict.fromkeys(labels):
+        while labels.count(label) > 1:
+            first = labels.index(label)
+            second = labels.index(label, first + 1)
+            shape = site.type_of(value).shape
+            extent = shape[first]
+            if shape[second] != extent or not isinstance(extent, int):
+                raise Unsupported(f"label {label!r} is {extent} and {shape[second]} in one term", "use --dim NAME=N")
+            rest = [a for a in range(len(shape)) if a not in (first, second)]
+            value = site.transpose(value, [first, second, *rest])
+            tail = [shape[a] for a in rest]
+            value = site.slice(site.reshape(value, (extent * extent, *tail)), 0, 0, extent, extent + 1)
+            labels = label + "".join(labels[a] for a in rest)
+    return value, labels
 
 
 def _summed(site: Site, value: str, labels: str, kept: set[str]) -> tuple[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from ....ir.builder import GraphBuilder
-from ....ir.dims import Dim
+from ....ir.dims import Bounds, Dim, symbol, typical, upper
 from ....ir.errors import Source
 from ....ir.graph import Attr
 from ....ir.types import DType, TensorType, i64
@@ -45,6 +46,13 @@ class Draft:
     def data(self, known: Known) -> str:
         """Known contents as a graph value."""
         return self.emitter.known(known, self.source)
+
+    def runtime_dim(self, hint: str, most: Dim) -> Dim:
+        """A new symbol, from 0 to `most`, that a node is going to set when it runs; call it once for each."""
+        symbols = self.builder.symbols
+        name = next(name for k in itertools.count() if (name := f"{hint}_{k}") not in symbols)
+        symbols[name] = Bounds(0, max(typical(most, symbols), 0), max(upper(most, symbols), 0))
+        return symbol(name)
 
     def chain(self, op: str, values: Sequence[str]) -> str:
         total = values[0]

@@ -85,7 +85,7 @@ class Importer:
         self.builder = GraphBuilder(name=_text(path.stem), symbols=self.signature.symbols)
         self.builder.folder = str(path.parent)
         self.emitter = Emitter(self.builder)
-        self.facts = Facts(self.signature.symbols)
+        self.facts = Facts(self.builder.symbols)
         self.tensors = Tensors(path.parent, path.name, estimate)
         self.opsets = {domain_of(o.domain): int(o.version) for o in model.opset_import}
         self.problems: list[Problem] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....ir.dims import Dim, Expr, product, symbol
+from ....ir.dims import Dim, Expr, Shape, product, symbol
 from ....ir.types import DType, i64
 from . import contents
 from .draft import Draft
@@ -85,20 +85,26 @@ def gather_nd(site: Site) -> Result:
     # in general: one gather from the flattened leading axes
     whole, lead = batch + depth, indices.shape[:-1]
     flat = site.reshape(site.x(0), (product(data.shape[:whole]), *data.shape[whole:]))
-    total = ""
+    total = flat_rows(site, data.shape[:whole], lead, batch)
+    return site.emit("gather", flat, total, axis=0)
+
+
+def flat_rows(site: Site, dims: Shape, lead: Shape, batch: int = 0) -> str:
+    """Input 1, coordinates [*lead, depth], as positions in row-major order over `dims`; the first `batch` of them are `lead`'s."""
+    indices, total = site.type(1), ""
     where: Dim = 0
     for axis in range(batch):
-        where = where + symbol(axis_name(axis)) * product(data.shape[axis + 1 : whole]) if lead[axis] != 1 else where
-    for axis in range(depth):
+        where = where + symbol(axis_name(axis)) * product(dims[axis + 1 :]) if lead[axis] != 1 else where
+    for axis in range(len(dims) - batch):
         one = site.slice(site.x(1), indices.rank - 1, axis, 1)
-        one = not_negative(site, site.reshape(one, lead), data.shape[batch + axis])
-        stride = product(data.shape[batch + axis + 1 : whole])
+        one = not_negative(site, site.reshape(one, lead), dims[batch + axis])
+        stride = product(dims[batch + axis + 1 :])
         if stride != 1:
             one = site.emit("mul", one, _dim(site, stride, indices.dtype))
         total = site.emit("add", total, one) if total else one
     if where != 0:
         total = site.emit("add", total, site.data(contents.full(indices.dtype, lead, where)))
-    return site.emit("gather", flat, total, axis=0)
+    return total
 
 
 def _as_view(site: Site, index: Known, depth: int) -> Result | None:
@@ -199,3 +205,22 @@ def one_hot(site: Site) -> Result:
     here = site.emit("eq", indices, site.data(classes))
     off, on = (site.reshape(site.slice(values, 0, i, 1), ()) for i in (0, 1))
     return site.emit("where", here, on, off)
+
+
+@rule("ReverseSequence")
+def reverse_sequence(site: Site) -> Result:
+    """Of each sequence of a batch the first elements, so many as its length says, in reverse order."""
+    type = site.type()
+    time, batch = site.get_int("time_axis"), site.get_int("batch_axis", 1)
+    if type.rank < 2 or sorted((time, batch)) != [0, 1]:
+        raise Unsupported(f"time_axis = {time} and batch_axis = {batch} of {type}")
+    lengths = site.reshape(site.cast(site.x(1), i64), (1, type.shape[1]) if batch else (type.shape[0], 1))
+    rows, columns = contents.arange(i64, 0, 1, type.shape[0]), contents.arange(i64, 0, 1, type.shape[1])
+    down, across = site.reshape(site.data(rows), (type.shape[0], 1)), site.data(columns)
+    step = across if time else down
+    last = site.emit("sub", lengths, site.scalar(1, i64))
+    step = site.emit("where", site.emit("lt", step, lengths), site.emit("sub", last, step), step)
+    parts = (down, step) if time else (step, across)
+    total = site.emit("add", site.emit("mul", parts[0], _dim(site, type.shape[1], i64)), parts[1])
+    flat = site.reshape(site.x(0), (product(type.shape[:2]), *type.shape[2:]))
+    return site.emit("gather", flat, total, axis=0)

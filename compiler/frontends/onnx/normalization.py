@@ -75,14 +75,37 @@ def skip_layer_normalization(site: Site) -> list[Result]:
 
 
 @rule("BatchNormalization")
-def batch_normalization(site: Site) -> Result:
-    if site.opset < 9 and not site.get_int("spatial", 1):
-        raise Unsupported("spatial = 0 is not supported")
-    if site.opset >= 14 and site.get_int("training_mode"):
-        raise Unsupported("training_mode = 1 is not supported", "export the model in evaluation mode")
+def batch_normalization(site: Site) -> Result | list[Result]:
+    """In training, said by an attribute or before opset 14 by more results, the batch's own mean and variance are used."""
     if site.type().rank < 2:
         raise Unsupported(f"needs rank 2 or more, got {site.type()}")
-    return site.emit("batch_norm", *(site.x(i) for i in range(5)), epsilon=site.get_float("epsilon", 1e-5))
+    if site.opset < 9 and not site.get_int("spatial", 1):
+        raise Unsupported("spatial = 0 is not supported")
+    epsilon, momentum = site.get_float("epsilon", 1e-5), site.get_float("momentum", 0.9)
+    if site.opset < 7:
+        training = not site.get_int("is_test")
+        site.get_ints("consumed_inputs")
+    else:
+        training = bool(site.get_int("training_mode")) if site.opset >= 14 else site.used(1) or site.used(2)
+    if not training:
+        return site.emit("batch_norm", *(site.x(i) for i in range(5)), epsilon=epsilon)
+    return _training(site, epsilon, momentum)
+
+
+def _training(site: Site, epsilon: float, momentum: float) -> list[Result]:
+    """The result, the running mean and variance; before opset 14 also the batch's own."""
+    x, dtype, channels = site.x(0), site.type().dtype, site.type().shape[1]
+    axes = tuple(a for a in range(site.type().rank) if a != 1)
+    mean = site.emit("reduce_mean", x, axes=axes, keepdims=True)
+    centred = site.emit("sub", x, mean)
+    variance = site.emit("reduce_mean", site.emit("mul", centred, centred), axes=axes, keepdims=True)
+    own = [site.reshape(value, (channels,)) for value in (mean, variance)]
+    results: list[Result] = [site.emit("batch_norm", x, site.x(1), site.x(2), *own, epsilon=epsilon)]
+    for index, value in enumerate(own, 3):
+        # in this order the sum is what the standard writes: the old value's share and the new one's
+        old = site.emit("mul", site.x(index), site.scalar(momentum, dtype))
+        results.append(site.emit("add", old, site.emit("mul", value, site.scalar(1 - momentum, dtype))))
+    return results if site.opset >= 14 else [*results, *own]
 
 
 def _per_channel(site: Site, value: str, op: str, factor: str) -> str:

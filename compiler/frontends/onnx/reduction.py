@@ -94,18 +94,18 @@ def arg_reduce(site: Site) -> Result:
     return site.emit(site.op.lower(), site.x(), axis=axis, keepdims=keepdims, select_last=last)
 
 
-@rule("CumSum")
-def cumsum(site: Site) -> Result:
+@rule("CumSum", "CumProd")
+def cumulative(site: Site) -> Result:
     number = site.number(1, "axis")
     axis = site.axis(int(number) if isinstance(number, (int, float)) else 0, site.type().rank)
     exclusive, reverse = bool(site.get_int("exclusive")), bool(site.get_int("reverse"))
-    known = site.known()
-    if known is not None and known.uniform is not None and not known.dtype.is_float and not exclusive and not reverse:
+    known = site.known() if site.op == "CumSum" and not exclusive and not reverse else None
+    if known is not None and known.uniform is not None and not known.dtype.is_float:
         # the running sum of one number; _axis counts from 0
         where: Dim = symbol(axis_name(axis)) if known.shape[axis] != 1 else 0
         value = scalars.times(scalars.plus(where, 1), known.uniform)
         return contents.full(known.dtype, known.shape, value)
-    return site.emit("cumsum", site.x(), axis=axis, exclusive=exclusive, reverse=reverse)
+    return site.emit(site.op.lower(), site.x(), axis=axis, exclusive=exclusive, reverse=reverse)
 
 
 @rule("LpNormalization")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ....ir.dims import Dim, Shape, ceildiv, exact_div, product
 from ....ir.types import i64
 from . import contents
@@ -265,11 +267,12 @@ def pad(site: Site) -> Result:
     """Pads and value are attributes before opset 11, inputs since; negative pads cut off."""
     x, rank = site.x(), site.type().rank
     mode = site.get_str("mode", "constant")
-    if mode not in ("constant", "edge", "reflect"):
-        raise Unsupported(f"mode {mode!r} is not supported", "use constant, edge or reflect")
+    if mode not in ("constant", "edge", "reflect", "wrap"):
+        raise Unsupported(f"mode {mode!r} is not known")
     value: object = 0.0
     if site.opset < 11:
-        pads, value = list(site.get_ints("pads") or ()), site.get_float("value", 0.0)
+        pads = list(site.get_ints("pads" if site.opset > 1 else "paddings") or ())
+        value = site.get_float("value", 0.0)
         axes = list(range(rank))
     else:
         pads = site.numbers(1, "pads")
@@ -288,7 +291,53 @@ def pad(site: Site) -> Result:
     positive = tuple(max(0, p) for p in whole)
     if not any(positive):
         return x
+    if mode == "wrap" or (mode == "reflect" and not _reflects_once(site.type_of(x).shape, positive)):
+        return _repeated(site, x, positive, mode)
     return site.emit("pad", x, pads=positive, value=float(value), mode=mode)
+
+
+def _reflects_once(dims: Shape, pads: Sequence[int]) -> bool:
+    """Whether no pad is longer than what there is to reflect."""
+    rank = len(dims)
+    return all(not isinstance(d, int) or max(pads[a], pads[a + rank]) < max(d, 1) for a, d in enumerate(dims))
+
+
+def _repeated(site: Site, value: str, pads: Sequence[int], mode: str) -> str:
+    """Pads that go on with the elements from the other end, or to and fro."""
+    rank = len(pads) // 2
+    for axis, (before, after) in enumerate(zip(pads[:rank], pads[rank:], strict=True)):
+        extent = site.type_of(value).shape[axis]
+        if not before and not after:
+            continue
+        if not isinstance(extent, int) or not extent:
+            raise Unsupported(f"mode {mode!r} for the extent {extent}", "fix it with --dim NAME=N")
+        index = np.arange(-before, extent + after)
+        period = extent if mode == "wrap" else max(2 * (extent - 1), 1)
+        index = index % period
+        if mode == "reflect":
+            index = np.minimum(index, period - index) if extent > 1 else index * 0
+        value = site.emit("gather", value, site.constant(index), axis=axis)
+    return value
+
+
+@rule("CenterCropPad")
+def center_crop_pad(site: Site) -> Result:
+    """Cut, or fill up with zeros, at both ends; of an odd difference the end gets one more."""
+    rank, wanted = site.type().rank, site.dims(1, "the shape")
+    axes = [site.axis(a, rank) for a in site.get_ints("axes") or range(rank)]
+    if len(axes) != len(wanted):
+        raise Unsupported(f"{len(wanted)} extents for {len(axes)} axes")
+    x, pads = site.x(0), [0] * (2 * rank)
+    for axis, size in zip(axes, wanted, strict=True):
+        extent = site.type_of(x).shape[axis]
+        more = size - extent
+        if not isinstance(more, int):
+            raise Unsupported(f"{size} of an extent of {extent}", "fix it with --dim NAME=N")
+        if more < 0:
+            x = site.slice(x, axis, -more // 2, size)
+        else:
+            pads[axis], pads[axis + rank] = more // 2, more - more // 2
+    return site.emit("pad", x, pads=tuple(pads)) if any(pads) else x
 
 
 @rule("DepthToSpace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....ir.dims import Dim, exact_div
+from ....ir.dims import Dim, exact_div, product
 from .registry import Result, rule
 from .site import Site
 from .tensors import Unsupported
@@ -116,8 +116,37 @@ def global_pool(site: Site) -> Result:
 
 @rule("GlobalLpPool")
 def global_lp_pool(site: Site) -> Result:
-    if site.get_int("p", 2) != 2:
-        raise Unsupported(f"p = {site.get_int('p', 2)} is not supported")
+    p = _exponent(site)
+    axes = tuple(range(2, site.type().rank))
+    return _root(site, site.emit("reduce_sum", _power(site, p), axes=axes, keepdims=True), p)
+
+
+@rule("LpPool")
+def lp_pool(site: Site) -> Result:
+    """The p-norm of each window; what lies outside of the input counts as zero."""
+    kernel, strides, pads, dilations, beyond = _pool(site)
+    p = _exponent(site)
+    window: dict[str, Ints] = {"kernel": kernel, "strides": strides, "dilations": dilations}
+    mean = site.emit("avg_pool", _power(site, p), pads=_extended(pads, beyond), count_include_pad=True, **window)
+    count = site.scalar(float(product(kernel)), site.type().dtype)  # type: ignore[arg-type]
+    return _root(site, site.emit("mul", mean, count), p)
+
+
+def _exponent(site: Site) -> float:
+    """A whole number since opset 2, before that any."""
+    return site.get_float("p", 2.0) if site.opset < 2 else float(site.get_int("p", 2))
+
+
+def _power(site: Site, p: float) -> str:
+    """|x| ** p."""
     x = site.x()
-    total = site.emit("reduce_sum", site.emit("mul", x, x), axes=tuple(range(2, site.type().rank)), keepdims=True)
-    return site.emit("sqrt", total)
+    if p == 2:
+        return site.emit("mul", x, x)
+    size = site.emit("abs", x)
+    return size if p == 1 else site.emit("pow", size, site.scalar(p, site.type().dtype))
+
+
+def _root(site: Site, value: str, p: float) -> str:
+    if p in (1, 2):
+        return value if p == 1 else site.emit("sqrt", value)
+    return site.emit("pow", value, site.scalar(1 / p, site.type().dtype))
