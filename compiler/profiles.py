@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import tomllib
@@ -26,8 +27,7 @@ def load_machine(target: str) -> Machine:
         return native()
     path = FOLDER / f"{target}.toml" if target in shipped() else Path(target)
     try:
-        with open(path, "rb") as file:
-            return machine_from_table(tomllib.load(file))
+        return _read(path, path.stat().st_mtime_ns)
     except OSError as error:
         if path.suffix == ".toml":
             raise StratacError(f"cannot read the machine profile {path}: {error.strerror}") from error
@@ -38,6 +38,13 @@ def load_machine(target: str) -> Machine:
         raise StratacError(f"{path} is not valid TOML: {error}", hint=hint) from error
     except StratacError as error:
         raise StratacError(f"{path}: {error.what}", hint=error.hint) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, changed: int) -> Machine:
+    """The machine of a file, which was last changed then: `native` looks at all that are shipped, at every compilation."""
+    with open(path, "rb") as file:
+        return machine_from_table(tomllib.load(file))
 
 
 def target_arch(machine: Machine) -> str:

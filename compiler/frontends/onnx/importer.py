@@ -22,6 +22,7 @@ from ....ir.graph import Graph, Port, Weight
 from ....ir.types import DType, TensorType
 from . import contents
 from .constants import with_constants
+from .early import modern
 from .emit import Emitter
 from .evaluate import evaluate_constant
 from .functions import closed, domain_of, inlined, schema_of
@@ -34,8 +35,6 @@ from .signature import Signature, read_signature
 from .site import Site
 from .tensors import Tensors, Unsupported, UnsupportedType, type_hint
 
-#: The oldest opset whose operators the rules know.
-OLDEST = 7
 #: Constants of whole numbers up to this many elements are looked into for shape arithmetic.
 _SMALL = 1 << 16
 #: Attributes that change nothing of what a graph computes in inference and in the types supported.
@@ -224,6 +223,7 @@ class Importer:
             if blocked:
                 self._poison(node)
                 return
+            site = modern(site)
             results = rule(site)
             self._check_ignored(site, domain)
         except Unsupported as error:
@@ -335,10 +335,7 @@ class Importer:
         source = Source(self.file)
         if version is None:
             return
-        if version < OLDEST:
-            hint = "convert it with onnx.version_converter.convert_version"
-            self._problem(f"opset {version} is older than {OLDEST}, the oldest supported", "", source, hint)
-        elif version > newest:
+        if version > newest:
             hint = "upgrade the onnx package"
             self._problem(
                 f"opset {version} is newer than {newest}, the newest the installed onnx package knows", "", source, hint
