@@ -24,6 +24,8 @@ _F32_CALLS = {
     "ceil",
     "round",
 }
+#: Functions of the C library, computed in double and rounded once.
+_LIBRARY_CALLS = ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")
 _F64_CALLS = {
     **{name: name for name in ("exp", "log", "tanh", "erf", "sin", "cos", "pow", "sqrt", "floor", "ceil")},
     "round": "nearbyint",
@@ -87,6 +89,8 @@ def _float_code(function: str, args: list[str], dtype: DType) -> str:
             return f"({args[0]} / {args[1]})"
         case "fmod" | "mod":
             return f"fmod{tail}({args[0]}, {args[1]})"
+    if function in _LIBRARY_CALLS:
+        return f"({dtype.c}){function}({args[0]})"
     name = f"sf_{function}" if dtype == f32 and function in _F32_CALLS else _F64_CALLS[function]
     return f"{name}({', '.join(args)})"
 
@@ -103,6 +107,8 @@ def _integer_code(function: str, args: list[str], dtype: DType) -> str:
             return f"({args[0]} {relation} {args[1]} ? {args[0]} : {args[1]})"
         case "div" | "mod" | "fmod" | "pow":
             return f"({dtype.c})st_{function}_{sign}({args[0]}, {args[1]})"
+        case "shift_left" | "shift_right":
+            return f"({dtype.c})st_{function}_{sign}({args[0]}, {args[1]}, {dtype.bits})"
         case "floor" | "ceil" | "round":
             return args[0]
     raise KeyError(f"no C for {function} on {dtype}")

@@ -44,6 +44,7 @@ _ROWS = (
     *(_unary(name) for name in ("neg", "abs", "relu", "floor", "ceil", "round", "sign", "not")),
     *(_smooth(name, 4) for name in ("sqrt", "rsqrt", "reciprocal")),
     *(_smooth(name, 12) for name in ("exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "softplus", "silu")),
+    *(_smooth(name, 24) for name in ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")),
     _smooth("gelu", 16, approximate=AttrSpec("str", "none", ("none", "tanh"))),
     _smooth("leaky_relu", 2, alpha=_FLOAT),
     _smooth("elu", 12, alpha=_FLOAT),
@@ -55,6 +56,7 @@ _ROWS = (
     Op("cast", "elementwise", (1, 1), rules.cast, {"to": AttrSpec("dtype")}),
     # elementwise, two and three inputs
     *(_binary(name) for name in ("add", "sub", "mul", "min", "max", "and", "or", "xor")),
+    *(_binary(name) for name in ("shift_left", "shift_right")),
     _binary("div", 4),
     _binary("pow", 24),
     _binary("mod", 4, fmod=AttrSpec("bool", False)),

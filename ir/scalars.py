@@ -12,8 +12,10 @@ from .types import DType, bool_
 #: primitive -> number of arguments. Comparisons give bool; `select` takes (bool, a, b); `cast` converts to the result's dtype.
 PRIMITIVES = {
     **dict.fromkeys(("neg", "abs", "sqrt", "exp", "log", "tanh", "sigmoid", "erf", "sin", "cos"), 1),
+    **dict.fromkeys(("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"), 1),
     **dict.fromkeys(("floor", "ceil", "round", "not", "isnan", "cast"), 1),
     **dict.fromkeys(("add", "sub", "mul", "div", "min", "max", "pow", "mod", "fmod", "and", "or", "xor"), 2),
+    **dict.fromkeys(("shift_left", "shift_right"), 2),
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), 2),
     "select": 3,
 }
@@ -28,6 +30,7 @@ COST = {
     "erf": 16,
     "sin": 16,
     "cos": 16,
+    **dict.fromkeys(("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"), 60),
     "pow": 30,
     "div": 4,
     "sqrt": 4,

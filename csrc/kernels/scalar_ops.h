@@ -43,6 +43,24 @@ static inline uint64_t st_pow_unsigned(uint64_t base, uint64_t exponent)
     return result;
 }
 
+/* Shifts of integers of some bits: a distance outside of [0, bits) leaves no bit but those of the sign. */
+static inline int64_t st_shift_left_signed(int64_t a, int64_t by, int bits)
+{
+    return by < 0 || by >= bits ? 0 : (int64_t)((uint64_t)a << by);
+}
+static inline uint64_t st_shift_left_unsigned(uint64_t a, uint64_t by, int bits)
+{
+    return by >= (uint64_t)bits ? 0 : a << by;
+}
+static inline int64_t st_shift_right_signed(int64_t a, int64_t by, int bits)
+{
+    return a >> (by < 0 || by >= bits ? 63 : by);
+}
+static inline uint64_t st_shift_right_unsigned(uint64_t a, uint64_t by, int bits)
+{
+    return by >= (uint64_t)bits ? 0 : a >> by;
+}
+
 static inline int64_t st_to_int(double x)
 {
     return x >= -9223372036854775808.0 && x < 9223372036854775808.0 ? (int64_t)x : INT64_MIN;

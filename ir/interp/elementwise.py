@@ -97,6 +97,15 @@ _ROUNDED: dict[str, Callable[[Array], Array]] = {
     "erf": erf,
     "sin": np.sin,
     "cos": np.cos,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
     "softplus": _softplus,
     "silu": _silu,
     "hard_swish": _hard_swish,
@@ -161,6 +170,25 @@ def clip(x: Array, *, min: float, max: float) -> Array:
 def div(a: Array, b: Array) -> Array:
     """integers divide as in C, towards zero; a zero integer divisor gives 0"""
     return truncating_div(a, b) if _is_integer(a) else np.divide(a, b)
+
+
+def _shifted(shift: Callable[..., Array], a: Array, b: Array, beyond: Array) -> Array:
+    """`beyond` where the distance is negative or takes every bit out."""
+    bits = 8 * a.dtype.itemsize
+    inside = (b >= 0) & (b < bits)
+    return np.where(inside, shift(a, np.where(inside, b, 0)), beyond).astype(a.dtype)
+
+
+@meaning("shift_left")
+def shift_left(a: Array, b: Array) -> Array:
+    """bits beyond the highest are lost; a negative distance, or one of all bits, leaves 0"""
+    return _shifted(np.left_shift, a, b, np.zeros_like(a))
+
+
+@meaning("shift_right")
+def shift_right(a: Array, b: Array) -> Array:
+    """the sign's bit fills what falls free; a negative distance, or one of all bits, leaves it alone: 0, or -1 of a negative"""
+    return _shifted(np.right_shift, a, b, np.where(a < 0, a.dtype.type(0) - a.dtype.type(1), a.dtype.type(0)))
 
 
 @meaning("mod")

@@ -27,6 +27,33 @@ def integer(net: Net, op: str, dtype: str) -> str:
     return net.mod(a, b, fmod=True) if op == "fmod" else getattr(net, op)(a, b)
 
 
+@case(*itertools.product(("shift_left", "shift_right"), INTEGERS))
+def shifts(net: Net, op: str, dtype: str) -> str:
+    """By every distance that leaves a bit, by all bits, by more, and by negative distances."""
+    info = np.iinfo(dtype)
+    by = [0, 1, info.bits - 1, info.bits, info.bits + 3, *([-1, -9] if info.min < 0 else [])]
+    pairs = [(a, b) for a in (info.min, info.max, 0, 1, 93, info.max // 3, info.min // 5) for b in by]
+    a, b = (net.input(np.array(side, dtype)) for side in zip(*pairs, strict=True))
+    return getattr(net, op)(a, b)
+
+
+@case(*INTEGERS)
+def bits(net: Net, dtype: str) -> tuple[str, ...]:
+    info = np.iinfo(dtype)
+    a, b = net.input(np.array([info.min, info.max, 0, 85, 7], dtype)), net.input(np.array([51], dtype))
+    return net.and_(a, b), net.or_(a, b), net.xor(a, b), net.not_(a)
+
+
+_LIBRARY = ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")
+
+
+@case(*itertools.product(_LIBRARY, ("float32", "float64")))
+def functions_of_the_library(net: Net, op: str, dtype: str) -> tuple[str, ...]:
+    """At special values, outside of the domain, and close to 0, where a formula of logarithms would lose its digits."""
+    x = np.array([0.0, -0.0, 1.0, -1.0, 0.5, 1e-7, -3e-5, 1.5, -80.0, 7e4, INF, -INF, NAN], dtype)
+    return getattr(net, op)(net.input(x)), getattr(net, op)(net.input((N, M), dtype, -1, 1))
+
+
 @case(*itertools.product(("neg", "abs", "sign", "relu", "not_", "floor"), ("int64", "int8", "uint8", "int32")))
 def integer_unary(net: Net, op: str, dtype: str) -> str:
     info = np.iinfo(dtype)

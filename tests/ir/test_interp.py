@@ -80,6 +80,11 @@ CASES: list[tuple[str, dict[str, Any], tuple[Array, ...], Callable[..., Any]]] =
         for n in ("neg", "abs", "relu", "floor", "ceil", "round", "sign", "exp", "tanh")
     ],
     *[(n, {}, (X,), getattr(torch, n)) for n in ("sigmoid", "erf", "sin", "cos")],
+    *[(n, {}, (X,), getattr(torch, n)) for n in ("tan", "sinh", "cosh", "atan", "asinh")],
+    *[(n, {}, (X / 2,), getattr(torch, n)) for n in ("asin", "acos", "atanh")],
+    ("acosh", {}, (POSITIVE + 1,), torch.acosh),
+    ("shift_left", {}, (np.array([-7, 3, 1], np.int32), np.array([2, 31, 4], np.int32)), torch.bitwise_left_shift),
+    ("shift_right", {}, (np.array([-7, 3, -1], np.int8), np.array([2, 1, 7], np.int8)), torch.bitwise_right_shift),
     *[(n, {}, (POSITIVE,), getattr(torch, n)) for n in ("sqrt", "rsqrt", "reciprocal", "log")],
     *[(n, {}, (SPECIAL,), getattr(torch, n)) for n in ("abs", "relu", "sqrt", "exp", "tanh", "sigmoid", "erf", "log")],
     *[(n, {}, (SPECIAL,), getattr(torch, n)) for n in ("isnan", "isinf", "neg", "floor", "round")],

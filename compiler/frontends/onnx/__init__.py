@@ -2,6 +2,7 @@
 
 from . import (
     attention,
+    bits,
     contraction,
     elementwise,
     experts,
@@ -9,11 +10,13 @@ from . import (
     indexing,
     normalization,
     quantization,
+    random,
     reduction,
     resize,
     scatter,
     selecting,
     shape,
+    signal,
     sorting,
     transposed,
     window,
@@ -24,8 +27,9 @@ from .importer import import_onnx
 
 #: The files that register rules, by subject.
 SUBJECTS = (
-    *(attention, contraction, elementwise, experts, generate, indexing, normalization),
-    *(quantization, reduction, resize, scatter, selecting, shape, sorting, transposed, window),
+    *(attention, bits, contraction, elementwise, experts, generate, indexing, normalization),
+    *(quantization, random, reduction, resize, scatter, selecting, shape, signal),
+    *(sorting, transposed, window),
 )
 
 __all__ = ["SUBJECTS", "batch_dims", "fit_constants", "import_onnx"]

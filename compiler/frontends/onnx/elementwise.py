@@ -11,7 +11,7 @@ from ....ir.dims import Expr
 from ....ir.graph import Node
 from ....ir.interp.elementwise import bf16_to_f32, f32_to_bf16
 from ....ir.rules import broadcast_shapes
-from ....ir.types import DType, bf16, bool_
+from ....ir.types import DType, bf16, bool_, f64
 from . import scalars
 from .contents import elementwise, expand
 from .known import Known
@@ -28,6 +28,7 @@ _UNARY = {
         for name in ("Abs", "Relu", "Floor", "Ceil", "Round", "Sign", "Not", "Neg", "Sqrt", "Reciprocal")
     },
     **{name: name.lower() for name in ("Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Softplus", "IsNaN")},
+    **{name: name.lower() for name in ("Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh")},
     "HardSwish": "hard_swish",
 }
 _FOLDED: dict[str, Callable[[Facts, Scalar], Scalar]] = {
@@ -101,9 +102,10 @@ def selu(site: Site) -> Result:
 
 @rule("Celu")
 def celu(site: Site) -> Result:
-    """alpha * elu(x / alpha)."""
-    alpha = site.scalar(site.get_float("alpha", 1.0), site.type().dtype)
-    return site.emit("mul", site.emit("elu", site.emit("div", site.x(), alpha), alpha=1.0), alpha)
+    """alpha * (exp(x / alpha) - 1) below 0, else x."""
+    x, dtype, alpha = site.x(), site.type().dtype, site.get_float("alpha", 1.0)
+    below = site.emit("elu", site.emit("div", x, site.scalar(alpha, dtype)), alpha=alpha)
+    return site.emit("where", site.emit("lt", x, site.scalar(0.0, dtype)), below, x)
 
 
 @rule("ThresholdedRelu")
@@ -115,7 +117,10 @@ def thresholded_relu(site: Site) -> Result:
 
 @rule("PRelu")
 def prelu(site: Site) -> Result:
-    x, slope = site.x(0), site.x(1)
+    """Slopes broadcast to x; a row of them that does not counts channels, as it always did before opset 7."""
+    x, slope, shape, have = site.x(0), site.x(1), site.type(0).shape, site.type(1).shape
+    if len(have) == 1 and have[0] != 1 and len(shape) > 1 and (site.opset < 7 or have[0] != shape[-1]):
+        slope = site.reshape(slope, (*have, *(1,) * (len(shape) - 2)))
     negative = site.emit("lt", x, site.scalar(0, site.type().dtype))
     return site.emit("where", negative, site.emit("mul", x, slope), x)
 
@@ -140,26 +145,16 @@ def swish(site: Site) -> Result:
     return site.emit("mul", x, site.emit("sigmoid", site.emit("mul", x, site.scalar(alpha, site.type().dtype))))
 
 
-@rule("Sinh", "Cosh")
-def hyperbolic(site: Site) -> Result:
-    x = site.x()
-    ends = site.emit("exp", x), site.emit("exp", site.emit("neg", x))
-    both = site.emit("sub" if site.op == "Sinh" else "add", *ends)
-    return site.emit("mul", both, site.scalar(0.5, site.type().dtype))
-
-
-@rule("Tan")
-def tan(site: Site) -> Result:
-    return site.emit("div", site.emit("sin", site.x()), site.emit("cos", site.x()))
-
-
 @rule("Shrink")
 def shrink(site: Site) -> Result:
-    x, dtype = site.x(), site.type().dtype
-    bias, lambd = site.scalar(site.get_float("bias", 0.0), dtype), site.get_float("lambd", 0.5)
-    low, high = site.emit("lt", x, site.scalar(-lambd, dtype)), site.emit("gt", x, site.scalar(lambd, dtype))
-    inner = site.emit("where", high, site.emit("sub", x, bias), site.scalar(0, dtype))
-    return site.emit("where", low, site.emit("add", x, bias), inner)
+    """Integers shrink as floats do and are truncated."""
+    dtype = site.type().dtype
+    wide = dtype if dtype.is_float else f64
+    x, lambd = site.cast(site.x(), wide), site.get_float("lambd", 0.5)
+    bias = site.scalar(site.get_float("bias", 0.0), wide)
+    low, high = site.emit("lt", x, site.scalar(-lambd, wide)), site.emit("gt", x, site.scalar(lambd, wide))
+    inner = site.emit("where", high, site.emit("sub", x, bias), site.scalar(0, wide))
+    return site.cast(site.emit("where", low, site.emit("add", x, bias), inner), dtype)
 
 
 @rule("IsInf")
@@ -318,7 +313,11 @@ def _power(facts: Facts, base: Scalar, exponent: Scalar) -> Scalar:
 @rule("Pow")
 def power(site: Site) -> Result:
     dtype = site.type().dtype
-    return _fold(site, dtype, _power) or site.emit("pow", site.x(0), site.cast(site.x(1), dtype))
+    folded = _fold(site, dtype, _power)
+    if folded is not None:
+        return folded
+    wide = f64 if dtype.is_integer and site.type(1).dtype.is_float else dtype
+    return site.cast(site.emit("pow", site.cast(site.x(0), wide), site.cast(site.x(1), wide)), dtype)
 
 
 @rule("Where")

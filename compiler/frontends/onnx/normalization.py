@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ....ir.dims import exact_div, product
-from ....ir.types import bool_
 from . import contents
 from .registry import Result, rule
 from .site import Site
@@ -162,11 +161,3 @@ def local_response(site: Site) -> Result:
     scaled = site.emit("mul", site.reshape(mean, dims), site.scalar(site.get_float("alpha", 1e-4), dtype))
     base = site.emit("add", scaled, site.scalar(site.get_float("bias", 1.0), dtype))
     return site.emit("div", x, site.emit("pow", base, site.scalar(site.get_float("beta", 0.75), dtype)))
-
-
-@rule("Dropout")
-def dropout(site: Site) -> list[Result]:
-    """Inference: the input itself, and a mask that keeps everything."""
-    if site.opset >= 12 and site.has(2) and site.number(2, "training_mode"):
-        raise Unsupported("training_mode is not supported", "export the model in evaluation mode")
-    return [site.known() or site.x(), contents.full(bool_, site.type().shape, 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ....ir.dims import Dim, symbol
+from ....ir.types import f64, i64, u64
 from . import contents, scalars
 from .known import Known
 from .registry import Result, rule
@@ -53,14 +54,20 @@ def reduce(site: Site) -> Result:
         folded = _folded(site, axes, keepdims)
         if folded is not None:
             return folded
-    value = site.x()
+    value, dtype = site.x(), site.type().dtype
     if before == "square":
         value = site.emit("mul", value, value)
     elif before:
         value = site.emit(before, value)
+    if after and dtype.is_integer:
+        value = site.cast(
+            value, u64 if dtype.kind == "uint" else i64
+        )  # sums that are rounded in the end do not wrap around
     if axes:
         value = site.emit(fold, value, axes=axes, keepdims=keepdims)
-    return site.emit(after, value) if after else value
+    if not after:
+        return value
+    return site.cast(site.emit(after, value if dtype.is_float else site.cast(value, f64)), dtype)
 
 
 def _folded(site: Site, axes: tuple[int, ...], keepdims: bool) -> Known | None:
@@ -75,13 +82,18 @@ def _folded(site: Site, axes: tuple[int, ...], keepdims: bool) -> Known | None:
 
 @rule("ReduceLogSumExp")
 def reduce_log_sum_exp(site: Site) -> Result:
-    """log(sum(exp(x - max))) + max."""
+    """log(sum(exp(x - max))) + max; an infinite maximum is not taken out."""
     axes, keepdims, x = _axes(site), bool(site.get_int("keepdims", 1)), site.x()
     if not axes:
         return x
+    dtype = site.type().dtype
+    if dtype.is_integer:
+        x = site.cast(x, f64)
+    zero = site.scalar(0, site.type_of(x).dtype)
     greatest = site.emit("reduce_max", x, axes=axes, keepdims=True)
+    greatest = site.emit("where", site.emit("isinf", greatest), zero, greatest)  # inf - inf is not 0
     total = site.emit("reduce_sum", site.emit("exp", site.emit("sub", x, greatest)), axes=axes, keepdims=True)
-    value = site.emit("add", site.emit("log", total), greatest)
+    value = site.cast(site.emit("add", site.emit("log", total), greatest), dtype)
     if keepdims:
         return value
     return site.reshape(value, [d for a, d in enumerate(site.type_of(value).shape) if a not in axes])
