@@ -124,7 +124,7 @@ def transformer_block() -> onnx.ModelProto:
 def five_problems() -> onnx.ModelProto:
     """An operator without a rule, a misspelt one, one of another domain, an element type and sizes that do not fit."""
     nodes = [
-        N("NonZero", ["x"], ["a"], name="no_rule"),
+        N("ImageDecoder", ["x"], ["a"], name="no_rule"),
         N("Reluu", ["x"], ["b"], name="misspelt"),
         N("Frobnicate", ["x"], ["c"], domain="com.acme", name="foreign"),
         N("Cast", ["x"], ["d"], to=TensorProto.FLOAT16, name="half"),

@@ -88,11 +88,10 @@ def test_unknown_dims_get_a_suggestion(tmp_path: Path) -> None:
     assert [p.hint for p in found] == ["did you mean 'batch'?"]
 
 
-@pytest.mark.parametrize("opset", [5, 99])
-def test_opsets_out_of_range(tmp_path: Path, opset: int) -> None:
+def test_an_opset_that_is_not_known(tmp_path: Path) -> None:
     model = make([N("Relu", ["x"], ["y"])], [value("x", FLOAT, ("n", 4))])
-    model.opset_import[0].version = opset
-    assert f"opset {opset}" in problems(tmp_path, model)[0].what
+    model.opset_import[0].version = 99
+    assert "opset 99" in problems(tmp_path, model)[0].what
 
 
 @pytest.mark.parametrize(
