@@ -113,6 +113,9 @@ def _attention(s: _Scope, q: str, k: str, v: str, mask: str = "") -> str:
         )
     scores = s.emit("matmul", q, s.emit("transpose", k, perm=(0, 1, 3, 2)))
     scores = s.emit("mul", scores, s.scalar(s.node.attr("scale"), q))
+    softcap = s.node.attr("softcap", 0.0)
+    if softcap:
+        scores = s.emit("mul", s.emit("tanh", s.emit("div", scores, s.scalar(softcap, q))), s.scalar(softcap, q))
     if s.node.attr("causal", False):
         row = s.emit("reshape", s.emit("iota", extent=queries), shape=(queries, 1))
         limit = s.emit("add", row, s.emit("dim", value=keys - queries))
@@ -120,7 +123,11 @@ def _attention(s: _Scope, q: str, k: str, v: str, mask: str = "") -> str:
         scores = s.emit("where", visible, scores, s.scalar(-math.inf, q))
     if mask:
         scores = s.emit("add", scores, mask)
-    return s.emit("matmul", s.emit("softmax", scores, axis=-1), v)
+    shares = s.emit("softmax", scores, axis=-1)
+    if mask or s.node.attr("causal", False):  # a query that sees no key
+        blind = s.emit("eq", s.emit("reduce_max", scores, axes=(3,)), s.scalar(-math.inf, q))
+        shares = s.emit("where", blind, s.scalar(0.0, q), shares)
+    return s.emit("matmul", shares, v)
 
 
 def _moe(s: _Scope, x: str, shares: str, up: str, down: str, second: str = "") -> str:

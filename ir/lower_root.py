@@ -27,7 +27,7 @@ from .kernel import (
 )
 from .lower_scope import NotLowerable, Scope
 from .ops import OPS, dims_set
-from .scalars import apply
+from .scalars import apply, const
 from .types import f32
 
 
@@ -254,13 +254,17 @@ def _attention(scope: Scope, root: Node) -> Contraction:
     for axis in axes:
         scope.extents[axis.name] = axis.extent
     score: Scalar | None = None
+    softcap = root.attr("softcap", 0.0)
+    if softcap:
+        score = apply("tanh", apply("mul", Accumulator(), const(1.0 / softcap, f32)))
+        score = apply("mul", score, const(softcap, f32))
     if len(root.inputs) > 3 and root.inputs[3]:
         mask = root.inputs[3]
         shape = scope.shape(mask)
         place = (*identity[:3], Index.axis("j") if key.extent != 1 else Index())
         at = tuple(Index() if d == 1 else place[4 - len(shape) + i] for i, d in enumerate(shape))
         added = scope.expression(mask, at)
-        score = apply("add", Accumulator(), added)
+        score = apply("add", score or Accumulator(), added)
     attention = Attention(
         batch=axes[0],
         heads=axes[1],

@@ -141,9 +141,9 @@ _ROWS = (
         "contraction",
         (3, 4),
         rules.attention,
-        {"scale": _FLOAT, "causal": AttrSpec("bool", False)},
+        {"scale": _FLOAT, "causal": AttrSpec("bool", False), "softcap": AttrSpec("float", 0.0)},
         2,
-        "softmax(scale * q @ k^T + mask) @ v; a causal query i sees keys <= i + keys - queries",
+        "softmax(scale * q @ k^T + mask) @ v; a causal query i sees keys <= i + keys - queries; softcap c: c tanh(s / c)",
     ),
     Op(
         "ragged_attention",

@@ -17,11 +17,15 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 @meaning("attention")
-def attention(q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, causal: bool) -> Array:
+def attention(
+    q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float, causal: bool, softcap: float = 0.0
+) -> Array:
     """A query that sees no key yields zeros."""
     repeat = q.shape[1] // k.shape[1]
     keys, values = (np.repeat(wide(x), repeat, axis=1) for x in (k, v))
     scores = scale * np.matmul(wide(q), keys.transpose(0, 1, 3, 2))
+    if softcap:
+        scores = softcap * np.tanh(scores / softcap)
     if mask is not None:
         scores = scores + mask
     if causal:

@@ -282,6 +282,8 @@ class _Packing:
 
     def attend(self, node: Node) -> None:
         packed = []
+        if node.attr("softcap", 0.0):
+            raise NotPacked("attention with a softcap has no ragged form")
         for value in node.inputs[:3]:
             rows = self.split(self.producers.get(value))
             if rows is None:

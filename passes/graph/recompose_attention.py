@@ -16,13 +16,15 @@ from .recompose_mask import VERY_NEGATIVE, Term, absorb, conjuncts, narrowest, t
 
 @dataclass(frozen=True)
 class _Scores:
-    """factor * q @ keys + terms, where `keys` are transposed. `leads` are the leading shapes the scores go through."""
+    """factor * q @ keys + terms, where `keys` are transposed; with a softcap c, c tanh(factor / c * q @ keys) + terms. `leads` are
+    the leading shapes the scores go through."""
 
     q: str
     keys: str
     factor: float
     terms: tuple[Term, ...] = ()
     leads: tuple[Shape, ...] = ()
+    softcap: float = 0.0
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -81,6 +83,11 @@ def _scores(work: Rebuild, value: str, factor: float) -> _Scores | None:
             found = _scores(work, inner, factor) if work.shape(inner) == shape else None
             if found is not None:
                 return replace(found, terms=(*found.terms, *terms(work, mask, factor, shape)))
+    if node.op == "tanh" and factor > 0:
+        found = _scores(work, node.inputs[0], 1.0)
+        if found is None or found.terms or found.softcap:
+            return None
+        return replace(found, factor=found.factor * factor, softcap=factor)
     if node.op in ("max", "clip"):
         # a floor under hidden scores, so that none is -infinity
         lowest = node.attr("min") if node.op == "clip" else work.scalar(node.inputs[1])
@@ -251,7 +258,9 @@ def attention(work: Rebuild, node: Node) -> str | None:
     mask = _mask(work, rest, target, node, q)
     extra = (mask,) if mask else ()
     scale = found.factor * q_factor * k_factor
-    value = work.emit("attention", q, k, v, *extra, like=node, scale=scale, causal=causal)
+    value = work.emit(
+        "attention", q, k, v, *extra, like=node, scale=scale, causal=causal, softcap=found.softcap or None
+    )
     return _reshape(work, value, result.shape, node)
 
 
@@ -275,4 +284,5 @@ def simplify_attention(work: Rebuild, node: Node) -> str | None:
         return None
     k, v = bare if repeated else (k, v)
     inputs = (q, k, v, mask) if mask else (q, k, v)
-    return work.emit("attention", *inputs, like=node, scale=node.attr("scale"), causal=causal)
+    attrs = {**dict(node.attrs), "causal": causal}
+    return work.emit("attention", *inputs, like=node, **attrs)

@@ -284,6 +284,12 @@ def attention_from_products(net: Net, causal: bool) -> str:
     return net.add(net.matmul(y, net.constant((32, 32))), x)
 
 
+@case(*itertools.product((True, False), (True, False)), tolerance=LOOSE, family="attention")
+def capped_attention(net: Net, causal: bool, masked: bool) -> str:
+    mask = (net.input((N, 1, M, M + 3)),) if masked else ()
+    return net.attention(*_qkv(net, M + 3, 2), *mask, scale=0.9, causal=causal, softcap=1.5)
+
+
 @case(tolerance=LOOSE, family="attention")
 def attention_with_epilogue(net: Net) -> tuple[str, ...]:
     q, k, v = _qkv(net, M)

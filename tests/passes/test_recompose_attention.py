@@ -229,6 +229,16 @@ CAUSAL: dict[str, Callable[[Sketch], str]] = {
 }
 
 
+def test_softcap() -> None:
+    """gemma: c * tanh(scores / c), then the mask."""
+    s = Sketch()
+    q, k, v, mask = heads(s), heads(s), heads(s), s.input(2, 1, S, S)
+    scores = s.mul(s.matmul(q, turned(s, k)), 0.5)
+    capped = s.mul(s.tanh(s.div(scores, 2.0)), 2.0)
+    node = only(s.finish(s.matmul(s.softmax(s.add(capped, mask), axis=-1), v)))
+    assert (node.attr("softcap"), node.attr("scale"), len(node.inputs)) == (2.0, 0.5, 4)
+
+
 @pytest.mark.parametrize("name", CAUSAL)
 def test_causal(name: str) -> None:
     s = Sketch()

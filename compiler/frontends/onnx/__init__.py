@@ -4,6 +4,10 @@ from . import (
     attention,
     bits,
     contraction,
+    contrib,
+    contrib_attention,
+    contrib_norm,
+    contrib_quantized,
     elementwise,
     experts,
     generate,
@@ -13,6 +17,7 @@ from . import (
     random,
     reduction,
     resize,
+    rotary,
     scatter,
     selecting,
     shape,
@@ -30,6 +35,7 @@ SUBJECTS = (
     *(attention, bits, contraction, elementwise, experts, generate, indexing, normalization),
     *(quantization, random, reduction, resize, scatter, selecting, shape, signal),
     *(sorting, transposed, window),
+    *(rotary, contrib, contrib_attention, contrib_norm, contrib_quantized),
 )
 
 __all__ = ["SUBJECTS", "batch_dims", "fit_constants", "import_onnx"]

@@ -16,6 +16,10 @@ def matmul(site: Site) -> Result:
 
 @rule("Gemm")
 def gemm(site: Site) -> Result:
+    return affine(site)
+
+
+def affine(site: Site) -> str:
     """alpha * a' @ b' + beta * c."""
     dtype = site.type().dtype
     if site.type(0).rank != 2 or site.type(1).rank != 2:
@@ -141,6 +145,11 @@ def _pair(site: Site, left: tuple[str, str], right: tuple[str, str], kept: set[s
 
 @rule("Conv")
 def conv(site: Site) -> Result:
+    return convolved(site)
+
+
+def convolved(site: Site) -> str:
+    """The convolution of input 0 by the filter in input 1, with a bias in input 2."""
     x, w = site.type(0), site.type(1)
     spatial = x.rank - 2
     if not 1 <= spatial <= 3:
@@ -150,4 +159,5 @@ def conv(site: Site) -> Result:
         raise Unsupported(f"kernel_shape {list(kernel)} does not fit the filter {w}")
     strides, pads, dilations = window_attributes(site, kernel)  # type: ignore[arg-type]
     groups = site.get_int("group", 1)
-    return site.emit("conv", *site.xs(), strides=strides, pads=pads, dilations=dilations, groups=groups)
+    inputs = [site.x(i) for i in range(3) if site.has(i)]
+    return site.emit("conv", *inputs, strides=strides, pads=pads, dilations=dilations, groups=groups)

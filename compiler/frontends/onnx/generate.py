@@ -104,6 +104,7 @@ def _grid(site: Site, rows: Dim, columns: Dim, offset: Dim) -> tuple[Known, Know
 
 
 @rule("Trilu")
+@rule("Trilu", domain="com.microsoft")
 def trilu(site: Site) -> Result:
     """Upper keeps column >= row + k, lower column <= row + k."""
     type = site.type()

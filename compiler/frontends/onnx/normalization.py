@@ -57,20 +57,16 @@ def layer_normalization(site: Site) -> list[Result]:
 @rule("RMSNormalization")
 @rule("SimplifiedLayerNormalization")
 @rule("SimplifiedLayerNormalization", domain="com.microsoft")
-def rms_normalization(site: Site) -> Result:
-    axis = site.axis(site.get_int("axis", -1), site.type().rank)
-    return site.emit("rms_norm", site.x(0), site.x(1), axis=axis, epsilon=site.get_float("epsilon", 1e-5))
-
-
-@rule("SkipLayerNormalization", domain="com.microsoft")
-def skip_layer_normalization(site: Site) -> list[Result]:
-    """layer_norm(x + skip + bias) with gamma and beta; inputs: x, skip, gamma, beta, bias."""
-    total = site.emit("add", site.x(0), site.x(1))
-    if site.has(4):
-        total = site.emit("add", total, site.x(4))
-    extra = [site.x(2), *([site.x(3)] if site.has(3) else [])]
-    epsilon = site.get_float("epsilon", 1e-12)
-    return [site.emit("layer_norm", total, *extra, axis=site.type().rank - 1, epsilon=epsilon)]
+def rms_normalization(site: Site) -> list[Result]:
+    """With one over the root of the mean square where something reads it."""
+    rank = site.type().rank
+    axis, epsilon = site.axis(site.get_int("axis", -1), rank), site.get_float("epsilon", 1e-5)
+    results: list[Result] = [site.emit("rms_norm", site.x(0), site.x(1), axis=axis, epsilon=epsilon)]
+    if site.used(1):
+        x, axes = site.x(), tuple(range(axis, rank))
+        square = site.emit("reduce_mean", site.emit("mul", x, x), axes=axes, keepdims=True)
+        results.append(site.emit("rsqrt", site.emit("add", square, site.scalar(epsilon, site.type().dtype))))
+    return results
 
 
 @rule("BatchNormalization")

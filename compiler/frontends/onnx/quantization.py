@@ -26,6 +26,7 @@ def _along(site: Site, index: int) -> str:
 
 
 @rule("DequantizeLinear")
+@rule("DequantizeLinear", domain="com.microsoft")
 def dequantize(site: Site) -> Result:
     """(x - zero point) * scale."""
     scale = _along(site, 1)
@@ -39,6 +40,7 @@ def dequantize(site: Site) -> Result:
 
 
 @rule("QuantizeLinear")
+@rule("QuantizeLinear", domain="com.microsoft")
 def quantize(site: Site) -> Result:
     """saturate(round(x / scale) + zero point)."""
     wanted = site.get_int("output_dtype")

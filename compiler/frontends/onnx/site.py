@@ -22,6 +22,7 @@ _KINDS = {
     "float": onnx.AttributeProto.FLOAT,
     "str": onnx.AttributeProto.STRING,
     "ints": onnx.AttributeProto.INTS,
+    "floats": onnx.AttributeProto.FLOATS,
     "tensor": onnx.AttributeProto.TENSOR,
 }
 
@@ -62,6 +63,10 @@ class Site(Draft):
     def get_ints(self, name: str) -> tuple[int, ...] | None:
         attribute = self._attribute(name, "ints")
         return None if attribute is None else tuple(int(v) for v in attribute.ints)
+
+    def get_floats(self, name: str) -> tuple[float, ...] | None:
+        attribute = self._attribute(name, "floats")
+        return None if attribute is None else tuple(float(v) for v in attribute.floats)
 
     def get_tensor(self, name: str) -> onnx.TensorProto | None:
         attribute = self._attribute(name, "tensor")

@@ -119,6 +119,6 @@ def test_a_name_defined_twice(tmp_path: Path) -> None:
 
 
 def test_an_attribute_the_rule_ignores_is_refused(tmp_path: Path) -> None:
-    node = N("Attention", ["q", "k", "v"], ["y"], qk_matmul_output_mode=1, q_num_heads=2, kv_num_heads=2)
-    model = make([node], [value(n, FLOAT, ("n", 3, 8)) for n in "qkv"], opset=23)
-    assert "qk_matmul_output_mode" in problems(tmp_path, model)[0].what
+    node = N("FastGelu", ["x"], ["y"], domain="com.microsoft", strange=1)
+    model = make([node], [value("x", FLOAT, ("n", 3))], domains=(helper.make_opsetid("com.microsoft", 1),))
+    assert "strange" in problems(tmp_path, model)[0].what

@@ -1,0 +1,114 @@
+"""Rules of weights in blocks of few bits (com.microsoft): each block has a scale and perhaps a zero point. Products take the
+weights as floats: constants that are computed when they are packed."""
+
+from __future__ import annotations
+
+from ....ir.dims import Dim, ceildiv
+from ....ir.types import DType, i32, u8
+from .registry import Result, rule
+from .site import Site
+from .tensors import Unsupported
+
+
+def unpacked(site: Site, value: str, bits: int) -> str:
+    """The whole numbers (i32) that lie `bits` wide in bytes, lowest bits first, along the last axis."""
+    shape = site.type_of(value).shape
+    wide = site.cast(value, i32)
+    if bits == 8:
+        return wide
+    if bits not in (2, 4):
+        raise Unsupported(f"bits = {bits} is not supported")
+    wide = site.reshape(wide, (*shape, 1))
+    parts, step = [], site.scalar(1 << bits, i32)
+    for _ in range(8 // bits):
+        parts.append(site.emit("mod", wide, step))
+        wide = site.emit("div", wide, step)
+    both = site.emit("concat", *parts, axis=len(shape))
+    return site.reshape(both, (*shape[:-1], shape[-1] * (8 // bits)))
+
+
+def _zeros(site: Site, index: int, bits: int, shape: tuple[Dim, ...], dtype: DType) -> str:
+    """Zero points of blocks [.., blocks] as `dtype`: given as such, packed in bytes, or the middle of the range."""
+    if not site.has(index):
+        return site.scalar(float(1 << (bits - 1)), dtype)
+    if site.type(index).dtype != u8:
+        return site.cast(site.reshape(site.x(index), shape), dtype)
+    *lead, blocks = shape
+    packed = site.reshape(site.x(index), (*lead, ceildiv(blocks * bits, 8)))
+    return site.cast(site.slice(unpacked(site, packed, bits), len(lead), 0, blocks), dtype)
+
+
+@rule("MatMulNBits", domain="com.microsoft")
+def matmul_n_bits(site: Site) -> Result:
+    """a [.., K] @ w^T + bias, w [N, K] from bytes [N, blocks, bytes of a block], scales and zero points [N, blocks]."""
+    site.attribute("accuracy_level")  # how exact a product has to be at least; ours is
+    if site.has(4) or site.get_int("weight_prepacked"):
+        raise Unsupported("g_idx and weight_prepacked are not supported yet")
+    depth, columns = site.get_int("K"), site.get_int("N")
+    bits, size = site.get_int("bits", 4), site.get_int("block_size")
+    if size < 1 or depth < 1 or columns < 1:
+        raise Unsupported(f"K = {depth}, N = {columns} and block_size = {size}")
+    blocks, dtype = -(-depth // size), site.type(0).dtype
+    packed = site.reshape(site.x(1), (columns, blocks, size * bits // 8))
+    numbers = site.cast(unpacked(site, packed, bits), dtype)
+    zeros = _zeros(site, 3, bits, (columns, blocks), dtype)
+    if site.type_of(zeros).rank:
+        zeros = site.reshape(zeros, (columns, blocks, 1))
+    scales = site.reshape(site.cast(site.x(2), dtype), (columns, blocks, 1))
+    weight = site.emit("mul", site.emit("sub", numbers, zeros), scales)
+    weight = site.slice(site.reshape(weight, (columns, blocks * size)), 1, 0, depth)
+    value = site.emit("matmul", site.x(0), site.transpose(weight, (1, 0)))
+    return site.emit("add", value, site.x(5)) if site.has(5) else value
+
+
+@rule("GatherBlockQuantized", domain="com.microsoft")
+def gather_block_quantized(site: Site) -> Result:
+    """Rows of a quantised table: only those gathered are made floats. Inputs: data, indices, scales, zero points."""
+    data, scales = site.type(0), site.type(2)
+    rank, bits, size = data.rank, site.get_int("bits", 4), site.get_int("block_size", 128)
+    axis = site.axis(site.get_int("gather_axis"), rank)
+    along = site.axis(site.get_int("quantize_axis", 1), rank)
+    if axis == along or along != rank - 1:
+        raise Unsupported(
+            f"gather_axis {axis} and quantize_axis {along} of rank {rank}: only the last may be quantised"
+        )
+    where = site.x(1)
+    value = site.emit("gather", site.x(0), where, axis=axis)
+    scale = site.emit("gather", site.x(2), where, axis=axis)
+    bytes_ = data.dtype == u8
+    numbers = site.cast(unpacked(site, value, bits) if bytes_ else value, scales.dtype)
+    *lead, width = site.type_of(numbers).shape
+    blocks = scales.shape[-1]
+    if site.has(3):
+        zeros = site.emit("gather", site.x(3), where, axis=axis)
+        if bytes_:
+            zeros = site.slice(unpacked(site, zeros, bits), len(lead), 0, blocks)
+        zeros = site.cast(zeros, scales.dtype)
+    else:
+        zeros = site.scalar(float(1 << (bits - 1)) if bytes_ else 0.0, scales.dtype)
+    spread = tuple(_spread(site, x, size, width) for x in (zeros, scale))
+    return site.emit("mul", site.emit("sub", numbers, spread[0]), spread[1])
+
+
+def _spread(site: Site, value: str, size: int, width: Dim) -> str:
+    """One number for each block [.., blocks] as one for each element [.., width]."""
+    type = site.type_of(value)
+    if not type.rank:
+        return value
+    *lead, blocks = type.shape
+    wide = site.expand(site.reshape(value, (*lead, blocks, 1)), (*lead, blocks, size))
+    return site.slice(site.reshape(wide, (*lead, blocks * size)), len(lead), 0, width)
+
+
+@rule("MatMulIntegerToFloat", domain="com.microsoft")
+def matmul_integer_to_float(site: Site) -> Result:
+    """(a - zero) @ (b - zero) * scales + bias; inputs: a, b, their scales, their zero points, bias."""
+    parts = []
+    for index in (0, 1):
+        value = site.cast(site.x(index), i32)
+        if site.has(index + 4):
+            value = site.emit("sub", value, site.cast(site.x(index + 4), i32))
+        parts.append(value)
+    product_ = site.cast(site.emit("matmul", *parts), site.type(2).dtype)
+    value = site.emit("mul", product_, site.emit("mul", site.x(2), site.x(3)))
+    return site.emit("add", value, site.x(6)) if site.has(6) else value
