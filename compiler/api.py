@@ -11,6 +11,7 @@ import numpy as np
 
 from ..ir.dims import Bounds
 from .driver import compile_model
+from .layout import STRING_BYTES, make_layout
 from .options import (
     CompileOptions,
     default_cache,
@@ -31,6 +32,8 @@ def compile(
     *,
     dims: Dims | None = None,
     constants: Mapping[str, Any] | None = None,
+    sequences: Mapping[str, Any] | None = None,
+    string_bytes: int = STRING_BYTES,
     target: str = "native",
     threads: int = 0,
     budgets: Mapping[str, int | str] | None = None,
@@ -46,6 +49,8 @@ def compile(
 
     `output` defaults to the model's name with `.plan`. `dims` bounds symbolic dims: an int, "min:typical:max" or Bounds.
     `constants` gives values of inputs by name (arrays, numbers or lists): they are compiled in and the plan does not ask for them.
+    `sequences` gives for each input that is a sequence its length, or a list with the shape of each element (extents and names of
+    dims), and None for an optional input without a value; `string_bytes` is the UTF-8 length that strings may have.
     `target` is `native`, a shipped machine or a TOML file; `threads` the planned count (0: the target's cores).
     `budgets` maps a tier to the bytes the plan may use there, as a number or "2GiB"; weights that do not fit are streamed from
     storage. `objective` is latency, throughput or memory. `pins` maps regular expressions over node and weight names to where
@@ -63,6 +68,7 @@ def compile(
         target=target,
         dims=bounds,
         constants={name: np.asarray(value) for name, value in (constants or {}).items()},
+        layout=make_layout(sequences, string_bytes),
         threads=threads,
         budgets={tier: parse_size(str(size)) for tier, size in (budgets or {}).items()},
         objective=objective,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..codegen.emit_kernels import table_unit
 from ..codegen.toolchain import CSRC, ToolchainOptions, ToolchainReport, Unit, compile_library, runtime_units
 from ..ir.errors import EnvironmentProblem, StratacError
+from ..ir.interface import interface_to_data
 from ..ir.plan import Plan
 from ..ir.plan_binary import encode, plan_id
 from ..ir.text import print_graph
@@ -181,6 +182,9 @@ def _fill(
     fields = {**fields, "arch": built.arch}
     if options.constants:
         fields["constants"] = manifest_rows(options.constants)
+    interface = levels.graph.interface
+    if interface is not None and not interface.plain:
+        fields["interface"] = interface_to_data(interface)
     write_manifest(folder, fields, parts, known={WEIGHTS: weights_sha})
     return built, seconds
 

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ..ir.errors import StratacError
+from .layout import STRING_BYTES
 
 _EPILOG = """\
 examples:
@@ -341,6 +342,21 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="the value of an input, which is compiled in: a number, a list such as 0,1 (one element: 0,) or @FILE.npy; "
         "for inputs that decide shapes",
+    )
+    parser.add_argument(
+        "--sequence",
+        action="append",
+        default=[],
+        metavar="NAME=LENGTH",
+        help="the length of an input that is a sequence, or the shape of each element, such as [2,3],[n]; "
+        "none for an optional input without a value",
+    )
+    parser.add_argument(
+        "--string-bytes",
+        type=int,
+        default=STRING_BYTES,
+        metavar="N",
+        help=f"how many bytes of UTF-8 strings in inputs may have (default {STRING_BYTES})",
     )
     parser.add_argument(
         "--target",

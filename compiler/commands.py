@@ -24,6 +24,7 @@ from ..runtime.session import load
 from . import checks
 from .commands_report import diff, explain, inspect, write_whole
 from .constants import parse_constants
+from .layout import make_layout, parse_sequences
 from .measure import Watch
 from .options import (
     CompileOptions,
@@ -57,6 +58,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         target=args.target,
         dims=dict(parse_dim(text) for text in args.dim),
         constants=parse_constants(args.constant),
+        layout=make_layout(parse_sequences(args.sequence), args.string_bytes),
         threads=args.threads,
         budgets=parse_budgets(args.budget),
         objective=args.objective,

@@ -85,9 +85,9 @@ def import_model(model: Path, options: CompileOptions, clock: Clock | None = Non
     padded rows."""
     clock = clock or Clock(None)
     with clock("import"):
-        assumed = [name for name in batch_dims(model, options.constants) if name not in options.dims]
+        assumed = [name for name in batch_dims(model, options.constants, options.layout) if name not in options.dims]
         dims = {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))}
-        graph = import_onnx(model, dims, options.constants)
+        graph = import_onnx(model, dims, options.constants, layout=options.layout)
     with clock("simplify"):
         graph = run_passes(graph, GRAPH_PASSES)
         packed = pack_rows(graph, options.ragged)

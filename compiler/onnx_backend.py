@@ -28,6 +28,7 @@ from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupl
 from ..ir.errors import ModelError, StratacError
 from ..runtime.session import Session, load
 from .driver import compile_model
+from .layout import Elements, Layout
 from .options import CompileOptions, default_cache, environment_cc
 
 #: Plans that one representation keeps.
@@ -71,7 +72,8 @@ class StratacRep(BackendRep):
         try:
             _save(model, self._model)
             self._symbolic = any(not _fixed_shape(i.type) for i in self._inputs)
-            if not self._symbolic:
+            self._listed = any(not i.type.HasField("tensor_type") for i in self._inputs)
+            if not self._symbolic and not self._listed:
                 self._compile_unless_needed()
         except BaseException:
             self._finalizer()
@@ -79,7 +81,7 @@ class StratacRep(BackendRep):
 
     def _compile_unless_needed(self) -> None:
         try:
-            self._plans[(), ()] = self._compile({}, {})
+            self._plans[(), "{}", ()] = self._compile({}, {}, self._options.layout)
         except ModelError as error:
             self._needed = _needed(error)
             if not self._needed:
@@ -93,35 +95,51 @@ class StratacRep(BackendRep):
         feeds = self._feeds(inputs)
         with self._lock:
             plan, needed = self._plan(feeds)
-            arrays = plan.session.run(None, {name: value for name, value in feeds.items() if name not in needed})
+            values = {name: value for name, value in feeds.items() if name not in needed}
+            arrays = plan.session.run(None, values)
         names = [output.name for output in self._outputs]
         return namedtupledict("Outputs", names)(*arrays)
 
-    def _feeds(self, inputs: Any) -> dict[str, np.ndarray]:
+    def _feeds(self, inputs: Any) -> dict[str, Any]:
+        """Arrays; lists and None for what is no tensor."""
         names = [i.name for i in self._inputs]
         if isinstance(inputs, Mapping):
             if inputs.keys() != set(names):
                 what = f"the model has the inputs {', '.join(names)}, given were {', '.join(map(str, inputs))}"
                 raise StratacError(what)
-            return {name: np.asarray(inputs[name]) for name in names}
+            return {i.name: _value(i.type, inputs[i.name]) for i in self._inputs}
         values = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         if len(values) != len(names):
             raise StratacError(f"the model has {len(names)} inputs, {len(values)} were given", hint=", ".join(names))
-        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+        return {i.name: _value(i.type, value) for i, value in zip(self._inputs, values, strict=True)}
 
-    def _plan(self, feeds: Mapping[str, np.ndarray]) -> tuple[_Plan, tuple[str, ...]]:
+    def _layout(self, feeds: Mapping[str, Any]) -> Layout:
+        """What the values of a call say of sequences, optionals and strings."""
+        types = {i.name: i.type for i in self._inputs}
+        lists = {name: _elements(value) for name, value in feeds.items() if not types[name].HasField("tensor_type")}
+        given = self._options.layout
+        longest = max((_longest(value) for value in feeds.values()), default=0)
+        width = given.string_bytes if longest <= given.string_bytes else 1 << (longest - 1).bit_length()
+        return Layout({**given.sequences, **lists}, width)
+
+    def _plan(self, feeds: Mapping[str, Any]) -> tuple[_Plan, tuple[str, ...]]:
         """The plan for a call, and the inputs whose values are compiled into it."""
         while True:
-            shapes = tuple((n, v.shape) for n, v in feeds.items()) if self._symbolic else ()
+            shapes = tuple((n, np.shape(v)) for n, v in _tensors(feeds)) if self._symbolic else ()
+            layout = self._layout(feeds)
             constants = {name: feeds[name] for name in self._needed if name in feeds}
-            key = shapes, tuple((n, v.dtype.str, v.shape, v.tobytes()) for n, v in constants.items())
+            key = shapes, str(layout.facts()), tuple((n, v.dtype.str, v.shape, _bytes(v)) for n, v in constants.items())
             if key in self._plans:
                 self._plans.move_to_end(key)
                 return self._plans[key], self._needed
             try:
-                plan = self._compile(feeds if self._symbolic else {}, constants)
+                plan = self._compile(feeds if self._symbolic else {}, constants, layout)
             except ModelError as error:
-                more = [name for name in _needed(error) if name in feeds and name not in self._needed]
+                more = [
+                    name
+                    for name in _needed(error)
+                    if isinstance(feeds.get(name), np.ndarray) and name not in self._needed
+                ]
                 if not more:
                     raise
                 self._needed = (*self._needed, *more)
@@ -131,7 +149,7 @@ class StratacRep(BackendRep):
                 self._plans.popitem(last=False)[1].close()
             return plan, self._needed
 
-    def _compile(self, feeds: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]) -> _Plan:
+    def _compile(self, feeds: Mapping[str, Any], constants: Mapping[str, np.ndarray], layout: Layout) -> _Plan:
         """A plan for the shapes of `feeds`, where the model leaves them open, with `constants` compiled in."""
         folder = tempfile.TemporaryDirectory(prefix="plan-", dir=self._folder.name)
         try:
@@ -139,7 +157,7 @@ class StratacRep(BackendRep):
             if feeds:
                 model = Path(folder.name) / "model.onnx"
                 _save(_with_shapes(onnx.load(self._model), feeds), model)
-            options = replace(self._options, constants=constants)
+            options = replace(self._options, constants=constants, layout=layout)
             plan = compile_model(model, Path(folder.name) / "plan", options).folder
             return _Plan(load(plan), folder)
         except BaseException:
@@ -171,11 +189,43 @@ def _fixed_shape(type: onnx.TypeProto) -> bool:
     )
 
 
-def _with_shapes(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+def _value(type: onnx.TypeProto, value: Any) -> Any:
+    """A tensor as an array; a list of arrays or None as it is."""
+    if type.HasField("optional_type"):
+        return None if value is None else _value(type.optional_type.elem_type, value)
+    return [np.asarray(item) for item in value] if type.HasField("sequence_type") else np.asarray(value)
+
+
+def _tensors(feeds: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
+    return [(name, value) for name, value in feeds.items() if isinstance(value, np.ndarray)]
+
+
+def _elements(value: Any) -> Elements:
+    """What a value says of a sequence or an optional."""
+    if value is None:
+        return None
+    return tuple(np.shape(item) for item in value) if isinstance(value, list) else (np.shape(value),)
+
+
+def _longest(value: Any) -> int:
+    """Bytes of the longest string in a value."""
+    if isinstance(value, list):
+        return max((_longest(item) for item in value), default=0)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "OUS":
+        return 0
+    texts = value.reshape(-1).tolist()
+    return max((len(t.encode() if isinstance(t, str) else t) for t in texts if isinstance(t, (str, bytes))), default=0)
+
+
+def _bytes(value: np.ndarray) -> bytes:
+    return repr(value.tolist()).encode() if value.dtype.kind == "O" else value.tobytes()
+
+
+def _with_shapes(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> onnx.ModelProto:
     """The model with every open dim of its inputs as in `feeds`. Raises StratacError where one name has two sizes."""
     sizes: dict[str, tuple[int, str]] = {}
     for port in model.graph.input:
-        if port.name not in feeds or not port.type.HasField("tensor_type"):
+        if not isinstance(feeds.get(port.name), np.ndarray) or not port.type.HasField("tensor_type"):
             continue
         tensor, shape = port.type.tensor_type, feeds[port.name].shape
         if not tensor.HasField("shape"):

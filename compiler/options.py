@@ -18,6 +18,7 @@ from ..ir.dims import Bounds
 from ..ir.errors import StratacError
 from ..passes.place.request import Pin
 from .constants import constants_from_facts, constants_to_facts
+from .layout import Layout, layout_from_facts
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -29,7 +30,8 @@ MAX_EXTENT = (1 << 31) - 1
 class CompileOptions:
     """What shapes a plan. `dims` bounds the model's symbolic dims; `target` is `native`, a shipped name or a TOML file.
 
-    `constants` gives values of inputs: they are compiled in, and the plan's signature does not have them.
+    `constants` gives values of inputs: they are compiled in, and the plan's signature does not have them. `layout` says how long
+    sequences and strings are.
     `threads` is the planned thread count (0: the target's cores). `budgets` maps a tier to the bytes the plan may take there,
     the process floor included for `ram`. `objective` and `pins`: see `passes.place.request.PlaceRequest`. `max_error` is how far
     a product's numeric mode may be from f32, in relative L2 (`ir.candidate.MODE_ERRORS`); EXACT allows f32 itself alone. `ragged`
@@ -40,6 +42,7 @@ class CompileOptions:
     target: str = "native"
     dims: Mapping[str, Bounds] = field(default_factory=dict)
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
     threads: int = 0
     budgets: Mapping[str, int] = field(default_factory=dict)
     objective: str = "latency"
@@ -57,6 +60,7 @@ class CompileOptions:
             "target": self.target,
             "dims": {name: [b.min, b.typical, b.max] for name, b in self.dims.items()},
             **({"constants": constants_to_facts(self.constants)} if self.constants else {}),
+            **self.layout.facts(),
             "threads": self.threads,
             "budgets": dict(self.budgets),
             "objective": self.objective,
@@ -72,6 +76,7 @@ def options_from_facts(facts: Mapping[str, Any]) -> CompileOptions:
         target=facts["target"],
         dims={name: Bounds(*numbers) for name, numbers in facts["dims"].items()},
         constants=constants_from_facts(facts.get("constants", {})),
+        layout=layout_from_facts(facts),
         threads=facts["threads"],
         budgets=dict(facts["budgets"]),
         objective=facts["objective"],

@@ -24,6 +24,7 @@ class GraphBuilder:
         self.name = base.name if base else name
         self.folder = base.folder if base else ""
         self.absent = base.absent if base else frozenset()
+        self.interface = base.interface if base else None
         self.symbols = dict(base.symbols if base else symbols or {})
         self.inputs = list(base.inputs) if base else []
         self.weights = dict(base.weights) if base else {}
@@ -94,4 +95,5 @@ class GraphBuilder:
             dict(self.types),
             self.folder,
             self.absent,
+            self.interface,
         )

@@ -12,6 +12,7 @@ from typing import Any, Union
 
 from .dims import Bounds, Expr
 from .errors import Source
+from .interface import Interface
 from .types import DType, TensorType
 
 #: Attribute values: numbers, strings, dtypes, dims, and tuples of these.
@@ -111,6 +112,7 @@ class Graph:
     absent: frozenset[str] = field(
         default=frozenset(), compare=False
     )  # files of weights that were missing; never printed
+    interface: Interface | None = field(default=None, compare=False)  # what callers see of the ports; never printed
 
     def readable(self, weight: str) -> bool:
         """Whether the bytes of a weight can be read: no file it comes from was missing."""

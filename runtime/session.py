@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..ir.dims import Bounds
-from ..ir.errors import StratacError
+from ..ir.errors import PlanError, StratacError
+from ..ir.interface import Interface, decode, encode, interface_from_data
 from ..ir.types import BY_ONNX
 from .lib import Library
 from .manifest import check_machine, cpu_features, read_manifest
@@ -83,6 +84,15 @@ def _part(room: np.ndarray, shape: tuple[int, ...], own: bool) -> np.ndarray:
     return view if own or 2 * count >= room.size else view.copy()
 
 
+def _interface(manifest: Mapping[str, Any]) -> Interface | None:
+    if "interface" not in manifest:
+        return None
+    try:
+        return interface_from_data(manifest["interface"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PlanError(f"the manifest's interface is malformed: {error}", hint="compile the plan again") from error
+
+
 class Session:
     """An open plan. Calls from several threads take turns; different sessions run at the same time."""
 
@@ -122,6 +132,7 @@ class Session:
         self._arenas: int = info.arenas
         #: the plan has dims that a run finds out
         self._late = any(row.get("runtime") for row in self.manifest["symbols"].values())
+        self._interface = _interface(self.manifest)
         self._inputs = tuple(_port(library, _INPUT, i) for i in range(info.inputs))
         self._outputs = tuple(_port(library, _OUTPUT, i) for i in range(info.outputs))
         rows = [library.symbol(i) for i in range(info.symbols)]
@@ -134,6 +145,11 @@ class Session:
 
     def get_outputs(self) -> list[Port]:
         return list(self._outputs)
+
+    @property
+    def interface(self) -> Interface | None:
+        """How ports make up the model's inputs and outputs; None where each is a tensor of numbers."""
+        return self._interface
 
     def info(self) -> Info:
         with self._lock:
@@ -213,11 +229,25 @@ class Session:
 
     # ---- run ----
 
-    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[np.ndarray]:
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[Any]:
         """Run on `inputs` by name and return new arrays: all outputs in order, or those named in `outputs`.
 
+        Where the model's values are more than arrays of numbers (see `interface`), sequences are lists, tensors of strings are
+        object arrays of `str`, and an optional without a value is None; their ports may be named and given as well.
         Extents that depend on the data (how many elements are not zero, say) are those of this run.
         """
+        if self._interface is None:
+            return self._run_ports(outputs, inputs)
+        forms, known = dict(self._interface.inputs), dict(self._interface.outputs)
+        ports: dict[str, Any] = {}
+        for name, value in inputs.items():
+            ports |= encode(name, forms[name], value) if name in forms else {name: value}
+        wanted = list(known if outputs is None else outputs)
+        given = list(dict.fromkeys(p for name in wanted for p in (known[name].ports() if name in known else (name,))))
+        arrays = dict(zip(given, self._run_ports(given, ports), strict=True))
+        return [decode(known[name], arrays) if name in known else arrays[name] for name in wanted]
+
+    def _run_ports(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[np.ndarray]:
         names = [port.name for port in self._outputs]
         wanted = list(names if outputs is None else outputs)
         self._known(wanted, names, "output")
@@ -225,7 +255,7 @@ class Session:
             arrays = self._run(inputs, {})
         return [arrays[name] for name in wanted]
 
-    def __call__(self, **inputs: Any) -> list[np.ndarray]:
+    def __call__(self, **inputs: Any) -> list[Any]:
         return self.run(None, inputs)
 
     def run_into(self, *, outputs: Mapping[str, np.ndarray], inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from . import (
     contrib_attention,
     contrib_norm,
     contrib_quantized,
+    control,
     elementwise,
     experts,
     generate,
@@ -20,6 +21,7 @@ from . import (
     rotary,
     scatter,
     selecting,
+    sequences,
     shape,
     signal,
     sorting,
@@ -32,10 +34,36 @@ from .importer import import_onnx
 
 #: The files that register rules, by subject.
 SUBJECTS = (
-    *(attention, bits, contraction, elementwise, experts, generate, indexing, normalization),
-    *(quantization, random, reduction, resize, scatter, selecting, shape, signal),
-    *(sorting, transposed, window),
-    *(rotary, contrib, contrib_attention, contrib_norm, contrib_quantized),
+    *(
+        attention,
+        bits,
+        contraction,
+        contrib,
+        contrib_attention,
+        contrib_norm,
+        contrib_quantized,
+        control,
+        elementwise,
+        experts,
+        generate,
+        indexing,
+        normalization,
+    ),
+    *(
+        quantization,
+        random,
+        reduction,
+        resize,
+        rotary,
+        scatter,
+        selecting,
+        sequences,
+        shape,
+        signal,
+        sorting,
+        transposed,
+        window,
+    ),
 )
 
 __all__ = ["SUBJECTS", "batch_dims", "fit_constants", "import_onnx"]

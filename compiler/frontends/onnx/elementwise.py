@@ -18,6 +18,7 @@ from .known import Known
 from .registry import Result, rule
 from .scalars import Facts, Scalar, Undecided
 from .site import Site
+from .structured import Value
 from .tensors import Unsupported
 
 # -- one input
@@ -190,8 +191,8 @@ def quick_gelu(site: Site) -> Result:
 
 
 @rule("Identity")
-def identity(site: Site) -> Result:
-    return site.known() or site.x()
+def identity(site: Site) -> Value:
+    return site.value()
 
 
 # -- casts

@@ -9,6 +9,7 @@ import onnx
 import onnx.inliner
 
 from ....ir.errors import ModelError
+from .bodies import nodes_within
 from .registry import RULES
 
 _DOMAINS = {"ai.onnx": ""}
@@ -56,7 +57,7 @@ def _functions(model: onnx.ModelProto) -> tuple[set[tuple[str, str]], set[tuple[
     own = {(f.domain, f.name) for f in model.functions}
     versions = {domain_of(o.domain): int(o.version) for o in model.opset_import}
     local, standard = set(), set()
-    for node in [*model.graph.node, *(n for f in model.functions for n in f.node)]:
+    for node in [*nodes_within(model.graph), *(n for f in model.functions for n in nodes_within(f))]:
         domain = domain_of(node.domain)
         if (domain, node.op_type) in RULES:
             continue

@@ -1,4 +1,4 @@
-"""Rules of operators that make data from attributes and shapes, and of an `If` that is decided at import."""
+"""Rules of operators that make data from attributes and shapes."""
 
 from __future__ import annotations
 
@@ -124,23 +124,3 @@ def eye_like(site: Site) -> Result:
     dtype = site.dtype_of(site.get_int("dtype")) if site.has_attribute("dtype") else type.dtype
     down, across = _grid(site, type.shape[0], type.shape[1], site.get_int("k"))
     return site.cast(site.emit("eq", site.data(across), site.data(down)), dtype)
-
-
-@rule("If")
-def if_(site: Site) -> list[Result]:
-    """Only where the bounds of the dims decide the condition: the branch taken becomes part of the graph."""
-    taken = site.contents(0, "the condition").scalar()
-    if taken is None or isinstance(taken, Expr):
-        raise Unsupported("a condition that depends on the data is not supported", follows=True)
-    branches = [site.attribute(name) for name in ("else_branch", "then_branch")]
-    branch = branches[bool(taken)]
-    if branch is None:
-        raise Unsupported("lacks a branch")
-    site.importer.graph(branch.g)
-    results: list[Result] = []
-    for output in branch.g.output:
-        found = site.importer.found(output.name, site.source)
-        if found is None:
-            raise Unsupported(f"the branch's output {output.name!r} could not be imported", follows=True)
-        results.append(found)
-    return results

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,11 @@ from ....ir.builder import GraphBuilder
 from ....ir.dims import Bounds, symbols_of
 from ....ir.errors import ModelError, Problem, Source, VerifyError
 from ....ir.graph import Graph, Port, Weight
-from ....ir.types import DType, TensorType
+from ....ir.interface import Form, Interface
+from ....ir.types import DType, TensorType, string
+from ...layout import Layout
 from . import contents
+from .bodies import instance, nodes_within, plain_name
 from .constants import with_constants
 from .early import modern
 from .emit import Emitter
@@ -28,15 +31,19 @@ from .evaluate import evaluate_constant
 from .functions import closed, domain_of, inlined, schema_of
 from .known import Known
 from .protobuf import read_model
-from .registry import RULES, Result
+from .registry import RULES
 from .scalars import Facts
 from .schemas import check_node, check_versions
 from .signature import Signature, read_signature
 from .site import Site
-from .tensors import Tensors, Unsupported, UnsupportedType, type_hint
+from .strings import MOVERS, moved, strings_constant
+from .structured import Items, Nothing, Strings, Structured, Value
+from .tensors import Consequence, Tensors, Unsupported, UnsupportedType, type_hint
 
 #: Constants of whole numbers up to this many elements are looked into for shape arithmetic.
 _SMALL = 1 << 16
+#: Copies of graphs inside nodes (iterations of loops, branches) may have so many nodes together.
+UNROLLED = 1 << 14
 #: Attributes that change nothing of what a graph computes in inference and in the types supported.
 _HARMLESS = frozenset(
     ("stash_type", "storage_order", "saturate", "round_mode", "softmax_precision", "momentum", "seed", "ratio")
@@ -54,12 +61,13 @@ def import_onnx(
     constants: Mapping[str, np.ndarray] | None = None,
     *,
     estimate: bool = False,
+    layout: Layout | None = None,
 ) -> Graph:
     """The graph of an ONNX file.
 
     `dims` bounds the dynamic dims of the inputs by name; an unnamed one is called `<input>_<axis>`. Where min == max
-    the dim is that number everywhere. `constants` gives values of inputs, which then are no inputs any more. Weights stay in
-    their files. Raises ModelError with every problem of the model.
+    the dim is that number everywhere. `constants` gives values of inputs, which then are no inputs any more. `layout` says how
+    long sequences and strings are. Weights stay in their files. Raises ModelError with every problem of the model.
 
     With `estimate` the graph is one to reckon with, not to run: files of weights may be missing (`Graph.absent`) and tensors
     may be f16 or bf16.
@@ -70,17 +78,22 @@ def import_onnx(
     model = read_model(path)
     check_versions(model, path.name)
     model = with_constants(model, constants or {}, path.name)
-    return Importer(inlined(model, path.name), path, dims or {}, estimate).run()
+    return Importer(inlined(model, path.name), path, dims or {}, estimate, layout).run()
 
 
 class Importer:
     """The state of one walk. Rules see it through `Site`."""
 
     def __init__(
-        self, model: onnx.ModelProto, path: Path, bounds: Mapping[str, Bounds], estimate: bool = False
+        self,
+        model: onnx.ModelProto,
+        path: Path,
+        bounds: Mapping[str, Bounds],
+        estimate: bool = False,
+        layout: Layout | None = None,
     ) -> None:
         self.model, self.file = model, _text(path.name)
-        self.signature: Signature = read_signature(model.graph, bounds, self.file, estimate)
+        self.signature: Signature = read_signature(model.graph, bounds, self.file, estimate, layout)
         self.builder = GraphBuilder(name=_text(path.stem), symbols=self.signature.symbols)
         self.builder.folder = str(path.parent)
         self.emitter = Emitter(self.builder)
@@ -92,6 +105,9 @@ class Importer:
         self.contents: dict[str, Known] = {}
         self.constants: dict[str, onnx.TensorProto] = {}
         self.producers: dict[str, onnx.NodeProto] = {}  # ONNX name -> the node that defines it
+        self.structured: dict[str, Structured] = {}  # what is no tensor of numbers
+        self.temporaries = 0
+        self.bodies = self.unrolled = 0  # copies of graphs inside nodes, and the nodes in these
         self.unknown: set[str] = set()  # could not be imported, and no type is known either
         self.tainted: set[str] = set()  # depends on something that could not be imported
         self.types_seen: dict[str, list[str]] = {}  # element types that are not supported -> tensors that have them
@@ -102,31 +118,83 @@ class Importer:
         self._check_opsets()
         for item in self.signature.inputs:
             if item.problem is None and item.dtype is not None:
-                type = TensorType(item.dtype, self.signature.shape(item.dims))
+                width = (item.width,) if item.width else ()
+                type = TensorType(item.dtype, (*self.signature.shape(item.dims), *width))
                 self.values[item.name] = self.builder.input(item.name, type)
             else:
                 self._report(item.problem or Unsupported("has no type"), "", Source(self.file, item.name), item.name)
                 self.unknown.add(item.name)
+        for name, form in self.signature.forms:
+            if all(port in self.values for port in form.ports()):
+                self.bind(name, self._formed(form))
+            else:
+                self.unknown.add(name)
         self.graph(self.model.graph)
-        outputs = [port for port in map(self._output, self.model.graph.output) if port]
+        ports: list[Port] = []
+        forms = []
+        for output in self.model.graph.output:
+            forms.append((output.name, self._output(output.name, ports)))
         self._finish()
         self.builder.absent = frozenset(self.tensors.absent)
-        return self.builder.finish(outputs)
+        self.builder.interface = Interface(self.signature.forms, tuple(forms))
+        return self.builder.finish(ports)
+
+    def _formed(self, form: Form) -> Value:
+        """The value that ports make up."""
+        if form.kind == "sequence":
+            return Items(tuple(self._formed(item) for item in form.items))
+        if form.kind == "strings":
+            return self.strings(self.values[form.port])
+        return Nothing() if form.kind == "none" else self.values[form.port]
+
+    def strings(self, value: str) -> Strings:
+        """Strings in the slots of a graph value."""
+        return Strings(value, self.builder.types[value])
+
+    def body(self, node: onnx.NodeProto, graph: onnx.GraphProto, inputs: Sequence[Value]) -> list[Value]:
+        """Import a graph inside `node`, its own names hidden from all others, and give its outputs. What cannot be imported is
+        reported and raised as a Consequence."""
+        self.bodies += 1
+        self.unrolled += sum(1 for _ in nodes_within(graph))
+        if self.unrolled > UNROLLED:
+            raise Unsupported(f"the graphs inside nodes have more than {UNROLLED} nodes when loops are unrolled")
+        before = len(self.problems) + len(self.types_seen)
+        copy = instance(graph, self.bodies)
+        self.read |= set(_names_read(copy))
+        for port, value in zip(copy.input, inputs, strict=True):
+            self.bind(port.name, value)
+            self.producers[port.name] = node
+        self.graph(copy)
+        found = [self.found(port.name, Source(self.file, port.name)) for port in copy.output]
+        if len(self.problems) + len(self.types_seen) > before or any(one is None for one in found):
+            raise Consequence("its graph could not be imported")
+        return [one for one in found if one is not None]
 
     def graph(self, graph: onnx.GraphProto) -> None:
-        """Import constants and nodes; branches of a decided `If` land here too."""
+        """Import constants and nodes."""
         for tensor in graph.initializer:
-            self.constants[tensor.name] = tensor
+            if tensor.data_type == onnx.TensorProto.STRING:
+                self._strings_constant(tensor)
+            else:
+                self.constants[tensor.name] = tensor
         for sparse in graph.sparse_initializer:
             self._report(Unsupported("sparse constants are not supported"), "", Source(self.file, sparse.values.name))
             self.unknown.add(sparse.values.name)
         for node in graph.node:
             self._node(node)
 
+    def _strings_constant(self, tensor: onnx.TensorProto) -> None:
+        try:
+            self.structured[tensor.name] = strings_constant(self.emitter, tensor)
+        except Unsupported as error:
+            self._report(error, "", Source(self.file, tensor.name))
+            self.unknown.add(tensor.name)
+
     # -- values
 
     def value(self, name: str, source: Source) -> str:
         """The graph value behind an ONNX name."""
+        self._check_tensor(name)
         if name not in self.values:
             if name in self.constants:
                 self.values[name] = self._weight(name)
@@ -139,7 +207,13 @@ class Importer:
         type, content = self.tensors.type_of(tensor), self.tensors.content(tensor)
         return self.builder.weight(Weight(self.builder.fresh("w"), type, content, name))
 
+    def _check_tensor(self, name: str) -> None:
+        if name in self.structured:
+            kinds = {Items: "a sequence", Nothing: "an optional without a value", Strings: "a tensor of strings"}
+            raise Unsupported(f"takes tensors of numbers; {plain_name(name)!r} is {kinds[type(self.structured[name])]}")
+
     def type_of(self, name: str) -> TensorType:
+        self._check_tensor(name)
         if name in self.values:
             return self.builder.types[self.values[name]]
         if name in self.contents:
@@ -147,6 +221,7 @@ class Importer:
         return self.tensors.type_of(self.constants[name])
 
     def known(self, name: str) -> Known | None:
+        self._check_tensor(name)
         if name not in self.contents and name in self.constants:
             tensor = self.constants[name]
             type = self.tensors.type_of(tensor)
@@ -162,40 +237,52 @@ class Importer:
     def required(self, name: str) -> Known | None:
         """Known contents, evaluated if need be where the value depends on constants alone."""
         found = self.known(name)
-        if (
-            found is None
-            and name in self.values
-            and (array := evaluate_constant(self.builder, self.values[name])) is not None
-        ):
-            found = contents.from_array(self.type_of(name).dtype, array)
-        return found
+        return self.evaluated(self.values[name]) if found is None and name in self.values else found
+
+    def evaluated(self, value: str) -> Known | None:
+        """The contents of a graph value that depends on constants alone."""
+        array = evaluate_constant(self.builder, value)
+        return None if array is None else contents.from_array(self.builder.types[value].dtype, array)
+
+    def temporary(self, value: Value) -> str:
+        """A new name for a value: what a rule gives to another rule."""
+        self.temporaries += 1
+        name = f"#{self.temporaries}"
+        self.bind(name, value)
+        return name
 
     def needs(self, name: str) -> tuple[str, ...]:
         """The inputs of the model that an unknown value depends on, in the model's order; of a node with graphs inside, all that
-        these read."""
+        these read, but of an `If` its condition first."""
         pending, seen = [name], {name}
         while pending:
             one = pending.pop()
-            if one in self.producers and self.known(one) is None:
-                found = set(_node_reads(self.producers[one])) - seen
+            if one in self.producers and (one in self.structured or self.known(one) is None):
+                node = self.producers[one]
+                undecided = node.op_type == "If" and self.known(node.input[0]) is None
+                found = set(node.input if undecided else _node_reads(node)) - seen
                 seen |= found
                 pending += found
         return tuple(item.name for item in self.signature.inputs if item.name in seen)
 
-    def bind(self, name: str, result: Result) -> None:
+    def bind(self, name: str, result: Value) -> None:
         if isinstance(result, str):
             self.values[name] = result
-        else:
+        elif isinstance(result, Known):
             self.contents[name] = result
+        else:
+            self.structured[name] = result
 
-    def found(self, name: str, source: Source) -> Result | None:
+    def found(self, name: str, source: Source) -> Value | None:
         """What is behind a name, if anything was imported."""
         if not self._defined(name):
             return None
+        if name in self.structured:
+            return self.structured[name]
         return self.known(name) or self.value(name, source)
 
     def _defined(self, name: str) -> bool:
-        return name in self.values or name in self.contents or name in self.constants
+        return name in self.values or name in self.contents or name in self.constants or name in self.structured
 
     # -- nodes
 
@@ -206,7 +293,7 @@ class Importer:
         op = f"{domain or 'ai.onnx'}::{node.op_type}-{self.opsets.get(domain, '?')}"
         undefined = [i for i in node.input if i and not self._defined(i) and i not in self.unknown]
         blocked = bool(undefined) or any(i in self.unknown for i in node.input)
-        tainted = blocked or any(i in self.tainted for i in node.input)
+        tainted = blocked or any(i in self.tainted for i in _node_reads(node))
         for name in undefined:
             self._problem(f"reads {name!r}, which nothing before it defines", op, source, "is the file complete?")
         twice = [o for o in node.output if o and (self._defined(o) or o in self.unknown)]
@@ -224,10 +311,11 @@ class Importer:
                 self._poison(node)
                 return
             site = modern(site)
-            results = rule(site)
+            strings = any(isinstance(self.structured.get(name), Strings) for name in node.input)
+            results = moved(site, rule) if strings and (domain, node.op_type) in MOVERS else rule(site)
             self._check_ignored(site, domain)
         except Unsupported as error:
-            if not (tainted and error.follows):
+            if not (tainted and error.follows) and not isinstance(error, Consequence):
                 self._report(error, op, source)
             self._poison(node)
             return
@@ -245,7 +333,7 @@ class Importer:
             self._problem(slip, op, source, DEFECT)
             self._poison(node)
             return
-        listed = [results] if isinstance(results, (str, Known)) else list(results)
+        listed = [results] if isinstance(results, (str, Known, Strings, Items, Nothing)) else list(results)
         for index, name in enumerate(node.output):
             if name and index < len(listed):
                 self.bind(name, listed[index])
@@ -257,6 +345,8 @@ class Importer:
 
     def _dtype(self, name: str) -> DType | None:
         """The element type of a tensor, if it was imported."""
+        if name in self.structured:
+            return string if isinstance(self.structured[name], Strings) else None
         return self.type_of(name).dtype if self._defined(name) else None
 
     def _check_ignored(self, site: Site, domain: str) -> None:
@@ -341,18 +431,35 @@ class Importer:
                 f"opset {version} is newer than {newest}, the newest the installed onnx package knows", "", source, hint
             )
 
-    def _output(self, output: onnx.ValueInfoProto) -> Port | None:
-        name = output.name
+    def _output(self, name: str, ports: list[Port]) -> Form:
+        """The form of an output of the model; what it is made of joins `ports`."""
+        nothing = Form("none")
         if name in self.unknown or name in self.tainted:
-            return None
+            return nothing
         if not self._defined(name):
             self._problem(f"output {name!r} is not defined by any node", "", Source(self.file))
-            return None
+            return nothing
         try:
-            return Port(name, self.value(name, Source(self.file, name)))
+            if name in self.structured:
+                return self._ports(name, self.structured[name], ports)
+            return self._ports(name, self.value(name, Source(self.file, name)), ports)
         except Unsupported as error:
             self._report(error, "", Source(self.file, name))
-            return None
+            return nothing
+
+    def _ports(self, name: str, value: Value, ports: list[Port]) -> Form:
+        if isinstance(value, Nothing):
+            return Form("none")
+        if isinstance(value, Items):
+            items = [self._ports(f"{name}[{k}]", item, ports) for k, item in enumerate(value.items)]
+            return Form("sequence", items=tuple(items))
+        if isinstance(value, Strings):
+            ports.append(Port(name, value.value))
+            return Form("strings", name, value.width)
+        ports.append(
+            Port(name, self.emitter.known(value, Source(self.file, name)) if isinstance(value, Known) else value)
+        )
+        return Form("tensor", name)
 
     def _finish(self) -> None:
         for dtype, names in self.types_seen.items():

@@ -7,10 +7,11 @@ from typing import Union
 
 from .known import Known
 from .site import Site
+from .structured import Value
 
-#: What a rule gives for one output: a value of the graph, or known contents.
+#: What most rules give for one output: a value of the graph, or known contents.
 Result = Union[str, Known]
-Rule = Callable[[Site], Union[Result, Sequence[Result]]]
+Rule = Callable[[Site], Union[Value, Sequence[Value]]]
 
 #: By (domain, operator); the ONNX domain is the empty string.
 RULES: dict[tuple[str, str], Rule] = {}

@@ -9,9 +9,11 @@ import onnx
 from ....ir.dims import Dim, Expr
 from ....ir.errors import Source
 from ....ir.types import DType, TensorType
+from .bodies import plain_name
 from .draft import Draft
 from .known import Known
 from .scalars import Scalar
+from .structured import Value
 from .tensors import Unsupported
 
 if TYPE_CHECKING:
@@ -112,6 +114,12 @@ class Site(Draft):
         found = [self.known(i) for i in range(self.count)]
         return [k for k in found if k is not None] if all(k is not None for k in found) else None
 
+    def value(self, index: int = 0) -> Value:
+        """Whatever an input stands for."""
+        found = self.importer.found(self._name(index), self.source)
+        assert found is not None, "a rule runs only where all inputs were imported"
+        return found
+
     def contents(self, index: int, what: str) -> Known:
         """The contents of an input that must be known. Where they are not, the problem names the inputs they depend on."""
         name = self._name(index)
@@ -125,7 +133,7 @@ class Site(Draft):
                 else "on the data"
             )
             raise Unsupported(
-                f"{what} ({name!r}) must be known when compiling; here it depends {on}",
+                f"{what} ({plain_name(name)!r}) must be known when compiling; here it depends {on}",
                 f"give its value when compiling: {hint}" if needs else "",
                 follows=name in self.importer.tainted,
                 needs=needs,
@@ -144,7 +152,9 @@ class Site(Draft):
         known = self.contents(index, what)
         values = known.list() if known.rank <= 1 else None
         if values is None:
-            raise Unsupported(f"{what} ({self._name(index)!r}) of type {known.type} must be a short list", follows=True)
+            raise Unsupported(
+                f"{what} ({plain_name(self._name(index))!r}) of type {known.type} must be a short list", follows=True
+            )
         return [int(v) if isinstance(v, float) else v for v in values]
 
     def number(self, index: int, what: str) -> Scalar:
@@ -152,7 +162,9 @@ class Site(Draft):
         known = self.contents(index, what)
         values = known.list()
         if values is None or len(values) != 1:
-            raise Unsupported(f"{what} ({self._name(index)!r}) of type {known.type} must be one number", follows=True)
+            raise Unsupported(
+                f"{what} ({plain_name(self._name(index))!r}) of type {known.type} must be one number", follows=True
+            )
         return values[0]
 
     # -- results

@@ -24,6 +24,10 @@ class Unsupported(Exception):
         self.what, self.hint, self.follows, self.needs = what, hint, follows, needs
 
 
+class Consequence(Unsupported):
+    """What follows from problems that have been reported."""
+
+
 class UnsupportedType(Unsupported):
     """An element type that cannot be computed in; these are reported once per type."""
 

@@ -1,0 +1,90 @@
+"""What inputs that are no tensors of numbers become: lengths of sequences, optionals without a value, slots of strings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..ir.errors import StratacError
+
+#: What is said of a sequence: the shape of each element, in extents and names of dims, or None where the model's own type has it.
+#: None by itself is an optional without a value.
+Elements = tuple[tuple[int | str, ...] | None, ...] | None
+#: Bytes that a string may have, unless the user says.
+STRING_BYTES = 64
+_LONGEST = 1 << 12
+_HINT = "write NAME=3, NAME=[2,3],[n] (the shape of each element) or NAME=none"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`sequences` gives the elements of sequences by the name of the input (None: an optional without a value), `string_bytes` is
+    the length of the slots of strings."""
+
+    sequences: Mapping[str, Elements] = field(default_factory=dict)
+    string_bytes: int = STRING_BYTES
+
+    def facts(self) -> dict[str, Any]:
+        """As plain data, what is not the default."""
+        found: dict[str, Any] = {}
+        if self.sequences:
+            found["sequences"] = {
+                name: None if shapes is None else [None if shape is None else list(shape) for shape in shapes]
+                for name, shapes in self.sequences.items()
+            }
+        if self.string_bytes != STRING_BYTES:
+            found["string_bytes"] = self.string_bytes
+        return found
+
+
+def layout_from_facts(facts: Mapping[str, Any]) -> Layout:
+    """The layout whose `facts` these are."""
+    sequences = {name: _elements(name, value) for name, value in facts.get("sequences", {}).items()}
+    return Layout(sequences, facts.get("string_bytes", STRING_BYTES))
+
+
+def make_layout(sequences: Mapping[str, Any] | None, string_bytes: int) -> Layout:
+    """From the caller's values: a length, a list of shapes or None for each sequence. Raises StratacError."""
+    if not 1 <= string_bytes <= 1 << 20:
+        raise StratacError(f"strings of {string_bytes} bytes are not possible", hint="give 1 to 1048576")
+    return Layout({name: _elements(name, value) for name, value in (sequences or {}).items()}, string_bytes)
+
+
+def _elements(name: str, value: Any) -> Elements:
+    if value is None:
+        return None
+    if isinstance(value, int) and 0 <= value <= _LONGEST:
+        return (None,) * value
+    shapes: list[tuple[int | str, ...] | None] = []
+    for shape in value if isinstance(value, (list, tuple)) else (value,):
+        if shape is None:
+            shapes.append(None)
+            continue
+        if not isinstance(shape, (list, tuple)) or any(not isinstance(d, (int, str)) or d == "" for d in shape):
+            raise StratacError(f"the sequence {name!r} of {value!r} is not understood", hint=_HINT)
+        shapes.append(tuple(shape))
+    return tuple(shapes)
+
+
+def parse_sequences(texts: Sequence[str]) -> dict[str, Any]:
+    """`x=3` (a length), `x=[2,3],[n]` (the shape of each element) or `x=none` (an optional without a value).
+    Raises StratacError."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name or name in found:
+            raise StratacError(f"--sequence {text!r} is not understood", hint=_HINT)
+        if value.lower() == "none":
+            found[name] = None
+        elif value.isdigit():
+            found[name] = int(value)
+        elif re.fullmatch(r"\[[^][]*\](\s*,\s*\[[^][]*\])*", value):
+            shapes = [
+                [part.strip() for part in one.split(",") if part.strip()] for one in re.findall(r"\[([^][]*)\]", value)
+            ]
+            found[name] = [[int(part) if part.isdigit() else part for part in shape] for shape in shapes]
+        else:
+            raise StratacError(f"--sequence {text!r} is not understood", hint=_HINT)
+    return found

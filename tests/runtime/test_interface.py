@@ -1,0 +1,77 @@
+"""What callers see of a compiled plan whose values are more than arrays of numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import stratac
+from onnx import TensorProto, helper
+from stratac.ir.errors import PlanError, StratacError
+from stratac.runtime.manifest import canonical, manifest_digest
+
+N = helper.make_node
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`t` is the sequence `s` with `x` behind it, `none` an optional without a value, `y` twice `x`."""
+    folder = tmp_path_factory.mktemp("interface")
+    kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [2]))
+    inputs = [
+        helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, ["n"]),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [2]),
+        helper.make_value_info("o", kind),
+    ]
+    nodes = [N("SequenceInsert", ["s", "x"], ["t"]), N("Identity", ["o"], ["none"]), N("Add", ["x", "x"], ["y"])]
+    outputs = [helper.make_empty_tensor_value_info(n) for n in ("t", "none", "y")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 18)], ir_version=8
+    )
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    sequences = {"s": [("n",), (3,)], "o": None}
+    return stratac.compile(folder / "model.onnx", dims={"n": "1:4"}, sequences=sequences)
+
+
+def test_lists_and_none(plan: Path) -> None:
+    x, s = np.array([1, 2], np.float32), [np.zeros(4, np.float32), np.ones(3, np.float32)]
+    with stratac.load(plan) as session:
+        assert session.interface is not None
+        t, none, y = session.run(None, {"s": s, "x": x, "o": None})
+        assert none is None
+        for got, want in zip([*t, y], [*s, x, 2 * x], strict=True):
+            np.testing.assert_array_equal(got, want)
+        ports = {"s[0]": s[0], "s[1]": s[1], "x": x}
+        (last, whole) = session.run(["t[2]", "t"], ports)
+        np.testing.assert_array_equal(last, x)
+        assert len(whole) == 3
+
+
+def test_values_of_another_form(plan: Path) -> None:
+    x, s = np.array([1, 2], np.float32), [np.zeros(4, np.float32), np.ones(3, np.float32)]
+    with stratac.load(plan) as session:
+        for wrong, what in (
+            ({"s": s[:1], "x": x}, "compiled for 2 elements and got 1"),
+            ({"s": x[0], "x": x}, "give a list"),
+            ({"s": s, "x": x, "o": x}, "compiled without a value"),
+            ({"s": [*s[:1], x], "x": x}, r"s\[1\]"),
+            ({"x": x}, r"got no 's\[0\]'"),
+        ):
+            with pytest.raises(StratacError, match=what):
+                session.run(None, wrong)
+
+
+def test_a_malformed_interface_is_refused(plan: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy.plan"
+    shutil.copytree(plan, copy)
+    fields = json.loads((copy / "manifest.json").read_text())
+    for wrong in ({"inputs": []}, {"inputs": [{"name": "s", "kind": "map"}], "outputs": []}, 3):
+        fields["interface"] = wrong
+        fields["digest"] = manifest_digest(fields)
+        (copy / "manifest.json").write_bytes(canonical(fields))
+        with pytest.raises(PlanError, match="interface is malformed"):
+            stratac.load(copy)
