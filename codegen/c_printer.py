@@ -1,9 +1,9 @@
 """The C printer of the kernel IR.
 
-A stage is printed over one *vector axis*: where every value that varies along it is f32 (or a bool mask) the loop steps by
-vectors of the target, with a masked tail that runs the same operations, so that a value never depends on where it stands in
-the loop. Anything else is printed as scalar loops. Subexpressions are printed once each; what does not vary along the vector
-axis is computed in front of the loop.
+A stage is printed over one *vector axis*: where every value that varies along it is a float of 32 bits or fewer (or a bool
+mask) the loop steps by vectors of the target, with a masked tail that runs the same operations, so that a value never depends
+on where it stands in the loop. Anything else is printed as scalar loops. Subexpressions are printed once each; what does not vary
+along the vector axis is computed in front of the loop.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from ..ir.kernel import (
     children,
     walk,
 )
-from ..ir.types import bool_, f32
+from ..ir.types import DType, bool_, f32
 from .c_lines import Lines
-from .c_scalar import FOLD_AS, accumulator_type, has_vector_code, literal, neutral, scalar_code, vector_code
+from .c_scalar import FOLD_AS, accumulator_type, has_lanes, has_vector_code, literal, neutral, scalar_code, vector_code
 
 UNROLL = 4  # independent accumulators of a vector fold
 
@@ -108,7 +108,7 @@ class Printer:
             case Read(index=index, dtype=dtype):
                 if any(self.varies(e) for e, _ in index.gathers):
                     return False
-                return dtype == f32 or (dtype == bool_ and index.coefficient(self.vector_axis or "") == 1)
+                return has_lanes(dtype) and (dtype != bool_ or index.coefficient(self.vector_axis or "") == 1)
             case Position():
                 return False
             case Guarded(condition, value, otherwise):
@@ -117,7 +117,7 @@ class Printer:
                 return dtype == f32 and not any(self.varies(e) for e, _ in index.gathers)
             case Apply(function, args, dtype):
                 return has_vector_code(function, [a.dtype for a in args], dtype) and all(map(self._vectorisable, args))
-        return expression.dtype == f32
+        return expression.dtype == f32 or (isinstance(expression, Const) and has_lanes(expression.dtype))
 
     # -- expressions -----------------------------------------------------------------------------------------------
 
@@ -176,35 +176,39 @@ class Printer:
         kind = "vm" if expression.dtype == bool_ else "vf"
         if not self.varies(expression):
             code = self.scalar(expression)
+            if kind == "vf" and expression.dtype != f32:
+                code = f"st_{expression.dtype}_value({code})"
             splat = f"vf_set1({code})" if kind == "vf" else f"vf_ne(vf_set1((float)({code})), vf_zero())"
             return self.keep(expression, True, kind, splat, "v")
         match expression:
             case Accumulator():
-                return self.keep(expression, True, kind, self.load(self.accumulator, 1, "vf"), "v")
+                return self.keep(expression, True, kind, self.load(self.accumulator, 1, f32), "v")
             case Folded(name):
                 return name
-            case Read(operand, index):
+            case Read(operand, index, dtype):
                 step = index.coefficient(self.vector_axis or "")
                 pointer = f"{self.pointers[operand]} + ({self.index(index)})"
-                return self.keep(expression, True, kind, self.load(pointer, step, kind), "v")
+                return self.keep(expression, True, kind, self.load(pointer, step, dtype), "v")
             case Guarded(condition, value, otherwise):
                 return self._guarded(expression, condition, value, otherwise, vector=True)
             case Apply("cast", (Position(index),)):
                 apart = f"vi_set1((int32_t)({self.dim(index.coefficient(self.vector_axis or ''))}))"
                 lanes = f"vi_add(vi_set1((int32_t)({self.index(index)})), vi_mul(vi_iota(), {apart}))"
                 return self.keep(expression, True, kind, f"vf_from_i32({lanes})", "v")
-            case Apply(function, args):
+            case Apply(function, args, dtype):
                 codes = [self.vector(a) for a in args]
-                return self.keep(expression, True, kind, vector_code(function, codes, [a.dtype for a in args]), "v")
+                code = vector_code(function, codes, [a.dtype for a in args], dtype)
+                return self.keep(expression, True, kind, code, "v")
         raise TypeError(expression)
 
-    def load(self, pointer: str, step: Dim, kind: str) -> str:
+    def load(self, pointer: str, step: Dim, dtype: DType) -> str:
         count = self.tail or "VL"
-        if kind == "vm":
+        if dtype == bool_:
             return f"vm_load_n({pointer}, {count})"
+        of = "" if dtype == f32 else f"_{dtype}"
         if step == 1:
-            return f"vf_load_n({pointer}, {self.tail})" if self.tail else f"vf_load({pointer})"
-        return f"vf_load_strided({pointer}, {self.dim(step)}, {count})"
+            return f"vf_load_n{of}({pointer}, {self.tail})" if self.tail else f"vf_load{of}({pointer})"
+        return f"vf_load_strided{of}({pointer}, {self.dim(step)}, {count})"
 
     def _guarded(self, whole: Scalar, condition: Scalar, value: Scalar, otherwise: Scalar, vector: bool) -> str:
         test = self.scalar(condition)
@@ -228,7 +232,7 @@ class Printer:
             return
         for child in children(expression):
             if not (isinstance(expression, Read) and self.varies(child)):
-                if child.dtype in (f32, bool_):
+                if has_lanes(child.dtype):
                     self.hoist(child)
                 elif not self.varies(child):
                     self.scalar(child)
@@ -256,17 +260,27 @@ class Printer:
             code = self.scalar(stage.value)
             self.out.put(f"*({place}) = {code};")
         else:
-            code = self.vector(stage.value)
-            if stage.value.dtype == bool_:
+            dtype, value = stage.value.dtype, stage.value
+            if isinstance(value, Apply) and value.function == "cast" and value.args[0].dtype == f32 != dtype:
+                value = value.args[0]  # the store rounds by itself; whoever reads the element back loads it
+            code = self.vector(value)
+            of = "" if dtype == f32 else f"_{dtype}"
+            if dtype == bool_:
                 self.out.put(f"vm_store_n({place}, {code}, {self.tail or 'VL'});")
             elif self.tail:
-                self.out.put(f"vf_store_n({place}, {code}, {self.tail});")
+                self.out.put(f"vf_store_n{of}({place}, {code}, {self.tail});")
             else:
-                self.out.put(f"vf_store({place}, {code});")
+                self.out.put(f"vf_store{of}({place}, {code});")
+            if value is not stage.value:
+                return
         self.memo[-1][back, vector] = code
 
-    def store_is_contiguous(self, stage: Store, axis: str) -> bool:
-        return stage.index.coefficient(axis) == 1
+    def store_has_vectors(self, stage: Store, axis: str) -> bool:
+        """Whether vectors along `axis` are stored side by side. Narrow floats that are only moved keep their bits, whatever NaN
+        they are: these are moved one at a time."""
+        dtype = self.operands[stage.operand].dtype
+        lanes = has_lanes(dtype) and dtype == stage.value.dtype
+        return lanes and stage.index.coefficient(axis) == 1 and not (dtype.is_narrow and _only_moved(stage.value))
 
     def scalar_group(self, axes: Sequence[Axis], stages: Sequence[Stage]) -> None:
         """Plain loops over all of `axes`."""
@@ -390,3 +404,13 @@ class Printer:
                 self.out.put(f"{name} = vf_{FOLD_AS[stage.function]}({name}, {self.vector(stage.value)});")
                 if stage.running:
                     self.out.put(f"const vf {stage.name} = {name};")
+
+
+def _only_moved(expression: Scalar) -> bool:
+    """Whether an element is one of others, or a constant."""
+    match expression:
+        case Guarded(_, value, otherwise):
+            return _only_moved(value) and _only_moved(otherwise)
+        case Apply("select", (_, yes, no)):
+            return _only_moved(yes) and _only_moved(no)
+    return isinstance(expression, Read | Const)

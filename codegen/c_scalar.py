@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 
-from ..ir.types import DType, bool_, f32, f64
+import numpy as np
+
+from ..ir.narrow import FORMATS, narrowed
+from ..ir.scalars import CASTS
+from ..ir.types import DType, bool_, f16, f32, f64, i32, u64
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -42,7 +46,9 @@ _VECTOR_MASKS = {"and": "vm_and", "or": "vm_or", "xor": "vm_xor", "not": "vm_not
 
 
 def literal(value: float | int | bool, dtype: DType) -> str:
-    """A C literal of exactly this value."""
+    """A C literal of exactly this value; of a narrow float its bits."""
+    if dtype.is_float and dtype.is_narrow:
+        return hex(int(narrowed(np.array(float(value)), dtype).view(f"u{dtype.bytes}")))
     if dtype.is_float:
         number = float(value)
         if math.isnan(number):
@@ -63,8 +69,10 @@ def scalar_code(function: str, args: list[str], kinds: list[DType], dtype: DType
     kind = kinds[-1] if kinds else dtype
     if function == "select":
         return f"({args[0]} ? {args[1]} : {args[2]})"
-    if function == "cast":
-        return _cast(args[0], kind, dtype)
+    if function == "bitcast":
+        return _bitcast(args[0], kind, dtype)
+    if function in CASTS:
+        return _cast(args[0], kind, dtype, function.removeprefix("cast").removeprefix("_"))
     if function in _COMPARE:
         return f"({args[0]} {_COMPARE[function]} {args[1]})"
     if function == "not":
@@ -114,35 +122,62 @@ def _integer_code(function: str, args: list[str], dtype: DType) -> str:
     raise KeyError(f"no C for {function} on {dtype}")
 
 
-def _cast(arg: str, source: DType, target: DType) -> str:
-    if source.is_float and not target.is_float:
-        return f"({target.c})({arg} != 0)" if target == bool_ else f"({target.c})st_to_int({arg})"
+def _cast(arg: str, source: DType, target: DType, how: str) -> str:
+    """`how` a narrow float is rounded: saturated, down, nearest or nearest_saturated; empty for the usual way."""
+    if source.is_narrow:
+        arg, source = (f"st_{source}_value({arg})" if source.is_float else f"st_wrap_{source}({arg})"), source.wide
+    if target.is_narrow and target.is_float:
+        if (source, target, how) == (f64, f16, ""):
+            return f"st_f16_of_f64({arg})"
+        return f"st_{target}_{how or 'of'}((float)({arg}))"
     if target == bool_:
         return f"({arg} != 0)"
+    if source.is_float and not target.is_float:
+        arg = f"{'st_to_u64' if target == u64 else 'st_to_i32' if target.bits < 32 or target == i32 else 'st_to_int'}({arg})"
+    return f"st_wrap_{target}({arg})" if target.is_narrow else f"({target.c})({arg})"
+
+
+def _bitcast(arg: str, source: DType, target: DType) -> str:
+    if target == bool_:
+        return f"({arg} != 0)"
+    if source in (f32, f64):
+        arg = f"st_bits_of_{source}({arg})"
+    if target in (f32, f64):
+        return f"st_{target}_of_bits((uint{target.bits}_t)({arg}))"
+    if target.bits < 8:
+        return f"st_wrap_{target}({arg})" if target.is_integer else f"({target.c})(({arg}) & 15)"
     return f"({target.c})({arg})"
 
 
+def has_lanes(dtype: DType) -> bool:
+    """Whether vectors hold elements of a type: as floats, which those of narrow types are in vectors, or as masks."""
+    return dtype in (f32, bool_) or dtype in FORMATS
+
+
 def has_vector_code(function: str, kinds: list[DType], dtype: DType) -> bool:
-    """Whether a primitive has a form on vectors: f32 lanes, bools as masks."""
-    if any(k not in (f32, bool_) for k in (*kinds, dtype)):
+    """Whether a primitive has a form on vectors: lanes of floats, bools as masks."""
+    if not all(map(has_lanes, (*kinds, dtype))):
         return False
     if function == "select":
-        return dtype == f32
-    if function == "cast":
-        return kinds[0] == bool_ and dtype == f32
+        return dtype != bool_
+    if function in ("cast", "cast_saturated"):
+        return dtype != bool_
     if function == "isnan":
         return True
     if kinds[0] == bool_:
         return function in _VECTOR_MASKS
-    return function in _VECTOR_CALLS
+    return function in _VECTOR_CALLS and dtype in (f32, bool_)
 
 
-def vector_code(function: str, args: list[str], kinds: list[DType]) -> str:
+def vector_code(function: str, args: list[str], kinds: list[DType], dtype: DType) -> str:
     """The C expression of a primitive on vectors."""
     if function == "select":
         return f"vf_select({', '.join(args)})"
-    if function == "cast":
-        return f"vf_select({args[0]}, vf_set1(1.0f), vf_zero())"
+    if function in ("cast", "cast_saturated"):
+        found = f"vf_select({args[0]}, vf_set1(1.0f), vf_zero())" if kinds[0] == bool_ else args[0]
+        if dtype == f32 or (kinds[0] == dtype and function == "cast"):
+            return found
+        return f"vf_{'saturate' if function == 'cast_saturated' else 'round'}_{dtype}({found})"
     if function == "isnan":
         return f"vf_ne({args[0]}, {args[0]})"
     table = _VECTOR_MASKS if kinds[0] == bool_ else _VECTOR_CALLS

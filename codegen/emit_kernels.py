@@ -14,6 +14,7 @@ HEADER = """\
 /* Generated: the kernels of one plan. */
 #include "include/kernel_abi.h"
 #include "kernels/kernels.h"
+#include "kernels/narrow.h"
 #include "kernels/scalar_ops.h"
 #include "simd/simd.h"
 """

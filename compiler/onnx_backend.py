@@ -26,6 +26,7 @@ import onnx
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
 from ..ir.errors import ModelError, StratacError
+from ..ir.types import BY_ONNX, ML_NAMES
 from ..runtime.session import Session, load
 from .driver import compile_model
 from .layout import Elements, Layout
@@ -98,7 +99,8 @@ class StratacRep(BackendRep):
             values = {name: value for name, value in feeds.items() if name not in needed}
             arrays = plan.session.run(None, values)
         names = [output.name for output in self._outputs]
-        return namedtupledict("Outputs", names)(*arrays)
+        found = (_as_ml_dtypes(array, output.type) for array, output in zip(arrays, self._outputs, strict=True))
+        return namedtupledict("Outputs", names)(*found)
 
     def _feeds(self, inputs: Any) -> dict[str, Any]:
         """Arrays; lists and None for what is no tensor."""
@@ -173,6 +175,17 @@ class StratacRep(BackendRep):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _as_ml_dtypes(value: Any, type: onnx.TypeProto) -> Any:
+    """An output with the element type that the onnx package gives it: one of ml_dtypes where numpy has none."""
+    if isinstance(value, list):
+        return [_as_ml_dtypes(item, type.sequence_type.elem_type) for item in value]
+    dtype = BY_ONNX.get(type.tensor_type.elem_type)
+    if dtype is None or dtype not in ML_NAMES.values() or not isinstance(value, np.ndarray):
+        return value
+    wanted = onnx.helper.tensor_dtype_to_np_dtype(dtype.onnx)
+    return value.astype(wanted) if dtype.is_integer else value.view(wanted)
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:

@@ -144,13 +144,14 @@ int st_dim_unknowns(const st_plan *plan, uint32_t dim, const int64_t *symbols, u
 
 int64_t st_shape_bytes(uint32_t dtype, int rank, const int64_t *shape)
 {
-    int64_t elements = 1, bits;
+    const int bits = st_dtype_bits(dtype);
+    int64_t elements = 1, bytes;
     for (int axis = 0; axis < rank; axis++)
         if (shape[axis] < 0 || __builtin_mul_overflow(elements, shape[axis], &elements))
             return -1;
-    if (__builtin_mul_overflow(elements, (int64_t)st_dtype_bits(dtype), &bits) || bits > INT64_MAX - 7)
+    if (__builtin_mul_overflow(elements, (int64_t)(bits < 8 ? 1 : bits / 8), &bytes))
         return -1;
-    return (bits + 7) / 8; /* elements of less than a byte are packed */
+    return bytes; /* elements of less than a byte take one */
 }
 
 int st_type_shape(const st_plan *plan, const stp_type *type, const int64_t *symbols, int64_t *shape)

@@ -176,9 +176,16 @@ def has_decomposition(op: str) -> bool:
 def decompose(
     node: Node, types: Mapping[str, TensorType], symbols: Mapping[str, Bounds]
 ) -> tuple[tuple[Node, ...], dict[str, TensorType]]:
-    """The nodes that compute a composite, the last one under the composite's output name, and the types of all values."""
+    """The nodes that compute a composite, the last one under the composite's output name, and the types of all values. Narrow
+    elements are widened first, and the result, no part of it, is rounded."""
     scope = _Scope(node, types, symbols)
-    result = _RULES[node.op](scope, *node.inputs)
+    narrow = types[node.output].dtype
+    inputs = [
+        scope.emit("cast", v, to=types[v].dtype.wide) if v and types[v].dtype.is_narrow else v for v in node.inputs
+    ]
+    result = _RULES[node.op](scope, *inputs)
+    if narrow.is_narrow:
+        result = scope.emit("cast", result, to=narrow)
     renamed = [replace(n, outputs=node.outputs) if n.outputs[0] == result else n for n in scope.nodes]
     scope.types[node.output] = scope.types.pop(result)
     return tuple(renamed), scope.types

@@ -25,7 +25,7 @@ from .kernel import (
 from .lower_scope import NotLowerable, Scope, store
 from .lower_windows import WINDOWS, window_nest
 from .ops import OPS
-from .scalars import apply, const, cost
+from .scalars import apply, const, cost, narrow, widen
 from .types import f32, i64
 
 #: an expression at least this costly is kept in a row rather than computed again in a second pass
@@ -206,7 +206,8 @@ def _fold(scope: Scope, node: Node, inner: tuple[Axis, ...], stages: list[Stage]
     """Append the Reduce stages of one reduction; returns the expression of its result."""
     source = node.inputs[0]
     index = scope.index_of[source]
-    value = scope.expression(source, index)
+    dtype = scope.types[source].dtype
+    value = widen(scope.expression(source, index))
     name = f"s{sum(isinstance(s, Reduce) for s in stages)}"
     if node.op in _FOLD:
         stages.append(Reduce(name, _FOLD[node.op], inner, value))
@@ -214,7 +215,7 @@ def _fold(scope: Scope, node: Node, inner: tuple[Axis, ...], stages: list[Stage]
         if node.op == "reduce_mean":
             count = Position(Index(product(a.extent for a in inner)))
             result = apply("div", result, apply("cast", count, dtype=value.dtype))
-        return result
+        return narrow(result, dtype)
     best = Folded(name, value.dtype)
     stages.append(Reduce(name, "max" if node.op == "argmax" else "min", inner, value))
     (axis,) = _reduced_axes(scope, node)

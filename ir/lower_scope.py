@@ -69,10 +69,9 @@ class Scope:
         self.ready: dict[str, tuple[PerDim, Scalar]] = {}
 
     def _check_types(self, node: Node) -> None:
-        """Elements of other types may be moved, but not computed with."""
         for value in (*node.used, *node.outputs):
             dtype = self.types[value].dtype
-            if dtype not in COMPUTABLE and (dtype.bits < 8 or OPS[node.op].category not in ("view", "movement")):
+            if dtype not in COMPUTABLE:
                 raise NotLowerable(f"{node.op} cannot compute with {dtype}")
 
     def shape(self, value: str) -> Shape:
@@ -155,7 +154,7 @@ class Scope:
     def _source(self, node: Node, index: PerDim) -> Scalar:
         dtype = self.types[node.output].dtype
         if node.op == "fill":
-            return const(node.attr("value"), dtype)
+            return const(node.attr("value"), dtype)  # of a narrow type as it was given: rounded where it is written
         position = Position(index[0] if node.op == "iota" else Index(node.attr("value")))
         return apply("cast", position, dtype=dtype)
 

@@ -10,7 +10,7 @@ from .dims import Shape, product
 from .graph import Node
 from .kernel import Axis, Folded, Guarded, Index, Nest, Position, Reduce, Scalar, Stage, map_indices
 from .lower_scope import NotLowerable, Scope, conjunction, in_bounds, store
-from .scalars import apply, const
+from .scalars import apply, const, narrow, widen
 from .types import DType, i64
 
 #: Cumulative ops and what they fold with.
@@ -26,7 +26,7 @@ def window_nest(scope: Scope, node: Node) -> Nest:
     scope.index_of = {out: identity}
     dtype = scope.types[out].dtype
     stages: list[Stage] = []
-    result = WINDOWS[node.op](scope, node, identity, dtype, stages)
+    result = narrow(WINDOWS[node.op](scope, node, identity, dtype.wide, stages), dtype)
     scope.ready = {out: (identity, result)}
     scope.spread()
     for value in scope.outputs:
@@ -67,13 +67,18 @@ def _at(node: Node, index: PerDim, positions: list[Index], channel: Index) -> Pe
     return (index[0], *positions, channel) if node.attr("channels_last", False) else (index[0], channel, *positions)
 
 
+def _wide(scope: Scope, value: str, index: PerDim) -> Scalar:
+    """The scalar that `value` holds at `index`, as it is computed with."""
+    return widen(scope.expression(value, index))
+
+
 def _guarded(guard: Scalar | None, value: Scalar, otherwise: float) -> Scalar:
     return value if guard is None else Guarded(guard, value, const(otherwise, value))
 
 
 def _pool(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[Stage]) -> Scalar:
     axes, positions, guard = _taps(scope, node, index, node.attr("kernel"))
-    value = scope.expression(node.inputs[0], _at(node, index, positions, index[_spatial(node, index)[1]]))
+    value = _wide(scope, node.inputs[0], _at(node, index, positions, index[_spatial(node, index)[1]]))
     if node.op == "max_pool":
         lowest = -math.inf if dtype.is_float else dtype.limits[0]
         stages.append(Reduce("s0", "max", axes, _guarded(guard, value, lowest)))
@@ -101,10 +106,10 @@ def _cumulative(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: l
     axis = Axis("w0", scope.shape(node.output)[at])
     if node.attr("exclusive", False):
         before = index[at].shifted(1 if node.attr("reverse", False) else -1)
-        value = scope.expression(node.inputs[0], (*index[:at], before, *index[at + 1 :]))
+        value = _wide(scope, node.inputs[0], (*index[:at], before, *index[at + 1 :]))
         value = Guarded(apply("gt", Position(Index.axis("w0")), const(0, i64)), value, const(fold == "prod", value))
     else:
-        value = scope.expression(node.inputs[0], index)
+        value = _wide(scope, node.inputs[0], index)
     stages.append(Reduce("s0", fold, (axis,), value, running=True))
     return Folded("s0", dtype)
 
@@ -126,7 +131,7 @@ def _matmul(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[
 
     a_at = (*batched(left), *((row,) if row is not None else ()), step)
     b_at = (*batched(right), step, *((column,) if column is not None else ()))
-    value = apply("mul", scope.expression(a, a_at), scope.expression(b, b_at))
+    value = apply("mul", _wide(scope, a, a_at), _wide(scope, b, b_at))
     stages.append(Reduce("s0", "sum", (axis,), value))
     return Folded("s0", dtype)
 
@@ -147,8 +152,8 @@ def _conv(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[St
             group = apply("div", Position(out_channel), Position(Index(per_group)))
             channel = channel + Index(gathers=((group, filters[1]),))
     taps: PerDim = tuple(Index.axis(f"w{k}") if d != 1 else Index() for k, d in enumerate(filters[2:]))
-    read = scope.expression(x, _at(node, index, positions, channel))
-    value = apply("mul", read, scope.expression(w, (out_channel, Index.axis("w9"), *taps)))
+    read = _wide(scope, x, _at(node, index, positions, channel))
+    value = apply("mul", read, _wide(scope, w, (out_channel, Index.axis("w9"), *taps)))
     axes = (*window, inner) if filters[1] != 1 else window
     if filters[1] == 1:
         drop = {"w9"}
@@ -158,7 +163,7 @@ def _conv(scope: Scope, node: Node, index: PerDim, dtype: DType, stages: list[St
     stages.append(Reduce("s0", "sum", axes, value))
     result: Scalar = Folded("s0", dtype)
     if len(node.inputs) > 2 and node.inputs[2]:
-        result = apply("add", result, scope.expression(node.inputs[2], (out_channel,)))
+        result = apply("add", result, _wide(scope, node.inputs[2], (out_channel,)))
     return result
 
 

@@ -34,7 +34,7 @@ ISA_LEVELS: tuple[IsaLevel, ...] = (
         16,
         ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"),
     ),
-    IsaLevel("avx2", "x86_64", frozenset({"avx2", "fma"}), 8, ("-mavx2", "-mfma")),
+    IsaLevel("avx2", "x86_64", frozenset({"avx2", "fma", "f16c"}), 8, ("-mavx2", "-mfma", "-mf16c")),
     IsaLevel("neon", "aarch64", frozenset({"asimd"}), 4, ("-march=armv8-a",)),
     IsaLevel("portable", "", frozenset(), 4, ("-DSIMD_PORTABLE",)),
 )

@@ -53,7 +53,18 @@ _ROWS = (
     _unary("clip", 2, min=AttrSpec("float", float("-inf")), max=AttrSpec("float", float("inf"))),
     _compare("isnan", 1),
     _compare("isinf", 1),
-    Op("cast", "elementwise", (1, 1), rules.cast, {"to": AttrSpec("dtype")}),
+    Op(
+        "cast",
+        "elementwise",
+        (1, 1),
+        rules.cast,
+        {
+            "to": AttrSpec("dtype"),
+            "saturate": AttrSpec("bool", False),
+            "rounding": AttrSpec("str", "up", ("up", "down", "nearest")),
+        },
+    ),
+    Op("bitcast", "elementwise", (1, 1), rules.bitcast, {"to": AttrSpec("dtype")}, 0, "the same bits as another type"),
     # elementwise, two and three inputs
     *(_binary(name) for name in ("add", "sub", "mul", "min", "max", "and", "or", "xor")),
     *(_binary(name) for name in ("shift_left", "shift_right")),

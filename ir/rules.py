@@ -82,6 +82,13 @@ def cast(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(node.attr("to"), given(node, types, 0).shape)]
 
 
+def bitcast(node: Node, types: Types) -> list[TensorType]:
+    x, to = given(node, types, 0), node.attr("to")
+    if x.dtype.bits != to.bits:
+        raise fail(node, f"{x.dtype} has {x.dtype.bits} bits, {to} has {to.bits}")
+    return [TensorType(to, x.shape)]
+
+
 def where(node: Node, types: Types) -> list[TensorType]:
     condition = given(node, types, 0)
     if condition.dtype != bool_:

@@ -7,13 +7,16 @@ from collections.abc import Callable, Collection
 
 from .graph import Node
 from .kernel import Apply, Const, Scalar, indices_of, walk
-from .types import DType, bool_
+from .types import DType, bool_, f8e8m0
 
-#: primitive -> number of arguments. Comparisons give bool; `select` takes (bool, a, b); `cast` converts to the result's dtype.
+#: Primitives that convert to the result's dtype. A float that is too large becomes infinity or NaN, or with `saturated` the
+#: greatest finite number; to f8e8m0 the size is rounded up, `down` or to the `nearest` power. `bitcast` takes the bits as they are.
+CASTS = ("cast", "cast_saturated", "cast_down", "cast_nearest", "cast_nearest_saturated", "bitcast")
+#: primitive -> number of arguments. Comparisons give bool; `select` takes (bool, a, b).
 PRIMITIVES = {
     **dict.fromkeys(("neg", "abs", "sqrt", "exp", "log", "tanh", "sigmoid", "erf", "sin", "cos"), 1),
     **dict.fromkeys(("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"), 1),
-    **dict.fromkeys(("floor", "ceil", "round", "not", "isnan", "cast"), 1),
+    **dict.fromkeys(("floor", "ceil", "round", "not", "isnan", *CASTS), 1),
     **dict.fromkeys(("add", "sub", "mul", "div", "min", "max", "pow", "mod", "fmod", "and", "or", "xor"), 2),
     **dict.fromkeys(("shift_left", "shift_right"), 2),
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), 2),
@@ -41,7 +44,7 @@ def apply(function: str, *args: Scalar, dtype: DType | None = None) -> Scalar:
     """A primitive applied; the dtype defaults to the last argument's, bool for comparisons and `isnan`."""
     if dtype is None:
         dtype = bool_ if function in TO_BOOL else args[-1].dtype
-    if function == "cast" and args[0].dtype == dtype:
+    if function in ("cast", "bitcast") and args[0].dtype == dtype:
         return args[0]
     return Apply(function, args, dtype)
 
@@ -110,12 +113,28 @@ def _negative_part(x: Scalar, below: Scalar) -> Scalar:
     return apply("select", apply("lt", x, const(0, x)), below, x)
 
 
-def _cast(x: Scalar, to: DType) -> Scalar:
+def _cast(x: Scalar, to: DType, saturate: bool, rounding: str) -> Scalar:
     if to == bool_ and x.dtype != bool_:
+        x = widen(x)
         return apply("ne", x, const(0, x))
-    return apply("cast", x, dtype=to)
+    if not to.is_narrow or not to.is_float or x.dtype == to:
+        return apply("cast", x, dtype=to)
+    kind = f"cast_{rounding}" if to == f8e8m0 and rounding != "up" else "cast"
+    return apply(f"{kind}_saturated" if saturate and kind != "cast_down" else kind, x, dtype=to)
 
 
+def widen(x: Scalar) -> Scalar:
+    """As it is computed with."""
+    return apply("cast", x, dtype=x.dtype.wide)
+
+
+def narrow(x: Scalar, dtype: DType) -> Scalar:
+    """The result of a computation in the type that it has: rounded where that is narrower than what it was computed in."""
+    return apply("cast", x, dtype=dtype) if dtype.is_narrow else x
+
+
+#: Elementwise ops that take narrow elements as they are.
+KEEPING = frozenset({"cast", "bitcast", "where"})
 _BUILD: dict[str, Callable[..., Scalar]] = {
     "relu": lambda n, x: _relu(x),
     "sign": lambda n, x: _sign(x),
@@ -133,18 +152,23 @@ _BUILD: dict[str, Callable[..., Scalar]] = {
     "clip": lambda n, x: _clip(x, n.attr("min", -math.inf), n.attr("max", math.inf)),
     "isnan": lambda n, x: apply("isnan", x) if x.dtype.is_float else Const(False, bool_),
     "isinf": lambda n, x: _isinf(x),
-    "cast": lambda n, x: _cast(x, n.attr("to")),
+    "cast": lambda n, x: _cast(x, n.attr("to"), n.attr("saturate", False), n.attr("rounding", "up")),
+    "bitcast": lambda n, x: apply("bitcast", x, dtype=n.attr("to")),
     "mod": lambda n, a, b: _mod(a, b, n.attr("fmod", False)),
     "where": lambda n, c, a, b: apply("select", c, a, b),
 }
 
 
 def scalar_of(node: Node, args: tuple[Scalar, ...]) -> Scalar:
-    """The scalar expression of an elementwise node over its (aligned) argument expressions."""
+    """The scalar expression of an elementwise node over its (aligned) argument expressions. Narrow elements are widened, and the
+    node's result, no part of it, is rounded; those that are only moved stay as they are."""
     build = _BUILD.get(node.op)
-    if build is not None:
+    if build is None:
+        build = lambda n, *parts: apply(n.op, *parts)  # noqa: E731
+    if node.op in KEEPING:
         return build(node, *args)
-    return apply(node.op, *args)
+    result = build(node, *map(widen, args))
+    return result if result.dtype == bool_ else narrow(result, args[-1].dtype)
 
 
 def cost(expression: Scalar, axes: Collection[str] | None = None) -> int:

@@ -11,7 +11,8 @@ from .dims import Dim, Shape, product
 
 @dataclass(frozen=True)
 class DType:
-    """An element type. `numpy` is the storage numpy uses where it has one; sub-byte and bf16/fp8 types store raw bits."""
+    """An element type. `numpy` and `c` are what holds one element: floats that numpy lacks are their bits in an unsigned
+    integer, types of fewer than 8 bits one element in a byte (files pack them: `TensorType.file_bytes`)."""
 
     name: str
     bits: int
@@ -35,8 +36,20 @@ class DType:
 
     @property
     def bytes(self) -> int:
-        """Bytes of one element; sub-byte types count one (use `nbytes` for arrays)."""
+        """Bytes of one element; types of fewer than 8 bits take one."""
         return max(1, self.bits // 8)
+
+    @property
+    def wide(self) -> DType:
+        """The type that elements are computed in: f32 for narrower floats, 8 bits for narrower integers, else its own."""
+        if self.is_float:
+            return f32 if self.bits < 32 else self
+        return {"int": i8, "uint": u8}[self.kind] if self.is_integer and self.bits < 8 else self
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether elements are widened to be computed with, and results rounded."""
+        return self.wide != self
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -64,8 +77,8 @@ i64 = DType("i64", 64, "int", "int64", "int64_t", 7)
 i32 = DType("i32", 32, "int", "int32", "int32_t", 6)
 i16 = DType("i16", 16, "int", "int16", "int16_t", 5)
 i8 = DType("i8", 8, "int", "int8", "int8_t", 3)
-i4 = DType("i4", 4, "int", "uint8", "uint8_t", 22)
-i2 = DType("i2", 2, "int", "uint8", "uint8_t", 26)
+i4 = DType("i4", 4, "int", "int8", "int8_t", 22)
+i2 = DType("i2", 2, "int", "int8", "int8_t", 26)
 u64 = DType("u64", 64, "uint", "uint64", "uint64_t", 13)
 u32 = DType("u32", 32, "uint", "uint32", "uint32_t", 12)
 u16 = DType("u16", 16, "uint", "uint16", "uint16_t", 4)
@@ -85,9 +98,23 @@ DTYPES = {
     )
 }
 BY_ONNX = {t.onnx: t for t in DTYPES.values()}
-#: Types the interpreter and the kernels compute in today; others may be named, stored and reported.
-COMPUTABLE = frozenset({f64, f32, i64, i32, i16, i8, u64, u32, u16, u8, bool_})
-_BY_NUMPY = {t.np: t for t in COMPUTABLE | {f16}}
+#: Types the interpreter and the kernels compute in; others may be named, stored and reported.
+COMPUTABLE = frozenset(t for t in DTYPES.values() if t.kind not in ("string", "complex"))
+#: What the ml_dtypes package calls the types that numpy lacks.
+ML_NAMES = {
+    "bfloat16": bf16,
+    "float8_e4m3fn": f8e4m3,
+    "float8_e4m3fnuz": f8e4m3fnuz,
+    "float8_e5m2": f8e5m2,
+    "float8_e5m2fnuz": f8e5m2fnuz,
+    "float8_e8m0fnu": f8e8m0,
+    "float4_e2m1fn": f4e2m1,
+    "int4": i4,
+    "int2": i2,
+    "uint4": u4,
+    "uint2": u2,
+}
+_BY_NUMPY = {t.np: t for t in COMPUTABLE - set(ML_NAMES.values())}
 
 
 def from_numpy(dtype: np.dtype | type) -> DType:
@@ -115,7 +142,12 @@ class TensorType:
 
     @property
     def nbytes(self) -> Dim:
-        """Bytes of a dense array of this type; sub-byte elements are packed."""
+        """Bytes of a dense array of this type, in memory and in a plan."""
+        return self.elements * self.dtype.bytes
+
+    @property
+    def file_bytes(self) -> Dim:
+        """Bytes of the same in a model's file, where elements of fewer than 8 bits are packed, the first in the low bits."""
         if self.dtype.bits >= 8:
-            return self.elements * (self.dtype.bits // 8)
+            return self.nbytes
         return (self.elements * self.dtype.bits + 7) // 8

@@ -182,9 +182,9 @@ class _Verifier:
         self.define(name, kind)
         match weight.content:
             case FileBytes(file, offset, nbytes):
-                if offset < 0 or nbytes != kind.nbytes:
+                if offset < 0 or nbytes != kind.file_bytes:
                     self.fail(
-                        f"weight %{name} of type {kind} refers to {nbytes} bytes at {offset}, expected {kind.nbytes}"
+                        f"weight %{name} of type {kind} refers to {nbytes} bytes at {offset}, expected {kind.file_bytes}"
                     )
                 path = PurePosixPath(file)
                 if not file or path.is_absolute() or ".." in path.parts:

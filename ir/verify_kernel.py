@@ -36,7 +36,7 @@ from .kernel import (
 )
 from .kernel_bounds import Point, corners
 from .ops import OPS
-from .scalars import PRIMITIVES, TO_BOOL
+from .scalars import CASTS, PRIMITIVES, TO_BOOL
 from .text_kernel import COMPUTED
 from .types import COMPUTABLE, bool_, f32, i64
 
@@ -272,7 +272,7 @@ class _Verifier:
         if len(kinds) != PRIMITIVES[function]:
             self.fail(f"{function} takes {PRIMITIVES[function]} arguments, got {len(kinds)}")
         text = f"{function}({', '.join(map(str, kinds))}):{apply.dtype}"
-        if function == "cast":
+        if function in CASTS:
             return
         if function == "select" and kinds.pop(0) != bool_:
             self.fail(f"{text} has no bool as its condition")

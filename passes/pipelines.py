@@ -12,6 +12,7 @@ from .graph.fold_constants import fold_constants
 from .graph.fuse import fuse
 from .graph.recompose import recompose
 from .graph.split_weights import split_weights
+from .graph.widen import widen
 
 _CANONICALIZE = Pass("canonicalize", canonicalize, summary="local rewrites to one form")
 _FOLD = Pass("fold_constants", fold_constants, summary="ops on constants become constants")
@@ -21,9 +22,15 @@ _LAYOUTS = Pass("choose_layouts", choose_layouts, summary="channels last around 
 #: What follows any pass that leaves work behind.
 SIMPLIFY: tuple[Pass, ...] = (_CANONICALIZE, _FOLD, _CSE)
 
-#: From an imported graph to one that is ready to be fused. `recompose` compares values by name, so it stands after `cse`; layouts
-#: are chosen after it, so that what it folds into filters is still channels first.
-GRAPH_PASSES: tuple[Pass, ...] = (*SIMPLIFY, _RECOMPOSE, *SIMPLIFY, _LAYOUTS, *SIMPLIFY)
+#: From an imported graph to its simplest form, for whatever device. `recompose` compares values by name, so it stands after
+#: `cse`; layouts are chosen after it, so that what it folds into filters is still channels first.
+MODEL_PASSES: tuple[Pass, ...] = (*SIMPLIFY, _RECOMPOSE, *SIMPLIFY, _LAYOUTS, *SIMPLIFY)
+
+#: What CPUs need beyond it: their heavy kernels are those of f32.
+CPU_PASSES: tuple[Pass, ...] = (Pass("widen", widen, summary="products of narrow floats compute in f32"), *SIMPLIFY)
+
+#: From an imported graph to one that is ready to be fused for a CPU.
+GRAPH_PASSES: tuple[Pass, ...] = (*MODEL_PASSES, *CPU_PASSES)
 
 #: Graph of ops -> graph of clusters.
 CLUSTER_PASSES: tuple[Pass, ...] = (Pass("fuse", fuse, "graph", "clusters", "one kernel for each cluster"),)

@@ -16,7 +16,8 @@ import numpy as np
 from ..ir.dims import Bounds
 from ..ir.errors import PlanError, StratacError
 from ..ir.interface import Interface, decode, encode, interface_from_data
-from ..ir.types import BY_ONNX
+from ..ir.narrow import narrowed
+from ..ir.types import BY_ONNX, ML_NAMES, DType
 from .lib import Library
 from .manifest import check_machine, cpu_features, read_manifest
 from .reports import Info, Memory, Port, ProfileRow, ReadRow, Traffic
@@ -46,11 +47,25 @@ def _literal(value: Any, port: Port) -> np.ndarray:
     """Python numbers have no element type of their own: they take the port's, where it holds them exactly enough."""
     try:
         found = np.asarray(value)
+        if port.dtype.is_narrow:
+            fits = found.dtype.kind in "iuf" if port.dtype.is_float else found.dtype.kind in "iu"
+            if found.size and port.dtype.is_integer and fits:
+                least, most = port.dtype.limits
+                fits = least <= found.min() and found.max() <= most
+            if found.size and not fits:
+                raise ValueError(f"{found.dtype} values do not fit {port.dtype}")
+            return narrowed(found, port.dtype)
         if found.size and not np.can_cast(found.dtype, port.dtype.np, casting="same_kind"):
             raise ValueError(f"{found.dtype} values do not fit {port.dtype}")
         return np.asarray(value, dtype=port.dtype.np)
     except (ValueError, TypeError, OverflowError) as error:
         raise StratacError(f"input {port.name!r}: cannot make an array {port.dtype}{port.shape}: {error}") from error
+
+
+def _conversion(dtype: DType) -> str:
+    """What makes an array of numbers one that a port takes."""
+    name = next((name for name, held in ML_NAMES.items() if held == dtype), "")
+    return f"array.astype(ml_dtypes.{name}), or its bits" if name else f"array.astype(np.{dtype.np.name})"
 
 
 def _input_array(value: Any, port: Port) -> np.ndarray:
@@ -67,12 +82,13 @@ def _input_array(value: Any, port: Port) -> np.ndarray:
         array = _literal(value, port)
     else:
         array = np.asarray(value)
-    if array.dtype.name == "bfloat16" and port.dtype.name == "bf16":
-        array = array.view(np.uint16)
+    if ML_NAMES.get(array.dtype.name) == port.dtype:
+        # ml_dtypes keeps small integers as their bits alone
+        array = array.astype(wanted) if port.dtype.is_integer else np.ascontiguousarray(array).view(wanted)
     if array.dtype.newbyteorder("=") != wanted:
         raise StratacError(
             f"input {port.name!r} has element type {port.dtype} ({wanted}) and got {array.dtype}",
-            hint=f"convert it: array.astype(np.{wanted.name})",
+            hint=f"convert it: {_conversion(port.dtype)}",
         )
     return np.require(array, dtype=wanted, requirements=["C", "A"])
 

@@ -22,7 +22,16 @@ ALLOWED = {
     "compiler": {"ir", "passes", "codegen", "runtime"},
 }
 #: the modules of ir a running plan may load
-RUNTIME_IR = {"ir.plan", "ir.plan_binary", "ir.plan_digest", "ir.dims", "ir.types", "ir.errors", "ir.interface"}
+RUNTIME_IR = {
+    "ir.plan",
+    "ir.plan_binary",
+    "ir.plan_digest",
+    "ir.dims",
+    "ir.types",
+    "ir.narrow",
+    "ir.errors",
+    "ir.interface",
+}
 #: third-party package -> the only files that may import it
 ROOMS = {
     "jinja2": {"codegen/render.py"},

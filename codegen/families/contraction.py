@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...ir.kernel import Accumulator, Axis, Contraction, Scalar, Store
-from ...ir.types import f32
+from ...ir.types import bool_
 from ..c_printer import Printer
 from ..family import Emitted, Symbols
 from ..render import render
@@ -50,9 +50,7 @@ def _finish(printer: Printer, kernel: Contraction, loops: Sequence[Axis], symbol
 def vector_stores(printer: Printer, stores: Sequence[Store], axis: str) -> bool:
     """Whether the epilogue can run over vectors of columns."""
     return all(
-        printer.can_vectorise(s.value, axis, False)
-        and printer.store_is_contiguous(s, axis)
-        and s.value.dtype == f32 == printer.operands[s.operand].dtype
+        printer.can_vectorise(s.value, axis, False) and printer.store_has_vectors(s, axis) and s.value.dtype != bool_
         for s in stores
     )
 

@@ -83,10 +83,7 @@ def legal(printer: Printer, stages: Sequence[Stage], axis: Axis, outer: bool) ->
         if not printer.can_vectorise(stage.value, axis.name, outer):
             return False
         if isinstance(stage, Store):
-            stored = printer.operands[stage.operand].dtype
-            if stored != stage.value.dtype or (stored != f32 and stored.name != "bool"):
-                return False
-            if not printer.store_is_contiguous(stage, axis.name):
+            if not printer.store_has_vectors(stage, axis.name):
                 return False
         elif not outer and (stage.function == "prod" or stage.running):
             return False

@@ -12,19 +12,18 @@ from ...ir.candidate import Candidate, Work
 from ...ir.dims import typical
 from ...ir.graph import Graph, Node
 from ...ir.machine import Device
-from ...ir.ops import flops
+from ...ir.narrow import FORMATS
+from ...ir.ops import OPS, flops
 from ...ir.traffic import moved
-from ...ir.types import COMPUTABLE
 
 _HEAVY = ("matmul", "conv", "attention", "moe")
 
 
 def needs_pricing(cluster: Node, graph: Graph) -> bool:
-    """Whether no kernel can be made of a cluster, whatever the device: element types or ops without code."""
-    if any(node.op == "moe" for node in cluster.body):
-        return True
-    values = (*cluster.used, *cluster.outputs, *(v for node in cluster.body for v in node.outputs))
-    return any(graph.types[v].dtype not in COMPUTABLE for v in values)
+    """Whether no kernel can be made of a cluster, whatever the device, or none worth its name: products of narrow floats that
+    `passes.graph.widen` has not widened are those of a device that has them."""
+    heavy = [node for node in cluster.body if OPS[node.op].category == "contraction"]
+    return any(node.op == "moe" or graph.types[node.output].dtype in FORMATS for node in heavy)
 
 
 def priced_candidates(cluster: Node, graph: Graph, devices: Iterable[Device]) -> list[Candidate]:

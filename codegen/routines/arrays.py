@@ -26,7 +26,7 @@ class Array:
     @property
     def value(self) -> str:
         """The C type that holds an element."""
-        return self.dtype.c
+        return self.dtype.wide.c
 
     @property
     def is_float(self) -> bool:
@@ -34,11 +34,13 @@ class Array:
 
     def load(self, index: str) -> str:
         """The element at an index, in row-major order."""
-        return f"{self.pointer}[{index}]"
+        element = f"{self.pointer}[{index}]"
+        return scalar_code("cast", [element], [self.dtype], self.dtype.wide) if self.dtype.is_narrow else element
 
     def store(self, index: str, value: str) -> str:
         """A statement that sets one."""
-        return f"{self.pointer}[{index}] = {value};"
+        stored = scalar_code("cast", [value], [self.dtype.wide], self.dtype) if self.dtype.is_narrow else value
+        return f"{self.pointer}[{index}] = {stored};"
 
     def apply(self, function: str, *args: str) -> str:
         """A primitive of `ir/scalars.py` on values."""

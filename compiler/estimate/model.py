@@ -13,7 +13,7 @@ from ...ir.ops import flops
 from ...ir.traffic import appended
 from ...passes.base import Pass, run_passes
 from ...passes.graph.fuse_estimated import fuse_estimated
-from ...passes.pipelines import GRAPH_PASSES
+from ...passes.pipelines import MODEL_PASSES
 from ..frontends.onnx import batch_dims, import_onnx
 
 _FUSE = Pass("fuse", fuse_estimated, "graph", "clusters", "as one kernel each would have it")
@@ -74,7 +74,7 @@ def read_model(path: Path, dims: Mapping[str, Bounds]) -> EstimatedModel:
     """Raises ModelError for what cannot be imported; weights may be absent."""
     assumed = tuple(name for name in batch_dims(path) if name not in dims)
     graph = import_onnx(path, {**dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))}, estimate=True)
-    graph = run_passes(graph, GRAPH_PASSES)
+    graph = run_passes(graph, MODEL_PASSES)
     clusters = run_passes(graph, (_FUSE,))
     runnable = not any(needs_pricing(node, clusters) for node in clusters.nodes)
     return EstimatedModel(graph, clusters, assumed, runnable)

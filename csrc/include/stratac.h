@@ -149,6 +149,8 @@ int32_t st_get_dim(st_session *session, int32_t direction, int32_t index, int32_
 int32_t st_shape_at(st_session *session, int32_t direction, int32_t index, const int64_t *symbols, int64_t *shape,
                     int32_t capacity);
 
+/* Arrays are dense and row-major.  Floats of 16 and 8 bits are their bits; an element of fewer than 8 bits takes a byte: its value
+ * as int8 (i4, i2) or uint8 (u4, u2), or its code (f4e2m1). */
 int32_t st_bind_input(st_session *session, int32_t index, const void *data, int32_t dtype, int32_t rank,
                       const int64_t *shape);
 /* The shape to bind an output with: extents that the run finds out (the number of non-zero elements, say) at their bounds. */

@@ -1,7 +1,7 @@
 /* Scalar arithmetic with defined results everywhere: what generated scalar code calls where plain C would be undefined.
  *
- * Integer division by zero gives 0 and never traps; MIN / -1 wraps.  Conversions of floats out of an integer's range, and of
- * NaN, give the least int64, narrowed.  Build with -fwrapv.
+ * Integer division by zero gives 0 and never traps; MIN / -1 wraps.  Conversions of floats out of the range of int32 (for narrower
+ * integers) or int64, and of NaN, give its least number, narrowed.  Build with -fwrapv.
  */
 #ifndef STRATAC_SCALAR_OPS_H
 #define STRATAC_SCALAR_OPS_H
@@ -61,9 +61,16 @@ static inline uint64_t st_shift_right_unsigned(uint64_t a, uint64_t by, int bits
     return by >= (uint64_t)bits ? 0 : a >> by;
 }
 
+/* Floats as integers: towards zero, beyond the range the least number. */
+static inline int32_t st_to_i32(double x) { return x > -2147483649.0 && x < 2147483648.0 ? (int32_t)x : INT32_MIN; }
 static inline int64_t st_to_int(double x)
 {
     return x >= -9223372036854775808.0 && x < 9223372036854775808.0 ? (int64_t)x : INT64_MIN;
+}
+
+static inline uint64_t st_to_u64(double x)
+{
+    return x >= 9223372036854775808.0 && x < 18446744073709551616.0 ? (uint64_t)x : (uint64_t)st_to_int(x);
 }
 
 /* Minimum and maximum that hand NaN on, as numpy's do. */

@@ -79,6 +79,12 @@ static inline vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const __
 static inline void vi_store(int32_t *p, vi v) { _mm256_storeu_si256((__m256i *)p, v); }
 static inline vi vi_load_n(const int32_t *p, int64_t n) { return _mm256_maskload_epi32(p, simd_lanes_below(n)); }
 static inline void vi_store_n(int32_t *p, vi v, int64_t n) { _mm256_maskstore_epi32(p, simd_lanes_below(n), v); }
+static inline vi vi_load_u16(const uint16_t *p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p)); }
+static inline vi vi_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p)); }
+/* Each half of a pack holds four lanes of its own 128 bits. */
+static inline __m128i simd_to_u16(vi v) { return _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)); }
+static inline void vi_store_u16(uint16_t *p, vi v) { _mm_storeu_si128((void *)p, simd_to_u16(v)); }
+static inline void vi_store_u8(uint8_t *p, vi v) { _mm_storel_epi64((void *)p, _mm_packus_epi16(simd_to_u16(v), _mm_setzero_si128())); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
@@ -100,6 +106,26 @@ static inline vf vi_as_vf(vi a) { return _mm256_castsi256_ps(a); }
 static inline vf vf_from_i32(vi a) { return _mm256_cvtepi32_ps(a); }
 static inline vi vi_from_vf(vf a) { return _mm256_cvttps_epi32(a); }
 static inline vf vf_iota(void) { return vf_from_i32(vi_iota()); }
+
+#define SIMD_F16
+static inline vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p)); }
+static inline __m128i simd_to_f16(vf v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+static inline void vf_store_f16(uint16_t *p, vf v) { _mm_storeu_si128((void *)p, simd_to_f16(v)); }
+static inline vf vf_round_f16(vf v) { return _mm256_cvtph_ps(simd_to_f16(v)); }
+static inline vf vf_load_n_f16(const uint16_t *p, int64_t n)
+{
+    uint16_t lanes[VL] = {0};
+    for (int64_t i = 0; i < n; i++)
+        lanes[i] = p[i];
+    return vf_load_f16(lanes);
+}
+static inline void vf_store_n_f16(uint16_t *p, vf v, int64_t n)
+{
+    uint16_t lanes[VL];
+    vf_store_f16(lanes, v);
+    for (int64_t i = 0; i < n; i++)
+        p[i] = lanes[i];
+}
 
 /* Booleans in memory are bytes, 0 or 1 (any non-zero reads as true). */
 static inline vm vm_load_n(const uint8_t *p, int64_t n)

@@ -78,6 +78,15 @@ static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }
 static inline void vi_store(int32_t *p, vi v) { _mm512_storeu_si512(p, v); }
 static inline vi vi_load_n(const int32_t *p, int64_t n) { return _mm512_maskz_loadu_epi32(vm_first(n), p); }
 static inline void vi_store_n(int32_t *p, vi v, int64_t n) { _mm512_mask_storeu_epi32(p, vm_first(n), v); }
+static inline vi vi_load_u16(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)); }
+static inline vi vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p)); }
+static inline void vi_store_u16(uint16_t *p, vi v) { _mm256_storeu_si256((void *)p, _mm512_cvtepi32_epi16(v)); }
+static inline void vi_store_u8(uint8_t *p, vi v) { _mm_storeu_si128((void *)p, _mm512_cvtepi32_epi8(v)); }
+#define SIMD_MASKED_PARTS
+static inline vi vi_load_n_u16(const uint16_t *p, int64_t n) { return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(vm_first(n), p)); }
+static inline vi vi_load_n_u8(const uint8_t *p, int64_t n) { return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(vm_first(n), p)); }
+static inline void vi_store_n_u16(uint16_t *p, vi v, int64_t n) { _mm256_mask_storeu_epi16(p, vm_first(n), _mm512_cvtepi32_epi16(v)); }
+static inline void vi_store_n_u8(uint8_t *p, vi v, int64_t n) { _mm_mask_storeu_epi8(p, vm_first(n), _mm512_cvtepi32_epi8(v)); }
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
@@ -99,6 +108,14 @@ static inline vf vi_as_vf(vi a) { return _mm512_castsi512_ps(a); }
 static inline vf vf_from_i32(vi a) { return _mm512_cvtepi32_ps(a); }
 static inline vi vi_from_vf(vf a) { return _mm512_cvttps_epi32(a); }
 static inline vf vf_iota(void) { return vf_from_i32(vi_iota()); }
+
+#define SIMD_F16
+static inline vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p)); }
+static inline vf vf_load_n_f16(const uint16_t *p, int64_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(vm_first(n), p)); }
+static inline __m256i simd_to_f16(vf v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline void vf_store_f16(uint16_t *p, vf v) { _mm256_storeu_si256((void *)p, simd_to_f16(v)); }
+static inline void vf_store_n_f16(uint16_t *p, vf v, int64_t n) { _mm256_mask_storeu_epi16(p, vm_first(n), simd_to_f16(v)); }
+static inline vf vf_round_f16(vf v) { return _mm512_cvtph_ps(simd_to_f16(v)); }
 
 /* Booleans in memory are bytes, 0 or 1 (any non-zero reads as true). */
 static inline vm vm_load_n(const uint8_t *p, int64_t n)

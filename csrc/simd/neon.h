@@ -120,6 +120,20 @@ static inline void vi_store_n(int32_t *p, vi v, int64_t n)
     for (int64_t i = 0; i < n; i++)
         p[i] = lanes[i];
 }
+static inline vi vi_load_u16(const uint16_t *p) { return vreinterpretq_s32_u32(vmovl_u16(vld1_u16(p))); }
+static inline vi vi_load_u8(const uint8_t *p)
+{
+    uint32_t bytes;
+    memcpy(&bytes, p, VL);
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(bytes)))));
+}
+static inline void vi_store_u16(uint16_t *p, vi v) { vst1_u16(p, vmovn_u32(vreinterpretq_u32_s32(v))); }
+static inline void vi_store_u8(uint8_t *p, vi v)
+{
+    const uint16x4_t half = vmovn_u32(vreinterpretq_u32_s32(v));
+    const uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(half, half))), 0);
+    memcpy(p, &bytes, VL);
+}
 static inline vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
 static inline vi vi_mul(vi a, vi b) { return vmulq_s32(a, b); }
@@ -140,6 +154,25 @@ static inline vf vf_from_i32(vi a) { return vcvtq_f32_s32(a); }
 /* The instruction saturates and makes NaN zero; on x86 whatever does not fit is the least integer, and so it is here. */
 static inline vi vi_from_vf(vf a) { return vi_select(vf_lt(a, vf_set1(2147483648.0f)), vcvtq_s32_f32(a), vi_set1(INT32_MIN)); }
 static inline vf vf_iota(void) { return vf_from_i32(vi_iota()); }
+
+#define SIMD_F16
+static inline vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline void vf_store_f16(uint16_t *p, vf v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
+static inline vf vf_round_f16(vf v) { return vcvt_f32_f16(vcvt_f16_f32(v)); }
+static inline vf vf_load_n_f16(const uint16_t *p, int64_t n)
+{
+    uint16_t lanes[VL] = {0};
+    for (int64_t i = 0; i < n; i++)
+        lanes[i] = p[i];
+    return vf_load_f16(lanes);
+}
+static inline void vf_store_n_f16(uint16_t *p, vf v, int64_t n)
+{
+    uint16_t lanes[VL];
+    vf_store_f16(lanes, v);
+    for (int64_t i = 0; i < n; i++)
+        p[i] = lanes[i];
+}
 
 /* Booleans in memory are bytes, 0 or 1 (any non-zero reads as true). */
 static inline vm vm_load_n(const uint8_t *p, int64_t n)

@@ -102,6 +102,18 @@ static inline void vi_store_n(int32_t *p, vi v, int64_t n)
     for (int64_t i = 0; i < n; i++)
         p[i] = v[i];
 }
+static inline vi vi_load_u16(const uint16_t *p) { return (vi){p[0], p[1], p[2], p[3]}; }
+static inline vi vi_load_u8(const uint8_t *p) { return (vi){p[0], p[1], p[2], p[3]}; }
+static inline void vi_store_u16(uint16_t *p, vi v)
+{
+    for (int i = 0; i < VL; i++)
+        p[i] = (uint16_t)v[i];
+}
+static inline void vi_store_u8(uint8_t *p, vi v)
+{
+    for (int i = 0; i < VL; i++)
+        p[i] = (uint8_t)v[i];
+}
 /* Wrapping arithmetic goes through unsigned lanes: signed overflow is undefined. */
 static inline vi vi_add(vi a, vi b) { return (vi)((simd_u32)a + (simd_u32)b); }
 static inline vi vi_sub(vi a, vi b) { return (vi)((simd_u32)a - (simd_u32)b); }

@@ -26,6 +26,7 @@
 #endif
 
 #include "simd_math.h"
+#include "simd_narrow.h"
 
 /* tile[j*VL + i] = from[i*stride + j] for i < lanes and j < count, zero for the other i: lines are read along j, which has
  * step 1, and turned.  The tile has room for `count` rounded up to VL. */

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..types import DType, bf16
+from ..narrow import encoded, widened, wrapped
+from ..types import DType, i32, u64
 from .registry import Array, meaning, rounded, truncating_div, wide
 from .special import erf
 
@@ -123,7 +124,7 @@ def _rounding(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
 
 
 for _name, _function in _DIRECT.items():
-    meaning(_name)(_function)
+    meaning(_name, moves=_name == "where")(_function)
 for _name, _function in _ROUNDED.items():
     meaning(_name)(_rounding(_function))
 
@@ -210,25 +211,38 @@ def pow(a: Array, b: Array) -> Array:
     return np.where(b >= 0, positive, np.where(np.abs(a) == 1, odd, 0)).astype(a.dtype)
 
 
-def bf16_to_f32(bits: Array) -> Array:
-    """bfloat16 bits (uint16) as float32: the upper half of the same float."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def f32_to_bf16(x: Array) -> Array:
-    """float32 to bfloat16 bits (uint16), halves to even; NaN stays a quiet NaN."""
-    bits = np.ascontiguousarray(x, dtype=np.float32).reshape(x.shape).view(np.uint32)
-    up = ((bits >> 16) & 1) + np.uint32(0x7FFF)
-    return np.where(np.isnan(x), np.uint16(0x7FC0), ((bits + up) >> 16).astype(np.uint16))
-
-
 @meaning("cast", typed=True)
-def cast(x: Array, *, to: DType, types: tuple[DType, ...]) -> Array:
-    """floats truncate to integers; anything but zero is true; integers wrap around"""
-    if types[0] == bf16:
-        x = bf16_to_f32(x)
-    if to == bf16:
-        return f32_to_bf16(x.astype(np.float32))
-    if types[0].bits < 8 or to.bits < 8 or (8 in (types[0].bits, to.bits) and "f8" in types[0].name + to.name):
-        raise NotImplementedError(f"cast from {types[0]} to {to}")
-    return x.astype(to.np)
+def cast(x: Array, *, to: DType, saturate: bool, rounding: str, types: tuple[DType, ...]) -> Array:
+    """floats truncate to integers, beyond i64 (i32 for narrower integers) to its least; anything but zero is true; integers wrap"""
+    source = types[0]
+    if source == to:
+        return x
+    x = widened(x, source)
+    if to.is_float and to.is_narrow:
+        return encoded(x, to, saturate, rounding)
+    if source.is_float and to.is_integer:
+        x = _truncated(x, to)
+    return wrapped(x, to) if to.is_narrow else x.astype(to.np)
+
+
+def _truncated(x: Array, to: DType) -> Array:
+    """Floats as integers that are still to be narrowed to a type."""
+    whole = np.trunc(x.astype(np.float64))
+    bits = 32 if to.bits < 32 or to == i32 else 64
+    least = -(2.0 ** (bits - 1))
+    fits = (whole >= least) & (whole < -least)
+    found = np.where(fits, whole, least).astype(np.int64)
+    if to == u64:  # the upper half of its range
+        high = (whole >= -least) & (whole < -2 * least)
+        found = np.where(high, np.where(high, whole + 2 * least, 0).astype(np.int64), found)
+    return found
+
+
+@meaning("bitcast", typed=True)
+def bitcast(x: Array, *, to: DType, types: tuple[DType, ...]) -> Array:
+    """integers of fewer than 8 bits hold their value, not only those bits"""
+    if to.kind == "bool":
+        return np.asarray(x != 0)
+    if to.bits < 8:
+        return wrapped(x, to) if to.is_integer else np.asarray(x & 15).astype(to.np)
+    return np.asarray(np.ascontiguousarray(x).reshape(x.shape).view(to.np))

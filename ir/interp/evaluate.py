@@ -13,6 +13,7 @@ import numpy as np
 from ..dims import Dim, Expr, evaluate, evaluate_shape, interval, substitute, symbol
 from ..errors import StratacError
 from ..graph import Attrs, Derived, FileBytes, Graph, Inline, Node, Weight
+from ..narrow import narrowed, unpacked, widened
 from ..ops import OPS, dims_set
 from ..types import DType, TensorType
 from .registry import MEANINGS, Array
@@ -56,7 +57,7 @@ def run(graph: Graph, inputs: Mapping[str, Array], *, keep: Collection[str] = ()
 def evaluate_weight(graph: Graph, name: str) -> Array:
     """The array of a weight: read from its file (memory-mapped), decoded, or derived from other weights.
 
-    Types that numpy lacks come as their storage (bf16 as uint16); sub-byte types as flat packed bytes.
+    Types that numpy lacks come as their storage (bf16 as uint16), those of fewer than 8 bits with one element in a byte.
     Raises StratacError for a missing or short file, a wrong byte count and a derivation that fails.
     """
     weight = graph.weights.get(name)
@@ -71,7 +72,7 @@ def evaluate_weight(graph: Graph, name: str) -> Array:
         case Inline(data):
             return _decode(weight, np.frombuffer(data, dtype=np.uint8))
         case FileBytes() as place:
-            return _decode(weight, _map_file(graph, name, place))
+            return _decode(weight, _map_file(graph, name, place), packed=True)
 
 
 def _derive(node: Node, arrays: Sequence[Array | None], types: Mapping[str, TensorType]) -> Array:
@@ -79,7 +80,7 @@ def _derive(node: Node, arrays: Sequence[Array | None], types: Mapping[str, Tens
     kind = types[node.output]
     shape = evaluate_shape(kind.shape, {})
     size = math.prod(shape) * kind.dtype.np.itemsize
-    if OPS[node.op].category != "elementwise" or size <= _BLOCK_BYTES or kind.dtype.bits < 8:
+    if OPS[node.op].category != "elementwise" or size <= _BLOCK_BYTES:
         return _meaning_of(node, arrays, types, {})[0]
     result = np.empty(shape, kind.dtype.np)
     axis = next(a for a, extent in enumerate(shape) if extent > 1)
@@ -214,6 +215,9 @@ def _meaning_of(
         arguments = _arguments(node, node.attrs, symbols)
         if meaning.typed:
             arguments["types"] = tuple(types[value].dtype for value in node.inputs if value)
+        elif not meaning.moves:
+            given = zip(arrays, node.inputs, strict=True)
+            arrays = [None if x is None else widened(x, types[value].dtype) for x, value in given]
         with np.errstate(all="ignore"):
             result = meaning.function(*arrays, **arguments)
     except KeyError as missing:
@@ -221,6 +225,8 @@ def _meaning_of(
     except (ValueError, IndexError, TypeError, ZeroDivisionError, NotImplementedError) as error:
         raise failed(error) from error
     results = result if isinstance(result, tuple) else (result,)
+    if not meaning.typed and not meaning.moves:
+        results = tuple(narrowed(x, types[value].dtype) for x, value in zip(results, node.outputs, strict=True))
     own = [symbol(name) for name in dims_set(node)]
     for value, array in zip(node.outputs, results, strict=True):
         kind = types[value]
@@ -251,18 +257,18 @@ def _storage(dtype: DType) -> np.dtype[Any]:
     return dtype.np.newbyteorder("<")
 
 
-def _decode(weight: Weight, data: Array) -> Array:
-    """Bytes as an array of the weight's type."""
+def _decode(weight: Weight, data: Array, packed: bool = False) -> Array:
+    """Bytes as an array of the weight's type; `packed` as files have elements of fewer than 8 bits."""
     kind = weight.type
-    if data.size != kind.nbytes:
-        raise StratacError(
-            f"weight {weight.name} has {data.size} bytes, its type {kind} needs {kind.nbytes}", level="graph"
-        )
-    if kind.dtype.bits < 8:
-        return data
+    wanted = kind.file_bytes if packed else kind.nbytes
+    if data.size != wanted:
+        raise StratacError(f"weight {weight.name} has {data.size} bytes, its type {kind} needs {wanted}", level="graph")
     if kind.dtype.kind in ("string", "complex"):
         raise StratacError(f"weight {weight.name} of type {kind} cannot be evaluated", level="graph")
-    return data.view(_storage(kind.dtype)).reshape(evaluate_shape(kind.shape, {}))
+    shape = evaluate_shape(kind.shape, {})
+    if packed and kind.dtype.bits < 8:
+        return unpacked(data, kind.dtype, math.prod(shape)).reshape(shape)
+    return data.view(_storage(kind.dtype)).reshape(shape)
 
 
 def _map_file(graph: Graph, name: str, place: FileBytes) -> Array:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..types import DType
+from ..narrow import narrowed
+from ..types import DType, i64
 from .registry import Array, meaning
 
 
-@meaning("reshape")
+@meaning("reshape", moves=True)
 def reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
     return x.reshape(shape)
 
 
-@meaning("transpose")
+@meaning("transpose", moves=True)
 def transpose(x: Array, *, perm: tuple[int, ...]) -> Array:
     return x.transpose(perm)
 
 
-@meaning("expand")
+@meaning("expand", moves=True)
 def expand(x: Array, *, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(x, np.broadcast_shapes(x.shape, shape))
 
 
-@meaning("slice")
+@meaning("slice", moves=True)
 def slice_(x: Array, *, axis: int, start: int, extent: int, step: int) -> Array:
     end = start + step * (extent - 1)
     if extent and not (min(start, end) >= 0 and max(start, end) < x.shape[axis]):
@@ -33,20 +34,20 @@ def slice_(x: Array, *, axis: int, start: int, extent: int, step: int) -> Array:
     return np.take(x, start + step * np.arange(extent), axis)
 
 
-@meaning("concat")
+@meaning("concat", moves=True)
 def concat(*parts: Array, axis: int) -> Array:
     return np.concatenate(parts, axis)
 
 
-@meaning("pad")
-def pad(x: Array, *, pads: tuple[int, ...], value: float, mode: str) -> Array:
+@meaning("pad", typed=True)
+def pad(x: Array, *, pads: tuple[int, ...], value: float, mode: str, types: tuple[DType, ...]) -> Array:
     widths = list(zip(pads[: x.ndim], pads[x.ndim :], strict=True))
     if mode == "constant":
-        return np.pad(x, widths, mode="constant", constant_values=x.dtype.type(value))
+        return np.pad(x, widths, mode="constant", constant_values=filled((), value, types[0]))
     return np.pad(x, widths, mode="edge" if mode == "edge" else "reflect")
 
 
-@meaning("gather")
+@meaning("gather", moves=True)
 def gather(x: Array, indices: Array, *, axis: int) -> Array:
     """others out of range are an error"""
     extent = x.shape[axis]
@@ -60,16 +61,23 @@ def nonzero(x: Array) -> Array:
     return np.flatnonzero(x).astype(np.int64)
 
 
-@meaning("iota")
+@meaning("iota", moves=True)
 def iota(*, extent: int, dtype: DType | None) -> Array:
-    return np.arange(extent, dtype=dtype.np if dtype else np.int64)
+    return narrowed(np.arange(extent).astype((dtype or i64).wide.np), dtype or i64)
 
 
-@meaning("dim")
+@meaning("dim", moves=True)
 def dim(*, value: int, dtype: DType | None) -> Array:
-    return np.asarray(value, dtype=dtype.np if dtype else np.int64)
+    return filled((), value, dtype or i64)
 
 
-@meaning("fill")
+@meaning("fill", moves=True)
 def fill(*, value: float, shape: tuple[int, ...], dtype: DType) -> Array:
+    return filled(shape, value, dtype)
+
+
+def filled(shape: tuple[int, ...], value: float, dtype: DType) -> Array:
+    """Every element is `value`."""
+    if dtype.is_narrow:
+        return np.full(shape, narrowed(np.asarray(value), dtype))
     return np.full(shape, value, dtype=dtype.np)

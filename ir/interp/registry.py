@@ -2,7 +2,8 @@
 
 A meaning is called as `meaning(*inputs, **attributes)`: one array per input (None for an absent optional one) and every
 attribute of the row by name, defaults filled in and dims evaluated. It returns one array (a tuple of arrays for several
-outputs). A meaning registered as `typed` also gets `types`, the element types of its inputs.
+outputs). Elements that are narrower than what they are computed in (`ir/narrow.py`) come widened, and results are rounded, unless
+a meaning `moves` elements as they are. One registered as `typed` gets them as they are too, and `types`, those of its inputs.
 """
 
 from __future__ import annotations
@@ -19,22 +20,25 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Meaning:
-    """A registered function and whether it wants the element types of its inputs."""
+    """A registered function, whether it wants the element types of its inputs, and whether it only moves elements."""
 
     function: Callable[..., Any]
     typed: bool = False
+    moves: bool = False
 
 
 MEANINGS: dict[str, Meaning] = {}
 
 
-def meaning(name: str, *, typed: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def meaning(
+    name: str, *, typed: bool = False, moves: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as the meaning of the op row `name`."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         if name in MEANINGS:
             raise ValueError(f"op {name} has two meanings")
-        MEANINGS[name] = Meaning(function, typed)
+        MEANINGS[name] = Meaning(function, typed, moves)
         return function
 
     return register

@@ -97,7 +97,7 @@ def _pow(work: Rebuild, node: Node) -> str | None:
         return x
     if exponent == 2:
         return work.emit("mul", x, x, like=node)
-    if exponent == 3:
+    if exponent == 3 and not work.type(x).dtype.is_narrow:  # rounded twice
         return work.emit("mul", work.emit("mul", x, x, like=node), x, like=node)
     if exponent == 0.5 and work.type(x).dtype.is_float:
         return work.emit("sqrt", x, like=node)

@@ -6,35 +6,35 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...ir.dims import upper
+from ...ir.dims import evaluate_shape, upper
 from ...ir.graph import Derived, Graph, Inline, Node, Weight
 from ...ir.interp import evaluate_weight
-from ...ir.ops import OPS
-from ...ir.types import COMPUTABLE, DType, bf16
+from ...ir.interp.movement import filled
+from ...ir.types import COMPUTABLE
 from .rebuild import SMALL_BYTES, Rebuild, rebuild
 
 #: a folded constant may be this much larger than what it is made of, unless it is small
 GROWTH = 2
 
 
-def _foldable(node: Node, dtype: DType) -> bool:
-    """Elements of types that are not computed in may still be moved."""
-    return node.op != "fill" and (dtype in COMPUTABLE or (dtype.bits >= 8 and OPS[node.op].category == "view"))
+def _spelled_out(work: Rebuild, fill: Node) -> str:
+    """The elements of a small `fill` as a weight."""
+    kind = work.type(fill.output)
+    array = filled(evaluate_shape(kind.shape, {}), fill.attr("value"), kind.dtype)
+    return work.builder.weight(Weight(work.builder.fresh("c"), kind, Inline(array.tobytes())))
 
 
 def _fold(work: Rebuild, node: Node) -> str | None:
     weights = work.builder.weights
     kind = work.old.types[node.outputs[0]]
     size = kind.nbytes
-    if len(node.outputs) != 1 or not isinstance(size, int) or not _foldable(node, kind.dtype):
+    if len(node.outputs) != 1 or not isinstance(size, int) or node.op == "fill" or kind.dtype not in COMPUTABLE:
         return None
     inputs = []
     for value in node.inputs:
         literal = work.producer(value, "fill")
-        if literal is not None and work.type(value).dtype == bf16:
-            return None
         if literal is not None and work.constant(value) is not None:
-            value = work.builder.constant(work.constant(value))
+            value = _spelled_out(work, literal)
         if value not in weights:
             return None
         inputs.append(value)

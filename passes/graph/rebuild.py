@@ -11,13 +11,12 @@ from ...ir.builder import GraphBuilder
 from ...ir.dims import Dim, evaluate_shape
 from ...ir.graph import Graph, Node, Port
 from ...ir.interp import evaluate_weight
-from ...ir.interp.elementwise import bf16_to_f32
+from ...ir.interp.movement import filled
+from ...ir.narrow import widened
 from ...ir.rewrite import drop_unused
-from ...ir.types import COMPUTABLE, TensorType, bf16, f16, f32
+from ...ir.types import COMPUTABLE, TensorType, f16
 
 SMALL_BYTES = 1 << 16
-#: what `Rebuild.constant` reads; a graph that is only estimated has 16-bit floats too
-_READABLE = COMPUTABLE | {f16, bf16}
 
 Rule = Callable[["Rebuild", Node], "str | None"]
 
@@ -51,7 +50,7 @@ class Rebuild:
         return node if node is not None and (op is None or node.op == op) else None
 
     def constant(self, value: str) -> np.ndarray | None:
-        """The elements of a small constant that can be read, or None; of bf16 as float32."""
+        """The elements of a small constant that can be read, or None; of floats that numpy lacks as float32."""
         if value in self._constants:
             return self._constants[value]
         found = None
@@ -60,15 +59,16 @@ class Rebuild:
             weight = self.builder.weights[value]
             size = weight.type.nbytes
             small = isinstance(size, int) and size <= SMALL_BYTES
-            if small and weight.type.dtype in _READABLE and self.readable(value):
+            if small and weight.type.dtype in COMPUTABLE and self.readable(value):
                 found = evaluate_weight(self.snapshot(), value)
-                found = bf16_to_f32(found) if weight.type.dtype == bf16 else found
+                found = found if weight.type.dtype == f16 else widened(found, weight.type.dtype)
         elif node is not None and node.op == "fill":
             size = self.type(value).elements
             if isinstance(size, int) and size <= SMALL_BYTES:
                 shape = evaluate_shape(self.shape(value), {})
                 dtype = self.type(value).dtype
-                found = np.full(shape, node.attr("value"), f32.np if dtype == bf16 else dtype.np)
+                found = filled(shape, node.attr("value"), dtype)
+                found = found if dtype == f16 else widened(found, dtype)
         self._constants[value] = found
         return found
 

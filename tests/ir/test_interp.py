@@ -14,9 +14,9 @@ from stratac.ir import types as t
 from stratac.ir.builder import GraphBuilder
 from stratac.ir.graph import Node, Port, make_attrs
 from stratac.ir.interp import MEANINGS, run
-from stratac.ir.interp.elementwise import bf16_to_f32, f32_to_bf16
 from stratac.ir.interp.registry import Array
 from stratac.ir.interp.special import erf
+from stratac.ir.narrow import decoded, encoded
 from stratac.ir.ops import OPS
 from stratac.ir.types import TensorType, from_numpy
 
@@ -303,5 +303,5 @@ def test_erf_is_accurate() -> None:
 def test_bf16_matches_torch() -> None:
     x = np.concatenate([floats(1000), SPECIAL])
     expected = torch.from_numpy(x).to(torch.bfloat16)
-    back = bf16_to_f32(f32_to_bf16(x))
+    back = decoded(encoded(x, t.bf16), t.bf16)
     np.testing.assert_array_equal(back, expected.to(torch.float32).numpy())

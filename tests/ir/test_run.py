@@ -96,6 +96,7 @@ def test_inputs_and_weights_may_be_outputs() -> None:
 def test_weights_are_read_from_files(tmp_path: Path) -> None:
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
     (tmp_path / "data.bin").write_bytes(b"xyz" + array.tobytes())
+    (tmp_path / "four.bin").write_bytes(b"x\xe1\x07")
     builder = GraphBuilder(name="g")
     kind = TensorType(f32, (3, 4))
     w = builder.weight(Weight("w", kind, FileBytes("data.bin", 3, 48)))
@@ -109,14 +110,15 @@ def test_weights_are_read_from_files(tmp_path: Path) -> None:
     half = np.array([0x3F80, 0xC000], np.uint16)
     builder.weight(Weight("half", TensorType(DTYPES["bf16"], (2,)), Inline(half.tobytes())))
     builder.weight(Weight("full", TensorType(f32, (2,)), Derived("cast", ("half",), make_attrs({"to": f32}))))
-    builder.weight(Weight("four", TensorType(DTYPES["i4"], (3,)), Inline(b"\x21\x03")))
+    builder.weight(Weight("four", TensorType(DTYPES["i4"], (3,)), Inline(b"\x01\xfe\x07")))
+    builder.weight(Weight("packed", TensorType(DTYPES["i4"], (3,)), FileBytes("four.bin", 1, 2)))
     builder.folder = str(tmp_path)
     graph = builder.finish([])
     np.testing.assert_array_equal(evaluate_weight(graph, "w"), array)
     np.testing.assert_array_equal(evaluate_weight(graph, "e"), -array.T)
     np.testing.assert_array_equal(evaluate_weight(graph, "full"), [1.0, -2.0])
     assert evaluate_weight(graph, "empty").shape == (0,)
-    assert evaluate_weight(graph, "four").tolist() == [0x21, 0x03]
+    assert evaluate_weight(graph, "four").tolist() == evaluate_weight(graph, "packed").tolist() == [1, -2, 7]
     for name, match in (
         ("short", "which has 51"),
         ("lost", "cannot be read"),

@@ -106,7 +106,7 @@ BROKEN: list[tuple[str, str, str, str]] = [
     # operands and roles
     ("loops", "a1 : in i64", "a1 : inout i64", "a1 has the role 'inout'"),
     ("matmul", "a3 : out f32", "a3 : out f32 a4 : row f32[3]", "a4 has the role 'row'"),
-    ("loops", "a1 : in i64", "a1 : in bf16", "a1 has the type bf16"),
+    ("loops", "a1 : in i64", "a1 : in c64", "a1 has the type c64"),
     ("loops", "a3 : row f32[6]", "a3 : row f32", "a3 has 0 elements as row"),
     ("loops", "a1 : in i64", "a1 : in i64[3]", "a1 has 3 elements as in"),
     ("loops", "a3 : row f32[6]", "a3 : row f32[6] a4 : out f32", "a4 is never stored"),

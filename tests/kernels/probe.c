@@ -109,3 +109,76 @@ void transpose(const float *x, float *y)
     for (int i = 0; i < VL; i++)
         vf_store(y + i * VL, r[i]);
 }
+
+/* Narrow floats: by vectors (with a partial one at the end), and one at a time. */
+#define NARROW(name, width, ...)                                                                                           \
+    void load_##name(const uint##width##_t *x, float *y, int64_t count)                                                    \
+    {                                                                                                                      \
+        int64_t i = 0;                                                                                                     \
+        for (; i + VL <= count; i += VL)                                                                                   \
+            vf_store(y + i, vf_load_##name(x + i));                                                                        \
+        vf_store_n(y + i, vf_load_n_##name(x + i, count - i), count - i);                                                  \
+    }                                                                                                                      \
+    void strided_##name(const uint##width##_t *x, float *y, int64_t count)                                                 \
+    {                                                                                                                      \
+        for (int64_t i = 0; 2 * i < count; i += VL) {                                                                      \
+            const int64_t left = (count + 1) / 2 - i, n = left < VL ? left : VL;                                           \
+            vf_store_n(y + i, vf_load_strided_##name(x + 2 * i, 2, n), n);                                                 \
+        }                                                                                                                  \
+    }                                                                                                                      \
+    void store_##name(const float *x, uint##width##_t *y, int64_t count)                                                   \
+    {                                                                                                                      \
+        int64_t i = 0;                                                                                                     \
+        for (; i + VL <= count; i += VL)                                                                                   \
+            vf_store_##name(y + i, vf_load(x + i));                                                                        \
+        vf_store_n_##name(y + i, vf_load_n(x + i, count - i), count - i);                                                  \
+    }                                                                                                                      \
+    void round_##name(const float *x, uint##width##_t *y, int64_t count)                                                   \
+    {                                                                                                                      \
+        for (int64_t i = 0; i + VL <= count; i += VL)                                                                      \
+            vf_store_##name(y + i, vf_round_##name(vf_load(x + i)));                                                       \
+    }                                                                                                                      \
+    void saturate_##name(const float *x, uint##width##_t *y, int64_t count)                                                \
+    {                                                                                                                      \
+        for (int64_t i = 0; i + VL <= count; i += VL)                                                                      \
+            vf_store_##name(y + i, vf_saturate_##name(vf_load(x + i)));                                                    \
+    }                                                                                                                      \
+    void value_##name(const uint##width##_t *x, float *y, int64_t count)                                                   \
+    {                                                                                                                      \
+        for (int64_t i = 0; i < count; i++)                                                                                \
+            y[i] = st_##name##_value(x[i]);                                                                                \
+    }                                                                                                                      \
+    void of_##name(const float *x, uint##width##_t *y, int64_t count)                                                      \
+    {                                                                                                                      \
+        for (int64_t i = 0; i < count; i++)                                                                                \
+            y[i] = st_##name##_of(x[i]);                                                                                   \
+    }                                                                                                                      \
+    void saturated_##name(const float *x, uint##width##_t *y, int64_t count)                                               \
+    {                                                                                                                      \
+        for (int64_t i = 0; i < count; i++)                                                                                \
+            y[i] = st_##name##_saturated(x[i]);                                                                            \
+    }
+ST_FLOATS(NARROW)
+
+void power_value(const uint8_t *x, float *y, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        y[i] = st_f8e8m0_value(x[i]);
+}
+#define POWER(name, function)                                                                                              \
+    void power_##name(const float *x, uint8_t *y, int64_t count)                                                           \
+    {                                                                                                                      \
+        for (int64_t i = 0; i < count; i++)                                                                                \
+            y[i] = function(x[i]);                                                                                         \
+    }
+POWER(up, st_f8e8m0_of)
+POWER(up_saturated, st_f8e8m0_saturated)
+POWER(down, st_f8e8m0_down)
+POWER(nearest, st_f8e8m0_nearest)
+POWER(nearest_saturated, st_f8e8m0_nearest_saturated)
+
+void f16_of_f64(const double *x, uint16_t *y, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        y[i] = st_f16_of_f64(x[i]);
+}

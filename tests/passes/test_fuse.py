@@ -13,7 +13,7 @@ from stratac.ir.errors import VerifyError
 from stratac.ir.graph import Graph, Port
 from stratac.ir.kernel import Contraction, Loops
 from stratac.ir.lower import lower_cluster
-from stratac.ir.types import TensorType, f16, f32
+from stratac.ir.types import TensorType, c64, f32
 from stratac.passes.base import run_passes
 from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
 
@@ -154,5 +154,5 @@ def test_long_chains_stay_small() -> None:
 def test_what_has_no_kernel_says_so() -> None:
     s = Sketch()
     with pytest.raises(VerifyError, match=r"has no kernel") as caught:
-        s.fused(s.reduce_sum(s.input(S, 4, dtype=f16), axes=(0,)))
+        s.fused(s.reduce_sum(s.input(S, 4, dtype=c64), axes=(0,)))
     assert "reduce_sum" in str(caught.value)

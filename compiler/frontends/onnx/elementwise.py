@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ....ir.dims import Expr
-from ....ir.graph import Node
-from ....ir.interp.elementwise import bf16_to_f32, f32_to_bf16
+from ....ir.graph import Attr, Node
+from ....ir.narrow import number
 from ....ir.rules import broadcast_shapes
-from ....ir.types import DType, bf16, bool_, f64
+from ....ir.types import DType, bool_, f8e8m0, f64
 from . import scalars
 from .contents import elementwise, expand
 from .known import Known
@@ -51,12 +51,10 @@ def _rounded(dtype: DType, function: Callable[..., Scalar]) -> Callable[..., Sca
         value = function(*args)
         if dtype.is_float and not isinstance(value, Expr):
             with np.errstate(over="ignore"):
-                if dtype == bf16:
-                    return float(bf16_to_f32(f32_to_bf16(np.array([value], np.float32)))[0])
-                return float(dtype.np.type(value))
+                return float(number(value, dtype) if dtype.is_narrow else dtype.np.type(value))
         if dtype.is_integer and isinstance(value, int):
-            limits = np.iinfo(dtype.np)
-            if not limits.min <= value <= limits.max:
+            least, most = dtype.limits
+            if not least <= value <= most:
                 raise Undecided
         return value
 
@@ -200,6 +198,14 @@ def identity(site: Site) -> Value:
 
 def _cast(site: Site, to: DType) -> Result:
     known, have = site.known(), site.type().dtype
+    saturate = site.get_int("saturate", 1) != 0
+    rounding = site.get_str("round_mode", "up")
+    if rounding not in ("up", "down", "nearest"):
+        raise Unsupported(f"round_mode={rounding!r} is not supported", "use 'up', 'down' or 'nearest'")
+    if to.is_float and to.bits <= 8:
+        # types without infinity saturate anyway
+        special: dict[str, Attr] = {"rounding": rounding} if to == f8e8m0 else {}
+        return site.emit("cast", site.x(), to=to, saturate=saturate, **special) if have != to else site.x()
     if known is not None:
         function: Callable[[Facts, Scalar], Scalar] | None = None
         if to == bool_:
@@ -217,6 +223,14 @@ def _cast(site: Site, to: DType) -> Result:
 @rule("Cast")
 def cast(site: Site) -> Result:
     return _cast(site, site.dtype_of(site.get_int("to")))
+
+
+@rule("BitCast")
+def bit_cast(site: Site) -> Result:
+    to, have = site.dtype_of(site.get_int("to")), site.type().dtype
+    if to.bits != have.bits:
+        raise Unsupported(f"{have} has {have.bits} bits, {to} has {to.bits}")
+    return site.emit("bitcast", site.x(), to=to)
 
 
 @rule("CastLike")

@@ -8,8 +8,8 @@ from ....ir.builder import GraphBuilder
 from ....ir.dims import Atom, Dim, Expr, Shape
 from ....ir.errors import Source
 from ....ir.graph import Inline, Weight
-from ....ir.interp.elementwise import f32_to_bf16
-from ....ir.types import DType, TensorType, bf16, bool_, from_numpy, i64
+from ....ir.narrow import narrowed
+from ....ir.types import DType, TensorType, bool_, from_numpy, i64
 from .known import Known
 from .scalars import AXIS, Scalar, used_axes
 
@@ -27,7 +27,7 @@ class Emitter:
         """`array` in its own element type, or in `dtype`."""
         array = np.asarray(array)
         if dtype is not None:
-            array = f32_to_bf16(array.astype(np.float32)) if dtype == bf16 else array.astype(dtype.np)
+            array = narrowed(array, dtype).astype(dtype.np)
         dtype = dtype or from_numpy(array.dtype)
         key = (dtype.name, tuple(array.shape), array.tobytes())
         if key not in self._constants:

@@ -38,7 +38,7 @@ from .signature import Signature, read_signature
 from .site import Site
 from .strings import MOVERS, moved, strings_constant
 from .structured import Items, Nothing, Strings, Structured, Value
-from .tensors import Consequence, Tensors, Unsupported, UnsupportedType, type_hint
+from .tensors import Consequence, Tensors, Unsupported, UnsupportedType
 
 #: Constants of whole numbers up to this many elements are looked into for shape arithmetic.
 _SMALL = 1 << 16
@@ -93,7 +93,7 @@ class Importer:
         layout: Layout | None = None,
     ) -> None:
         self.model, self.file = model, _text(path.name)
-        self.signature: Signature = read_signature(model.graph, bounds, self.file, estimate, layout)
+        self.signature: Signature = read_signature(model.graph, bounds, self.file, layout)
         self.builder = GraphBuilder(name=_text(path.stem), symbols=self.signature.symbols)
         self.builder.folder = str(path.parent)
         self.emitter = Emitter(self.builder)
@@ -464,7 +464,7 @@ class Importer:
     def _finish(self) -> None:
         for dtype, names in self.types_seen.items():
             few = ", ".join(repr(n) for n in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            self._problem(f"element type {dtype} is not supported yet ({few})", "", Source(self.file), type_hint(dtype))
+            self._problem(f"element type {dtype} is not supported ({few})", "", Source(self.file))
         if self.problems:
             count = len(self.problems)
             raise ModelError(

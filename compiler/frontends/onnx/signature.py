@@ -58,8 +58,8 @@ def identifier(name: str, taken: Iterable[str] = ()) -> str:
 class _Reader:
     """Reads types of inputs; `spelled` collects what each name of a dim became."""
 
-    def __init__(self, spelled: dict[str, str], layout: Layout, estimate: bool) -> None:
-        self.spelled, self.layout, self.estimate = spelled, layout, estimate
+    def __init__(self, spelled: dict[str, str], layout: Layout) -> None:
+        self.spelled, self.layout = spelled, layout
         self.inputs: list[Input] = []
 
     def dims(self, name: str, given: Iterable[int | str | None]) -> tuple[int | str, ...]:
@@ -102,7 +102,7 @@ class _Reader:
     def tensor(self, name: str, type: onnx.TypeProto.Tensor, shape: tuple[int | str, ...] | None) -> Form:
         strings = type.elem_type == onnx.TensorProto.STRING
         try:
-            dtype, problem = u8 if strings else dtype_of(type.elem_type, self.estimate), None
+            dtype, problem = u8 if strings else dtype_of(type.elem_type), None
         except Unsupported as error:
             dtype, problem = None, error
         if shape is None and not type.HasField("shape"):
@@ -123,13 +123,12 @@ class _Reader:
 def read_inputs(
     graph: onnx.GraphProto,
     spelled: dict[str, str] | None = None,
-    estimate: bool = False,
     layout: Layout | None = None,
 ) -> tuple[tuple[Input, ...], tuple[tuple[str, Form], ...]]:
     """The ports of the inputs that are not constants, and the forms they make up by name of the input; `spelled` collects what each
     name of a dim became."""
     constants = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
-    reader = _Reader({} if spelled is None else spelled, layout or Layout(), estimate)
+    reader = _Reader({} if spelled is None else spelled, layout or Layout())
     forms = tuple((v.name, reader.read(v.name, v.type)) for v in graph.input if v.name not in constants)
     return tuple(reader.inputs), forms
 
@@ -138,12 +137,11 @@ def read_signature(
     graph: onnx.GraphProto,
     bounds: Mapping[str, Bounds],
     file: str,
-    estimate: bool = False,
     layout: Layout | None = None,
 ) -> Signature:
     """Raises ModelError listing every dim without bounds and every bound without a dim, and every length without a sequence."""
     spelled: dict[str, str] = {}
-    inputs, forms = read_inputs(graph, spelled, estimate, layout)
+    inputs, forms = read_inputs(graph, spelled, layout)
     given = {spelled.get(name, name): bound for name, bound in bounds.items()}
     found = {d for i in inputs for d in i.dims if isinstance(d, str)}
     problems = []

@@ -11,8 +11,8 @@ import onnx
 from onnx import numpy_helper
 
 from ....ir.graph import FileBytes, Inline
-from ....ir.interp.elementwise import bf16_to_f32, f32_to_bf16
-from ....ir.types import BY_ONNX, COMPUTABLE, DType, TensorType, bf16, f16
+from ....ir.narrow import unpacked, widened
+from ....ir.types import BY_ONNX, COMPUTABLE, DType, TensorType, f16
 
 
 class Unsupported(Exception):
@@ -32,24 +32,16 @@ class UnsupportedType(Unsupported):
     """An element type that cannot be computed in; these are reported once per type."""
 
     def __init__(self, dtype: str) -> None:
-        super().__init__(f"element type {dtype} is not supported yet", type_hint(dtype))
+        super().__init__(f"element type {dtype} is not supported")
         self.dtype = dtype
 
 
-def type_hint(dtype: str) -> str:
-    return "convert the model to float32" if dtype in ("f16", "bf16") else ""
-
-
-#: Types that a graph which is only estimated may have beside COMPUTABLE.
-ESTIMABLE = frozenset({f16, bf16})
-
-
-def dtype_of(code: int, estimate: bool = False) -> DType:
-    """The element type of a TensorProto.DataType. Raises Unsupported where it cannot be computed in, nor estimated if asked."""
+def dtype_of(code: int) -> DType:
+    """The element type of a TensorProto.DataType. Raises UnsupportedType where it cannot be computed in."""
     dtype = BY_ONNX.get(code)
     if dtype is None:
         raise UnsupportedType(str(code))
-    if dtype not in COMPUTABLE and not (estimate and dtype in ESTIMABLE):
+    if dtype not in COMPUTABLE:
         raise UnsupportedType(dtype.name)
     return dtype
 
@@ -67,7 +59,7 @@ class Tensors:
     absent: set[str] = field(default_factory=set)
 
     def dtype_of(self, code: int) -> DType:
-        return dtype_of(code, self.estimate)
+        return dtype_of(code)
 
     def type_of(self, proto: onnx.TensorProto) -> TensorType:
         if any(d < 0 for d in proto.dims):
@@ -76,8 +68,8 @@ class Tensors:
 
     def content(self, proto: onnx.TensorProto) -> FileBytes | Inline:
         """Where the bytes are, checked to be there."""
-        type = self.type_of(proto)
-        size = math.prod(proto.dims) * type.dtype.bytes
+        type, count = self.type_of(proto), math.prod(proto.dims)
+        size = (count * type.dtype.bits + 7) // 8
         if proto.data_location == onnx.TensorProto.EXTERNAL:
             return self._external(proto, size)
         if proto.HasField("raw_data"):
@@ -85,18 +77,17 @@ class Tensors:
                 raise Unsupported(
                     f"tensor {proto.name!r} holds {len(proto.raw_data)} bytes, its type {type} needs {size}"
                 )
-            return Inline(bytes(proto.raw_data))
+            return Inline(_dense(bytes(proto.raw_data), type.dtype, count))
         try:
-            array = numpy_helper.to_array(proto)
+            array = _codes(proto, type.dtype) if type.dtype.is_narrow else numpy_helper.to_array(proto)
         except (ValueError, TypeError) as error:
             raise Unsupported(f"tensor {proto.name!r} of type {type} cannot be read: {error}") from None
-        array = np.ascontiguousarray(array)
-        if type.dtype == bf16:
-            return Inline(f32_to_bf16(array.astype(np.float32)).tobytes())
-        return Inline(array.astype(type.dtype.np).tobytes())
+        if array.size != count:
+            raise Unsupported(f"tensor {proto.name!r} holds {array.size} elements, its type {type} needs {count}")
+        return Inline(np.ascontiguousarray(array).astype(type.dtype.np).tobytes())
 
     def array(self, proto: onnx.TensorProto) -> np.ndarray:
-        """The values; meant for small tensors. bf16 comes as float32."""
+        """The values; meant for small tensors. Floats that numpy lacks come as float32."""
         type, content = self.type_of(proto), self.content(proto)
         if isinstance(content, FileBytes) and content.file in self.absent:
             raise Unsupported(f"the values of tensor {proto.name!r} are needed, but {content.file!r} is missing")
@@ -105,9 +96,9 @@ class Tensors:
         else:
             with open(self.folder / content.file, "rb") as file:
                 file.seek(content.offset)
-                data = file.read(content.nbytes)
+                data = _dense(file.read(content.nbytes), type.dtype, math.prod(proto.dims))
         found = np.frombuffer(data, type.dtype.np).reshape(tuple(proto.dims))
-        return bf16_to_f32(found) if type.dtype == bf16 else found
+        return found if type.dtype == f16 else widened(found, type.dtype)
 
     def present(self, proto: onnx.TensorProto) -> bool:
         """Whether the values can be read."""
@@ -144,3 +135,17 @@ class Tensors:
                 "was its download interrupted?",
             )
         return FileBytes(path.as_posix(), offset, length)
+
+
+def _dense(data: bytes, dtype: DType, count: int) -> bytes:
+    """What a file packs with one element in a byte."""
+    return data if dtype.bits >= 8 else unpacked(np.frombuffer(data, np.uint8), dtype, count).tobytes()
+
+
+def _codes(proto: onnx.TensorProto, dtype: DType) -> np.ndarray:
+    """The storage of narrow elements that a message spells out: 16-bit floats and packed bytes are in `int32_data`."""
+    words = np.array(proto.int32_data, np.int64)
+    if dtype.bits == 16:
+        return words.astype(np.uint16).view(dtype.np)
+    found = words.astype(np.uint8)
+    return found if dtype.bits == 8 else unpacked(found, dtype, math.prod(proto.dims))

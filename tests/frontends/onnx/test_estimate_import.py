@@ -17,7 +17,7 @@ from stratac.ir.types import bf16, f16, f32
 from stratac.ir.verify import verify_graph
 from stratac.passes.base import Pass, run_passes
 from stratac.passes.graph.fuse_estimated import fuse_estimated
-from stratac.passes.pipelines import GRAPH_PASSES
+from stratac.passes.pipelines import MODEL_PASSES
 
 DIMS = {"b": Bounds(1, 2, 4)}
 
@@ -61,7 +61,7 @@ def block(path: Path, kind: int, file: str = "w.data") -> Path:
 
 
 def through_passes(path: Path) -> tuple[Graph, Graph]:
-    graph = run_passes(import_onnx(path, DIMS, estimate=True), GRAPH_PASSES)
+    graph = run_passes(import_onnx(path, DIMS, estimate=True), MODEL_PASSES)
     return graph, run_passes(graph, (Pass("fuse", fuse_estimated, "graph", "clusters"),))
 
 
@@ -97,11 +97,9 @@ def test_reading_an_absent_weight_says_which(tmp_path: Path) -> None:
     assert any(not graph.readable(name) for name in graph.weights)
 
 
-def test_compiling_still_wants_the_files_and_f32(tmp_path: Path) -> None:
+def test_compiling_still_wants_the_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"w\.data.* is missing"):
         import_onnx(block(tmp_path / "a.onnx", TensorProto.FLOAT), DIMS)
-    with pytest.raises(ModelError, match="element type bf16 is not supported yet"):
-        import_onnx(block(tmp_path / "b.onnx", TensorProto.BFLOAT16), DIMS)
 
 
 @pytest.mark.parametrize("file", ["/etc/w.data", "../w.data"])

@@ -1,0 +1,120 @@
+/* Narrow floats in memory as vectors of floats, written once in the operations every ISA file has; an ISA with instructions for
+ * f16 has those.  The formats, and the same one at a time, are in kernels/narrow.h.
+ *
+ *   vf_load_T(p), vf_load_n_T(p, n), vf_load_strided_T(p, stride, n)     elements as floats, exactly
+ *   vf_store_T(p, v), vf_store_n_T(p, v, n)                              the nearest elements, ties to even
+ *   vf_round_T(v), vf_saturate_T(v)                                      what a store and a load give, without memory
+ */
+#ifndef STRATAC_SIMD_NARROW_H
+#define STRATAC_SIMD_NARROW_H
+
+#include "../kernels/narrow.h"
+
+#define SIMD_PARTS(type, name)                                                                                             \
+    static inline vi vi_load_n_##name(const type *p, int64_t n)                                                            \
+    {                                                                                                                      \
+        type lanes[VL] = {0};                                                                                              \
+        for (int64_t i = 0; i < n; i++)                                                                                    \
+            lanes[i] = p[i];                                                                                               \
+        return vi_load_##name(lanes);                                                                                      \
+    }                                                                                                                      \
+    static inline void vi_store_n_##name(type *p, vi v, int64_t n)                                                         \
+    {                                                                                                                      \
+        type lanes[VL];                                                                                                    \
+        vi_store_##name(lanes, v);                                                                                         \
+        for (int64_t i = 0; i < n; i++)                                                                                    \
+            p[i] = lanes[i];                                                                                               \
+    }
+#ifndef SIMD_MASKED_PARTS
+SIMD_PARTS(uint16_t, u16)
+SIMD_PARTS(uint8_t, u8)
+#endif
+#undef SIMD_PARTS
+
+static inline vf simd_decode(vi code, st_float_format f)
+{
+    const int half = 1 << (f.bits - 1);
+    if (f.bias == 127)
+        return vi_as_vf(vi_shl(code, 32 - f.bits));
+    const vi size = vi_and(code, vi_set1(half - 1));
+    vf x = vf_mul(vi_as_vf(vi_shl(size, 23 - f.mantissa)), vf_set1(st_f32_of_bits((uint32_t)(254 - f.bias) << 23)));
+    if ((int)f.top < half - 1) {
+        x = vf_select(vi_gt(size, vi_set1((int)f.top)), vf_set1(SIMD_NAN), x);
+        if (f.over != f.nan)
+            x = vf_select(vi_eq(size, vi_set1((int)f.over)), vf_set1(SIMD_INF), x);
+    }
+    x = vi_as_vf(vi_or(vf_as_vi(x), vi_shl(vi_and(code, vi_set1(half)), 32 - f.bits)));
+    return f.unsigned_zero ? vf_select(vi_eq(code, vi_set1((int)f.nan)), vf_set1(SIMD_NAN), x) : x;
+}
+
+static inline vi simd_encode(vf x, st_float_format f, int saturate)
+{
+    const int drop = 23 - f.mantissa;
+    const vi bits = vf_as_vi(x), size = vi_and(bits, vi_set1(INT32_MAX));
+    const vi even = vi_and(vi_shr(size, drop), vi_set1(1));
+    vi code = vi_shr(vi_add(size, vi_add(even, vi_set1((1 << (drop - 1)) - 1))), drop);
+    if (f.bias != 127) { /* of f32's own exponents the codes below the smallest normal number are right as they are */
+        const vi magic = vi_set1((24 - f.bias - f.mantissa + 127) << 23);
+        const vi small = vi_sub(vf_as_vi(vf_add(vi_as_vf(size), vi_as_vf(magic))), magic);
+        code = vi_sub(code, vi_set1((127 - f.bias) << f.mantissa));
+        code = vi_select(vi_gt(size, vi_set1(((128 - f.bias) << 23) - 1)), code, small);
+    }
+    code = vi_select(vi_gt(code, vi_set1((int)f.top)), vi_set1((int)(saturate ? f.top : f.over)), code);
+    code = vi_select(vi_gt(size, vi_set1(0x7f800000)), vi_set1((int)f.nan), code);
+    const vi sign = vi_shl(vi_shr(bits, 31), f.bits - 1);
+    if (!f.unsigned_zero)
+        return vi_xor(code, sign);
+    const vi none = vi_set1(0);
+    const vm bare = vm_or(vi_eq(code, none), vi_eq(code, vi_set1((int)f.nan)));
+    return vi_or(code, vi_select(bare, none, sign));
+}
+
+#define SIMD_MEMORY(name, width, ...)                                                                                      \
+    static inline vf vf_load_##name(const uint##width##_t *p)                                                              \
+    {                                                                                                                      \
+        return simd_decode(vi_load_u##width(p), (st_float_format){__VA_ARGS__});                                           \
+    }                                                                                                                      \
+    static inline vf vf_load_n_##name(const uint##width##_t *p, int64_t n)                                                 \
+    {                                                                                                                      \
+        return simd_decode(vi_load_n_u##width(p, n), (st_float_format){__VA_ARGS__});                                      \
+    }                                                                                                                      \
+    static inline void vf_store_##name(uint##width##_t *p, vf v)                                                           \
+    {                                                                                                                      \
+        vi_store_u##width(p, simd_encode(v, (st_float_format){__VA_ARGS__}, 0));                                           \
+    }                                                                                                                      \
+    static inline void vf_store_n_##name(uint##width##_t *p, vf v, int64_t n)                                              \
+    {                                                                                                                      \
+        vi_store_n_u##width(p, simd_encode(v, (st_float_format){__VA_ARGS__}, 0), n);                                      \
+    }                                                                                                                      \
+    static inline vf vf_round_##name(vf v)                                                                                 \
+    {                                                                                                                      \
+        return simd_decode(simd_encode(v, (st_float_format){__VA_ARGS__}, 0), (st_float_format){__VA_ARGS__});             \
+    }
+#ifdef SIMD_F16
+#define SIMD_MEMORY_f16(...)
+#else
+#define SIMD_MEMORY_f16 SIMD_MEMORY
+#endif
+#define SIMD_MEMORY_bf16 SIMD_MEMORY
+#define SIMD_MEMORY_f8e4m3 SIMD_MEMORY
+#define SIMD_MEMORY_f8e4m3fnuz SIMD_MEMORY
+#define SIMD_MEMORY_f8e5m2 SIMD_MEMORY
+#define SIMD_MEMORY_f8e5m2fnuz SIMD_MEMORY
+#define SIMD_MEMORY_f4e2m1 SIMD_MEMORY
+#define SIMD_FLOAT(name, width, ...)                                                                                       \
+    SIMD_MEMORY_##name(name, width, __VA_ARGS__)                                                                           \
+    static inline vf vf_load_strided_##name(const uint##width##_t *p, int64_t stride, int64_t n)                           \
+    {                                                                                                                      \
+        uint##width##_t lanes[VL] = {0};                                                                                   \
+        for (int64_t i = 0; i < n; i++)                                                                                    \
+            lanes[i] = p[i * stride];                                                                                      \
+        return vf_load_##name(lanes);                                                                                      \
+    }                                                                                                                      \
+    static inline vf vf_saturate_##name(vf v)                                                                              \
+    {                                                                                                                      \
+        return simd_decode(simd_encode(v, (st_float_format){__VA_ARGS__}, 1), (st_float_format){__VA_ARGS__});             \
+    }
+ST_FLOATS(SIMD_FLOAT)
+#undef SIMD_FLOAT
+
+#endif
