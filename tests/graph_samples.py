@@ -17,7 +17,22 @@ THEMES: Mapping[str, Mapping[str, Any]] = {
     "pictures": {"kinds": ("conv", "pool", "batch_norm", "reduce", *_SHAPES, *_POINTWISE)},
     "products": {"kinds": ("matmul", "attention", "softmax", "norm", "rotary", *_SHAPES[:4], *_POINTWISE)},
     "rows": {"kinds": ("reduce", "softmax", "norm", "arg_reduce", "cumsum", "cast", *_SHAPES[:3], *_POINTWISE)},
-    "routines": {"kinds": ("topk", "reduce", "arg_reduce", "cast", "compare", *_SHAPES, *_POINTWISE)},
+    "routines": {
+        "kinds": (
+            "topk",
+            "scatter",
+            "scatter_elements",
+            "narrowed",
+            "library",
+            "cumprod",
+            "reduce",
+            "arg_reduce",
+            "cast",
+            "compare",
+            *_SHAPES,
+            *_POINTWISE,
+        )
+    },
     "copies": {"kinds": (*_SHAPES, "source", "cast", "binary", "compare", "logic", "where", "division")},
 }
 
@@ -45,4 +60,4 @@ def draw_samples(count: int, start: int = 0, least: int = 1, **options: Any) -> 
 
 def theme_samples(theme: str, count: int, start: int = 0) -> list[Sample]:
     """Samples of one row of THEMES, mostly of more than a few nodes."""
-    return draw_samples(count, start, 5, max_nodes=30, **THEMES[theme])
+    return draw_samples(count, start, 5, max_nodes=40, **THEMES[theme])

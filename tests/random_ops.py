@@ -100,6 +100,37 @@ def guarded_unary(m: Maker) -> Value | None:
     return m.rounded(op, x, lo=ends[0], hi=ends[1], err=slope * x.err)
 
 
+#: function -> (part of the line it is drawn over, greatest slope there); all monotone there
+_LIBRARY: dict[str, tuple[float, float, float]] = {
+    "tan": (-1.2, 1.2, 8.0),
+    "asin": (-0.9, 0.9, 2.5),
+    "acos": (-0.9, 0.9, 2.5),
+    "atan": (-50.0, 50.0, 1.0),
+    "sinh": (-4.0, 4.0, 28.0),
+    "cosh": (0.0, 4.0, 28.0),
+    "asinh": (-50.0, 50.0, 1.0),
+    "acosh": (1.1, 50.0, 2.5),
+    "atanh": (-0.9, 0.9, 6.0),
+}
+_MATH = {"asin": math.asin, "acos": math.acos, "atan": math.atan, "asinh": math.asinh, "acosh": math.acosh}
+_MATH |= {"atanh": math.atanh, "tan": math.tan, "sinh": math.sinh, "cosh": math.cosh}
+
+
+@builder
+def library(m: Maker) -> Value | None:
+    """Functions that the C library computes."""
+    op = m.choice(tuple(_LIBRARY))
+    low, high, slope = _LIBRARY[op]
+    x = m.pick(is_float)
+    if x is not None and not (low <= x.lo and x.hi <= high):
+        clipped = (min(max(bound, low), high) for bound in (x.lo, x.hi))
+        x = m.add("clip", x, lo=next(clipped), hi=next(clipped), err=x.err, min=low, max=high)
+    if x is None:
+        return None
+    ends = sorted((_MATH[op](x.lo), _MATH[op](x.hi)))
+    return m.rounded(op, x, lo=ends[0], hi=ends[1], err=slope * x.err)
+
+
 def _operand(m: Maker, x: Value, accept: Callable[[Value], bool], lo: float, hi: float) -> Value | None:
     """A second operand: another value, or a constant that broadcasts to x."""
     if m.flag():
@@ -269,3 +300,63 @@ def cumsum(m: Maker) -> Value | None:
     total = count * x.size
     facts = {"axis": axis, "exclusive": m.flag(), "reverse": m.flag()}
     return m.rounded("cumsum", x, lo=-total, hi=total, err=count * (x.err + UNIT * total), **facts)
+
+
+@builder
+def cumprod(m: Maker) -> Value | None:
+    x = m.pick(lambda v: is_float(v) and v.rank > 0)
+    if x is None:
+        return None
+    axis = m.integer(0, x.rank - 1)
+    count, size = m.most(x.shape[axis]), max(x.size, 1.0)
+    if count * math.log(size) > 6:
+        return None
+    top = size**count
+    facts = {"axis": axis, "exclusive": m.flag(), "reverse": m.flag()}
+    return m.rounded("cumprod", x, lo=-top, hi=top, err=count * top * (x.err / size + UNIT), **facts)
+
+
+@builder
+def shift(m: Maker) -> Value | None:
+    """By a constant; what is shifted is not negative."""
+    x = m.pick(lambda v: is_int(v) and v.lo >= 0)
+    if x is None:
+        return None
+    bits = m.integer(0, 5)
+    y = m.constant((), bits, bits, x.type.dtype)
+    if m.flag():
+        return m.add("shift_left", x, y, lo=int(x.lo) << bits, hi=int(x.hi) << bits)
+    return m.add("shift_right", x, y, lo=int(x.lo) >> bits, hi=int(x.hi) >> bits)
+
+
+@builder
+def isnan(m: Maker) -> Value | None:
+    x = m.pick(is_float)
+    return m.add("isnan", x, lo=0, hi=0) if x else None
+
+
+@builder
+def narrowed(m: Maker) -> Value | None:
+    """Through a narrow type and back. (What it may be off by is more than a step of the narrow type where values differ.)"""
+    x = m.pick(is_float)
+    if x is None or x.size > 200:
+        return None
+    name, step = m.choice((("f16", 2.0**-10), ("bf16", 2.0**-7), ("f8e5m2", 0.25), ("f64", 0.0)))
+    slack = step * max(x.size, 2.0**-14)
+    err = x.err + slack if x.err else 0.0
+    narrow = m.add("cast", x, lo=x.lo - slack, hi=x.hi + slack, err=err, to=dtype_named(name))
+    if narrow is None:
+        return None
+    m.values.remove(narrow)  # the other builders do not know its type
+    return m.add("cast", narrow, lo=narrow.lo, hi=narrow.hi, err=err, to=dtype_named("f32"))
+
+
+@builder
+def bits(m: Maker) -> Value | None:
+    """A float as an integer and back."""
+    x = m.pick(is_float)
+    whole = m.add("bitcast", x, lo=0, hi=0, err=x.err, to=dtype_named("i32")) if x else None
+    if x is None or whole is None:
+        return None
+    m.values.remove(whole)  # its elements are any numbers
+    return m.add("bitcast", whole, lo=x.lo, hi=x.hi, err=x.err, to=dtype_named("f32"))
