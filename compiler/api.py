@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,20 @@ from .options import (
     plan_path,
     precision_error,
 )
+from .source import ModelSource
 
+#: what a model's path starts with where it is a folder of Hugging Face's
+HF_PREFIX = "hf:"
 Dims = Mapping[str, "Bounds | int | str"]
 
 
 def compile(
-    model: str | os.PathLike[str],
+    model: Any,
     output: str | os.PathLike[str] | None = None,
     *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
     dims: Dims | None = None,
     constants: Mapping[str, Any] | None = None,
     sequences: Mapping[str, Any] | None = None,
@@ -45,7 +53,12 @@ def compile(
     cc: str | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Path:
-    """Compile an ONNX model to a plan folder and return its path.
+    """Compile a model to a plan folder and return its path.
+
+    `model` is the path of an ONNX file, "hf:FOLDER" for a model as Hugging Face keeps them, a `torch.nn.Module` or a
+    `torch.export.ExportedProgram`. A module is exported as it is in evaluation, called with `args` and `kwargs`; `dynamic_shapes`
+    is what `torch.export.export` takes, and an axis may also be named by a string. Inputs of the plan are called as the parameters
+    of `forward`, outputs as the fields of its result, parts of nested ones joined by underscores.
 
     `output` defaults to the model's name with `.plan`. `dims` bounds symbolic dims: an int, "min:typical:max" or Bounds.
     `constants` gives values of inputs by name (arrays, numbers or lists): they are compiled in and the plan does not ask for them.
@@ -59,8 +72,6 @@ def compile(
     (1) and padding (0): then padded rows are not computed, and outputs are zeros there. `cc` is the C compiler's command (default:
     $CC, else one on PATH that makes code for the target). Raises StratacError.
     """
-    source = Path(model)
-    folder = Path(output) if output is not None else plan_path(source)
     bounds = {}
     for name, value in (dims or {}).items():
         bounds[name] = value if isinstance(value, Bounds) else parse_dim(f"{name}={value}")[1]
@@ -78,4 +89,31 @@ def compile(
         cc=cc or environment_cc(),
         cache=default_cache(),
     )
-    return compile_model(source, folder, options, progress).folder
+    with opened(model, Path(output) if output is not None else None, args, kwargs, dynamic_shapes) as (source, folder):
+        return compile_model(source, folder, options, progress).folder
+
+
+@contextmanager
+def opened(
+    model: Any,
+    output: Path | None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> Iterator[tuple[Path | ModelSource, Path]]:
+    """A model as `compile` takes it, ready for the compiler, and the folder of its plan; what was made of it goes at the end."""
+    text = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+    if text is not None and not text.startswith(HF_PREFIX):
+        yield Path(text), output or plan_path(Path(text))
+        return
+    # torch is loaded only for models that need it
+    from .frontends.torch import open_folder, open_program
+
+    if text is not None:
+        folder = Path(text.removeprefix(HF_PREFIX))
+        yield open_folder(folder), output or plan_path(Path(folder.resolve().name))
+        return
+    target = output or plan_path(Path(f"{type(model).__name__}.model"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as parameters:
+        yield open_program(model, args, kwargs, dynamic_shapes, Path(parameters)), target

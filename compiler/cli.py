@@ -33,6 +33,7 @@ examples:
   stratac compile minilm.onnx --dim batch=1:8:32 --dim seq=1:128:512 --budget ram=1GiB
   stratac compile model.onnx --target generic-x86_64-avx2 --threads 4
   stratac compile model.onnx --tune 20
+  stratac compile hf:models/llama -o llama.plan --dim batch=1 --dim seq=1:128:2048
   stratac compile model.onnx --target raspberry-pi-5 --cc aarch64-linux-gnu-gcc
 
 The C compiler is that of --cc, else $CC, else cc, gcc or clang; for a machine of another architecture ARCH it is
@@ -155,8 +156,13 @@ def build_parser() -> argparse.ArgumentParser:
         )
         return made
 
-    compile_ = command("compile", "compile an ONNX model to a plan", "Compile an ONNX model to a plan folder.")
-    compile_.add_argument("model", type=Path, help="the .onnx file (external data beside it is read by reference)")
+    compile_ = command("compile", "compile a model to a plan", "Compile a model to a plan folder.")
+    compile_.add_argument(
+        "model",
+        type=Path,
+        help="the .onnx file (external data beside it is read by reference), or hf:FOLDER for a model folder of Hugging Face: "
+        "config.json and safetensors files, which are read by reference too",
+    )
     compile_.add_argument(
         "-o", "--output", type=Path, metavar="PLAN", help="the plan folder (default: the model's name with .plan)"
     )

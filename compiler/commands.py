@@ -33,7 +33,6 @@ from .options import (
     parse_budgets,
     parse_dim,
     parse_pin,
-    plan_path,
     precision_error,
     size_text,
 )
@@ -97,23 +96,25 @@ class _Progress:
 
 
 def compile(args: argparse.Namespace) -> int:
+    from .api import opened
     from .bench import remember_model
     from .driver import compile_model
 
-    output = args.output or plan_path(args.model)
     progress = _Progress(args.quiet)
     started = time.monotonic()
     tuned: dict[str, Any] = {}
     try:
-        if args.tune:
-            from .tune import tune
+        with opened(args.model, args.output) as (source, output):
+            if args.tune:
+                from .tune import tune
 
-            profile, count = tune(args.model, _options(args), args.tune, progress)
-            tuned = {"profile": str(profile), "kernels": count}
-        report = compile_model(args.model, output, _options(args), progress)
+                profile, count = tune(source, _options(args), args.tune, progress)
+                tuned = {"profile": str(profile), "kernels": count}
+            report = compile_model(source, output, _options(args), progress)
+            if isinstance(source, Path):
+                remember_model(source)
     finally:
         progress.finish()
-    remember_model(args.model)
     seconds = time.monotonic() - started
     plan, built = report.plan, report.toolchain
     if args.json:

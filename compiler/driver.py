@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,11 +24,11 @@ from ..passes.schedule.schedule import schedule
 from .artifact import PROCESS_FLOOR, BuildReport, check_output, write_artifact
 from .constants import value_text
 from .forms import choose_form
-from .frontends.onnx import batch_dims, fit_constants, import_onnx
 from .limits import memory_limit
 from .options import CompileOptions, size_text
 from .profiles import load_machine, target_arch
 from .report.summary import build_report
+from .source import ModelSource, as_source
 
 Progress = Callable[[str, float], None]
 
@@ -48,7 +46,7 @@ class Levels:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def lower_model(model: Path, options: CompileOptions, progress: Progress | None = None) -> Levels:
+def lower_model(model: Path | ModelSource, options: CompileOptions, progress: Progress | None = None) -> Levels:
     """Everything up to the plan; no C compiler is needed and no weight is read whole."""
     clock = Clock(progress)
     machine = load_machine(options.target)
@@ -80,14 +78,17 @@ def lower_model(model: Path, options: CompileOptions, progress: Progress | None 
     return Levels(machine, form.graph, form.clusters, form.placed, kernels, plan, clock.seconds)
 
 
-def import_model(model: Path, options: CompileOptions, clock: Clock | None = None) -> tuple[Graph, list[str], str]:
-    """The simplified graph of an ONNX file, the dims that were taken as a batch of 1 for want of bounds, and what was decided about
+def import_model(
+    model: Path | ModelSource, options: CompileOptions, clock: Clock | None = None
+) -> tuple[Graph, list[str], str]:
+    """The simplified graph of a model, the dims that were taken as a batch of 1 for want of bounds, and what was decided about
     padded rows."""
     clock = clock or Clock(None)
     with clock("import"):
-        assumed = [name for name in batch_dims(model, options.constants, options.layout) if name not in options.dims]
+        source = as_source(model)
+        assumed = [name for name in source.batch_dims(options.constants, options.layout) if name not in options.dims]
         dims = {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))}
-        graph = import_onnx(model, dims, options.constants, layout=options.layout)
+        graph = source.graph(dims, options.constants, options.layout)
     with clock("simplify"):
         graph = run_passes(graph, GRAPH_PASSES)
         packed = pack_rows(graph, options.ragged)
@@ -105,25 +106,27 @@ def place_request(machine: Machine, threads: int, options: CompileOptions, execu
     return PlaceRequest(threads, budgets, options.objective, options.pins, PROCESS_FLOOR, executable)
 
 
-def compile_model(model: Path, output: Path, options: CompileOptions, progress: Progress | None = None) -> BuildReport:
-    """Compile an ONNX file to a plan folder. Raises StratacError; nothing is left under `output` unless all went well."""
+def compile_model(
+    model: Path | ModelSource, output: Path, options: CompileOptions, progress: Progress | None = None
+) -> BuildReport:
+    """Compile an ONNX file, or what a front end made ready, to a plan folder. Raises StratacError; nothing is left under `output`
+    unless all went well."""
     check_output(output)
     find_compiler(options.cc, target_arch(load_machine(options.target)))  # before any work is done
-    options = replace(options, constants=fit_constants(model, options.constants))
-    levels = lower_model(model, options, progress)
+    source = as_source(model)
+    options = replace(options, constants=source.fit_constants(options.constants))
+    levels = lower_model(source, options, progress)
     report = {
         **build_report(levels.plan, levels.placed, levels.machine),
-        "model": model_facts(model),
+        "model": source.facts(),
         "options": options.facts(),
     }
     return write_artifact(levels, report, output, options, progress)
 
 
 def model_facts(model: Path) -> dict[str, str]:
-    """Name and sha256 of the model file: how `bench` finds it again. External data is named in the file, not hashed."""
-    name = os.fsencode(model.name).decode(errors="replace")  # the same in every locale
-    with open(model, "rb") as file:
-        return {"file": name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    """Name and digest of a model file, as the report of a plan keeps them."""
+    return as_source(model).facts()
 
 
 class Clock:

@@ -33,12 +33,15 @@ from .options import CompileOptions, user_profile
 from .probe.kernels import F32, Kind, OneKind, kinds_of
 from .profiles import cpu_model, load_machine
 from .report.summary import build_report
+from .source import ModelSource
 
 LEAST_RUNS = 5
 
 
-def tune(model: Path, options: CompileOptions, seconds: float, progress: Progress | None = None) -> tuple[Path, int]:
-    """Time the kernels of an ONNX file for about so many seconds on this machine; the profile they were added to, and how many.
+def tune(
+    model: Path | ModelSource, options: CompileOptions, seconds: float, progress: Progress | None = None
+) -> tuple[Path, int]:
+    """Time the kernels of a model for about so many seconds on this machine; the profile they were added to, and how many.
 
     All weights are in memory while it runs. Raises StratacError where the target is not this machine or they do not fit.
     """

@@ -37,7 +37,9 @@ ROOMS = {
     "jinja2": {"codegen/render.py"},
     "cffi": {"runtime/lib.py"},
     "onnx": ("compiler/frontends/onnx/", "compiler/onnx_backend.py"),
-    "torch": "compiler/frontends/torch/",
+    "torch": ("compiler/frontends/torch/", "compiler/torch_backend.py"),
+    "transformers": "compiler/frontends/torch/huggingface.py",
+    "sympy": "compiler/frontends/torch/symbols.py",
     "onnxruntime": {"compiler/checks.py", "compiler/peer_systems.py"},
     "openvino": {"compiler/peer_systems.py"},
     "iree": {"compiler/peer_systems.py"},
@@ -47,7 +49,10 @@ ROOMS = {
 }
 IR_THIRD_PARTY = {"numpy"}
 #: a command loads only what it needs: running a plan works without onnx, jinja2 and a C compiler
-LAZY = {"compiler.cli", "compiler.commands", "compiler.commands_report", "compiler.checks", "compiler.machine_report"}
+LAZY = {
+    *("compiler.cli", "compiler.commands", "compiler.commands_report", "compiler.checks", "compiler.machine_report"),
+    "compiler.api",  # torch, for a model of torch alone
+}
 
 
 def modules() -> dict[str, Path]:

@@ -44,7 +44,7 @@ _FOLDED: dict[str, Callable[[Facts, Scalar], Scalar]] = {
 }
 
 
-def _rounded(dtype: DType, function: Callable[..., Scalar]) -> Callable[..., Scalar]:
+def rounded(dtype: DType, function: Callable[..., Scalar]) -> Callable[..., Scalar]:
     """Floating-point results as the element type rounds them; whole numbers that fit their type."""
 
     def apply(*args: object) -> Scalar:
@@ -65,7 +65,7 @@ def _fold(site: Site, dtype: DType, function: Callable[..., Scalar] | None) -> K
     inputs = site.all_known() if function is not None else None
     if inputs is None or function is None:
         return None
-    return elementwise(site.facts, dtype, _rounded(dtype, function), *inputs)
+    return elementwise(site.facts, dtype, rounded(dtype, function), *inputs)
 
 
 @rule(*_UNARY)
@@ -196,8 +196,20 @@ def identity(site: Site) -> Value:
 # -- casts
 
 
+def cast_known(facts: Facts, known: Known, to: DType) -> Known | None:
+    """Known contents in another element type, where that is known too."""
+    function: Callable[[Facts, Scalar], Scalar] | None = None
+    if to == bool_:
+        function = lambda f, a: int(not f.equal(a, 0))  # noqa: E731
+    elif to.is_integer:
+        function = lambda f, a: scalars.truncate(a)  # noqa: E731
+    elif known.dtype != bool_ or not known.any_spread:
+        function = lambda f, a: a if isinstance(a, Expr) else float(a)  # noqa: E731
+    return elementwise(facts, to, rounded(to, function), known) if function else None
+
+
 def _cast(site: Site, to: DType) -> Result:
-    known, have = site.known(), site.type().dtype
+    known = site.known()
     saturate = site.get_int("saturate", 1) != 0
     rounding = site.get_str("round_mode", "up")
     if rounding not in ("up", "down", "nearest"):
@@ -205,19 +217,10 @@ def _cast(site: Site, to: DType) -> Result:
     if to.is_float and to.bits <= 8:
         # types without infinity saturate anyway
         special: dict[str, Attr] = {"rounding": rounding} if to == f8e8m0 else {}
-        return site.emit("cast", site.x(), to=to, saturate=saturate, **special) if have != to else site.x()
-    if known is not None:
-        function: Callable[[Facts, Scalar], Scalar] | None = None
-        if to == bool_:
-            function = lambda f, a: int(not f.equal(a, 0))  # noqa: E731
-        elif to.is_integer:
-            function = lambda f, a: scalars.truncate(a)  # noqa: E731
-        elif have != bool_ or not known.any_spread:
-            function = lambda f, a: a if isinstance(a, Expr) else float(a)  # noqa: E731
-        folded = elementwise(site.facts, to, _rounded(to, function), known) if function else None
-        if folded is not None:
-            return folded
-    return site.cast(site.x(), to)
+        same = site.type().dtype == to
+        return site.x() if same else site.emit("cast", site.x(), to=to, saturate=saturate, **special)
+    folded = cast_known(site.facts, known, to) if known is not None else None
+    return folded or site.cast(site.x(), to)
 
 
 @rule("Cast")

@@ -1,0 +1,189 @@
+"""Rules of operators that pick elements by index. Evenly spaced known indices become slices: views, not copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ....ir.dims import Dim, Expr, product, symbol
+from ....ir.types import bool_, i64
+from ..onnx import contents
+from ..onnx.indexing import evenly, not_negative
+from ..onnx.known import Known
+from ..onnx.scalars import Undecided, axis_name, plus, times
+from ..onnx.tensors import Unsupported
+from .registry import Result, rule
+from .site import Site
+
+
+@rule("embedding", "index_select")
+def pick(site: Site) -> Result:
+    if site.name == "embedding":
+        return picked(site, site.get("weight"), site.get("indices"), 0)
+    return picked(site, site.get("self"), site.get("index"), site.axis_at("dim", site.type("self").rank))
+
+
+def picked(site: Site, data: Any, indices: Any, axis: int) -> Result:
+    """One axis replaced by the axes of the indices."""
+    have, index = site.type_of_argument(data), site.known_of(indices)
+    if index is None:
+        return site.emit("gather", site.value_of(data), site.value_of(indices), axis=axis)
+    known = site.known_of(data)
+    if known is not None:
+        folded = contents.gather(site.facts, known, index, axis)
+        if folded is not None:
+            return folded
+    even = evenly(site.facts, index, have.shape[axis])
+    if even is None or (even[3] is None and any(d != 1 for d in index.shape)):
+        return site.emit("gather", site.value_of(data), site.data(index), axis=axis)
+    start, count, step, along = even
+    value = site.slice(site.value_of(data), axis, start, count, step)
+    middle = tuple(count if a == along else 1 for a in range(index.rank))
+    value = site.reshape(value, (*have.shape[:axis], *middle, *have.shape[axis + 1 :]))
+    return site.expand(value, (*have.shape[:axis], *index.shape, *have.shape[axis + 1 :]))
+
+
+@rule("index.Tensor", "_unsafe_index.Tensor")
+def index(site: Site) -> Result:
+    """Indices broadcast together and take the place of the axes they index, where those stand together; else they come first."""
+    have = site.type("self")
+    given = site.get("indices")
+    chosen = [(axis, one) for axis, one in enumerate(given) if one is not None]
+    if any(site.type_of_argument(one).dtype == bool_ for _, one in chosen):
+        raise Unsupported(
+            "by a mask: how many elements there are is known only when running", "use torch.where instead"
+        )
+    if len(chosen) == 1:
+        axis, one = chosen[0]
+        return picked(site, site.get("self"), one, axis)
+    axes = [axis for axis, _ in chosen]
+    shape = contents.broadcast([site.type_of_argument(one).shape for _, one in chosen])
+    if shape is None:
+        raise Unsupported("the shapes of the indices do not broadcast")
+    rest = [a for a in range(have.rank) if a not in axes]
+    together = axes == list(range(axes[0], axes[0] + len(axes)))
+    where = len([a for a in rest if a < axes[0]]) if together else 0
+    folded = _known(site, chosen, shape) or _as_view(site, chosen, shape, rest)
+    value = folded or _gathered(site, chosen, shape, rest)
+    if isinstance(value, Known):
+        return value
+    rank = len(shape) + len(rest)
+    front = list(range(len(shape)))
+    later = list(range(len(shape), rank))
+    return site.transpose(value, [*later[:where], *front, *later[where:]])
+
+
+def _known(site: Site, chosen: list[tuple[int, Any]], shape: tuple[Dim, ...]) -> Known | None:
+    """Known data under known indices of all its axes."""
+    known = site.known("self")
+    parts = [site.known_of(one) for _, one in chosen]
+    if known is None or any(p is None for p in parts) or len(chosen) != known.rank:
+        return None
+    wide = [contents.expand(p, shape) for p in parts if p is not None]
+    columns = [contents.reshape(w, (*shape, 1)) for w in wide if w is not None]
+    found = [c for c in columns if c is not None]
+    if len(found) != len(chosen):
+        return None
+    joined = contents.concat(found, len(shape))
+    return contents.gather_nd(site.facts, known, joined) if joined is not None else None
+
+
+def _as_view(site: Site, chosen: list[tuple[int, Any]], shape: tuple[Dim, ...], rest: list[int]) -> str | None:
+    """Slices, a transpose and an expand, where each axis is read at a number or along one axis of the indices."""
+    have = site.type("self").shape
+    reads = []
+    for axis, one in chosen:
+        known = site.known_of(one)
+        wide = contents.expand(known, shape) if known is not None else None
+        even = evenly(site.facts, wide, have[axis]) if wide is not None else None
+        if even is None:
+            return None
+        reads.append((axis, *even))
+    along = [read[4] for read in reads if read[4] is not None]
+    if len(set(along)) != len(along):
+        return None
+    value = site.x("self")
+    for axis, start, count, step, _ in reads:
+        value = site.slice(value, axis, start, count, step)
+    single = [axis for axis, _, _, _, at in reads if at is None]
+    running = [axis for axis, _, _, _, at in sorted(reads, key=lambda r: r[4] or 0) if at is not None]
+    value = site.transpose(value, [*single, *running, *rest])
+    tail = tuple(have[a] for a in rest)
+    value = site.reshape(value, (*(shape[a] if a in along else 1 for a in range(len(shape))), *tail))
+    return site.expand(value, (*shape, *tail))
+
+
+def _gathered(site: Site, chosen: list[tuple[int, Any]], shape: tuple[Dim, ...], rest: list[int]) -> str:
+    """One gather from the indexed axes, brought to the front and flattened."""
+    have, axes = site.type("self").shape, [axis for axis, _ in chosen]
+    value = site.transpose(site.x("self"), [*axes, *rest])
+    flat = site.reshape(value, (product(have[a] for a in axes), *(have[a] for a in rest)))
+    total = ""
+    for position, (axis, one) in enumerate(chosen):
+        part = site.value_of(one, i64)
+        known = site.known_of(one)
+        if known is None or not _never_negative(site, known):
+            part = not_negative(site, part, have[axis])
+        stride = product(have[a] for a in axes[position + 1 :])
+        if stride != 1:
+            part = site.emit("mul", part, site.value_of(stride, i64))
+        total = site.emit("add", total, part) if total else part
+    return site.emit("gather", flat, site.expand(total, shape), axis=0)
+
+
+def _never_negative(site: Site, known: Known) -> bool:
+    facts = site.facts.over(known.shape)
+    return all(isinstance(cell, (int, Expr)) and facts.at_least(cell, 0) for cell in known.cells.flat)
+
+
+@rule("gather")
+def gather(site: Site) -> Result:
+    """Along one axis at the index found at the same position."""
+    data, indices = site.type("self"), site.type("index")
+    if not data.rank:
+        return site.reshape(site.x("self"), indices.shape)
+    axis = site.axis_at("dim", data.rank)
+    known = site.known("self")
+    if known is not None and known.uniform is not None:
+        return contents.full(data.dtype, indices.shape, known.uniform)
+    stride: Dim = 1
+    where: Dim = 0
+    step: Dim = 1
+    for a in reversed(range(data.rank)):
+        if a == axis:
+            step = stride
+        elif indices.shape[a] != 1:
+            where = where + symbol(axis_name(a)) * stride
+        stride = stride * data.shape[a]
+    offsets = contents.full(i64, indices.shape, where)
+    index, total = site.known("index", i64), ""
+    if index is not None:
+        folded = _moved(site, index, offsets, data.shape[axis], step)
+        total = site.data(folded) if folded is not None else ""
+    if not total:
+        total = not_negative(site, site.x("index", i64), data.shape[axis])
+        if step != 1:
+            total = site.emit("mul", total, site.value_of(step, i64))
+        if isinstance(where, Expr):
+            total = site.emit("add", total, site.data(offsets))
+    return site.emit("gather", site.reshape(site.x("self"), (data.elements,)), total, axis=0)
+
+
+def _moved(site: Site, index: Known, offsets: Known, extent: Dim, step: Dim) -> Known | None:
+    """position * step + offset, an index that counts from the end made to count from the start."""
+
+    def place(facts: Any, value: Any, at: Any) -> Any:
+        return plus(times(facts.position(value, extent), step), at)
+
+    try:
+        return contents.elementwise(site.facts, i64, place, index, offsets)
+    except Undecided:
+        return None
+
+
+@rule("one_hot")
+def one_hot(site: Site) -> Result:
+    kind = site.result()
+    classes = kind.shape[-1]
+    positions = site.data(contents.arange(i64, 0, 1, classes))
+    indices = site.reshape(site.x("self", i64), (*site.type("self").shape, 1))
+    return site.cast(site.emit("eq", indices, positions), kind.dtype)

@@ -1,0 +1,175 @@
+"""Whole modules through `stratac.compile`: names of inputs and outputs, named axes, state, and what cannot be compiled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import stratac
+from stratac.ir.dims import Bounds
+from stratac.ir.errors import ModelError, StratacError
+from stratac.tests.frontends.torch.programs import imported
+
+rng = torch.Generator().manual_seed(7)
+
+
+class Net(torch.nn.Module):
+    """Two inputs, one of them nested, and a nested result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 8)
+        self.table = torch.nn.Parameter(torch.randn(1, 16, 8, generator=rng))
+        self.drop = torch.nn.Dropout()
+
+    def forward(self, x: torch.Tensor, more: dict[str, torch.Tensor]) -> dict[str, object]:
+        hidden = self.drop(self.linear(x)) + self.table[:, : x.shape[1]]
+        return {"hidden": hidden, "pair": (hidden.mean(1), hidden * more["scale"].unsqueeze(-1)), "none": None}
+
+
+def relative(found: np.ndarray, expected: torch.Tensor) -> float:
+    want = expected.detach().numpy()
+    return float(np.linalg.norm(found - want) / np.linalg.norm(want))
+
+
+def test_module_with_named_axes(tmp_path: Path) -> None:
+    """One plan for all sizes; the range that the table gives `seq` holds without a bound from the user."""
+    net, x, scale = Net(), torch.randn(2, 5, 8, generator=rng), torch.randn(2, 5, generator=rng)
+    shapes = {"x": {0: "batch", 1: "seq"}, "more": {"scale": {0: "batch", 1: "seq"}}}
+    plan = stratac.compile(
+        net, tmp_path / "net.plan", args=(x, {"scale": scale}), dynamic_shapes=shapes, dims={"batch": "1:2:4"}
+    )
+    assert net.training and net.drop.training  # as it was before
+    assert [path.name for path in tmp_path.iterdir()] == ["net.plan"]  # the file of parameters is gone
+    net.eval()
+    with stratac.load(plan) as session:
+        assert [port.name for port in session.get_inputs()] == ["x", "more_scale"]
+        assert [port.name for port in session.get_outputs()] == ["hidden", "pair_0", "pair_1"]
+        assert session.symbols == {"batch": Bounds(1, 2, 4), "seq": Bounds(1, 16, 16)}
+        for batch, seq in ((1, 1), (2, 5), (4, 16)):
+            x, scale = torch.randn(batch, seq, 8, generator=rng), torch.randn(batch, seq, generator=rng)
+            hidden, mean, scaled = session.run(None, {"x": x.numpy(), "more_scale": scale.numpy()})
+            want = net(x, {"scale": scale})
+            for found, expected in zip((hidden, mean, scaled), (want["hidden"], *want["pair"]), strict=True):
+                assert relative(found, expected) < 1e-6
+
+
+def test_exported_program(tmp_path: Path) -> None:
+    """A program with ranges of its own; a dim is called after the first input that has it."""
+    batch = torch.export.Dim("batch", min=2, max=6)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.GELU()).eval()
+    program = torch.export.export(net, (torch.randn(2, 4),), dynamic_shapes=({0: batch},))
+    plan = stratac.compile(program, tmp_path / "p.plan")
+    with stratac.load(plan) as session:
+        (port,) = session.get_inputs()
+        assert session.symbols == {f"{port.name}_0": Bounds(1, 6, 6)}
+        x = torch.randn(5, 4, generator=rng)
+        assert relative(session.run(None, {port.name: x.numpy()})[0], net(x)) < 1e-6
+    with pytest.raises(StratacError, match="already"):
+        stratac.compile(program, tmp_path / "q.plan", args=(torch.randn(2, 4),))
+
+
+def test_large_parameters_are_written_once(tmp_path: Path) -> None:
+    """Tied parameters are one weight of the graph; large ones are references into one file."""
+
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(300, 64)
+            self.head = torch.nn.Linear(64, 300, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            return self.head(self.embed(ids))
+
+    from stratac.compiler.frontends.torch import open_program
+    from stratac.ir.graph import FileBytes
+
+    graph = open_program(Tied(), (torch.ones(2, 3, dtype=torch.int64),), None, None, tmp_path).graph({}, {})
+    (weight,) = graph.weights.values()
+    assert isinstance(weight.content, FileBytes) and weight.content.nbytes == 300 * 64 * 4
+    assert (tmp_path / weight.content.file).stat().st_size == weight.content.nbytes
+
+
+def test_changed_buffer_is_input_and_output(tmp_path: Path) -> None:
+    class Counter(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("total", torch.zeros(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.total.add_(x)
+            return self.total * 2
+
+    plan = stratac.compile(Counter(), tmp_path / "c.plan", args=(torch.ones(3),))
+    with stratac.load(plan) as session:
+        assert [port.name for port in session.get_inputs()] == ["total", "x"]
+        assert [port.name for port in session.get_outputs()] == ["total", "output"]
+        total = np.zeros(3, np.float32)
+        for step in (1, 2):
+            total, output = session.run(None, {"total": total, "x": np.ones(3, np.float32)})
+            assert (total == step).all() and (output == 2 * step).all()
+
+
+def test_constants_are_compiled_in(tmp_path: Path) -> None:
+    class Scaled(torch.nn.Module):
+        def forward(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+            return x * factor
+
+    args = (torch.ones(3), torch.ones(1))
+    plan = stratac.compile(Scaled(), tmp_path / "s.plan", args=args, constants={"factor": [3.0]})
+    with stratac.load(plan) as session:
+        assert [port.name for port in session.get_inputs()] == ["x"]
+        assert session.run(None, {"x": np.full(3, 2.0, np.float32)})[0].tolist() == [6.0, 6.0, 6.0]
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    """By operator, types and count, with the nearest one that is supported; what only follows is not."""
+
+    class Odd(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.linalg.svd(x)[1] + torch.linalg.svd(x + 1)[1]
+            return torch.nn.functional.relu(y) + torch.lgamma(x).sum()
+
+    with pytest.raises(ModelError) as caught:
+        imported(Odd(), (torch.ones(3, 3),))
+    text = "\n".join(map(str, caught.value.problems))
+    assert len(caught.value.problems) == 2 and caught.value.exit_code == 2
+    assert "aten._linalg_svd.default is not supported: (float32[3, 3]) -> 3 outputs (2 times)" in text
+    assert "aten.lgamma.default is not supported: (float32[3, 3]) -> float32[3, 3]" in text
+
+
+@pytest.mark.parametrize(
+    ("dims", "text"),
+    [
+        ({}, "dim 'rows' (axis 0 of 'x') is dynamic and has no bounds"),
+        ({"rows": Bounds(1, 2, 9), "row": Bounds(1, 2, 9)}, "no dim 'row' at model; did you mean 'rows'?"),
+        ({"rows": Bounds(1, 2, 99)}, "the program holds for 0 to 16"),
+    ],
+)
+def test_bounds_that_do_not_fit(dims: dict[str, Bounds], text: str) -> None:
+    class Rows(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.ones(16)[: x.shape[0]] if "99" in text or "16" in text else x + 1
+
+    with pytest.raises(ModelError) as caught:
+        imported(Rows(), (torch.ones(3),), None, {"x": {0: "rows"}}, dims)
+    assert text in str(caught.value)
+
+
+def test_what_is_no_model() -> None:
+    with pytest.raises(StratacError, match="a int is no model"):
+        stratac.compile(3)
+
+
+def test_what_torch_cannot_export() -> None:
+    class Branch(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(ModelError, match="torch cannot export Branch"):
+        imported(Branch(), (torch.ones(3),))

@@ -1,0 +1,141 @@
+"""Models of transformers: as modules with named axes, and as folders whose weights stay where they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers", "5")
+
+import stratac
+from stratac.compiler.cli import main
+from stratac.compiler.frontends.torch import open_folder
+from stratac.ir.dims import Bounds
+from stratac.ir.errors import ModelError
+from stratac.ir.graph import FileBytes, Inline
+
+TOKENS = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+}
+BERT = {**TOKENS, "max_position_embeddings": 64}
+GPT2 = {
+    "vocab_size": 99,
+    "n_embd": 32,
+    "n_layer": 1,
+    "n_head": 4,
+    "n_positions": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+LLAMA = {**TOKENS, "num_key_value_heads": 2, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 2}
+RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+
+
+def build(kind: str, config: str, values: dict[str, Any]) -> Any:
+    torch.manual_seed(0)
+    return getattr(transformers, kind)(getattr(transformers, config)(**values)).eval()
+
+
+def tokens(batch: int, seq: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(batch * 100 + seq)
+    mask = torch.ones(batch, seq, dtype=torch.int64)
+    mask[0, seq - seq // 3 :] = 0
+    return {"input_ids": torch.randint(3, 99, (batch, seq), generator=generator), "attention_mask": mask}
+
+
+def agree(plan: Path, model: Any, inputs: dict[str, torch.Tensor], field: str) -> None:
+    with stratac.load(plan) as session:
+        names = [port.name for port in session.get_outputs()]
+        assert [port.name for port in session.get_inputs()] == list(inputs)
+        found = dict(zip(names, session.run(None, {k: v.numpy() for k, v in inputs.items()}), strict=True))[field]
+    with torch.no_grad():
+        want = model(**inputs)[field].numpy()
+    assert np.linalg.norm(found - want) <= 1e-5 * np.linalg.norm(want)
+
+
+NAMED = {name: {0: "batch", 1: "seq"} for name in ("input_ids", "attention_mask")}
+DIMS = {"batch": Bounds(1, 2, 4), "seq": Bounds(1, 12, 48)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "values", "field"),
+    [
+        ("BertModel", "BertConfig", BERT, "last_hidden_state"),
+        ("GPT2LMHeadModel", "GPT2Config", {**GPT2, "use_cache": False}, "logits"),
+        ("LlamaForCausalLM", "LlamaConfig", {**LLAMA, "use_cache": False}, "logits"),
+    ],
+    ids=["bert", "gpt2", "llama"],
+)
+def test_language_models(tmp_path: Path, kind: str, config: str, values: dict[str, Any], field: str) -> None:
+    model = build(kind, config, values)
+    plan = stratac.compile(model, tmp_path / "m.plan", kwargs=tokens(2, 12), dynamic_shapes=NAMED, dims=DIMS)
+    for batch, seq in ((1, 3), (3, 31)):
+        agree(plan, model, tokens(batch, seq), field)
+
+
+def test_resnet(tmp_path: Path) -> None:
+    model = build("ResNetForImageClassification", "ResNetConfig", RESNET)
+    images = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))}
+    plan = stratac.compile(model, tmp_path / "r.plan", kwargs=images)
+    agree(plan, model, images, "logits")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_folder(tmp_path: Path, dtype: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sharded and tied; 16-bit weights are widened when they are packed."""
+    model = build("LlamaForCausalLM", "LlamaConfig", {**LLAMA, "tie_word_embeddings": True})
+    folder = tmp_path / "tiny-llama"
+    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size="20KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    options = ["--dim", "batch=1:2:4", "--dim", "seq=1:12:48", "--quiet"]
+    assert main(["compile", f"hf:{folder}", "-o", str(tmp_path / "l.plan"), *options]) == 0
+    agree(tmp_path / "l.plan", model.float(), tokens(3, 7), "logits")
+
+
+def test_weights_of_a_folder_are_references(tmp_path: Path) -> None:
+    """Nothing of the files is read; buffers that are in no file are computed."""
+    model = build("BertForSequenceClassification", "BertConfig", BERT)
+    model.save_pretrained(tmp_path / "bert")
+    graph = open_folder(tmp_path / "bert").graph(DIMS, {})
+    assert graph.symbols == DIMS
+    for weight in graph.weights.values():
+        assert isinstance(weight.content, FileBytes) or (isinstance(weight.content, Inline) and not weight.label)
+    files = {weight.content.file for weight in graph.weights.values() if isinstance(weight.content, FileBytes)}
+    assert files == {"model.safetensors"}
+
+
+def test_vision_folder(tmp_path: Path) -> None:
+    model = build("ResNetForImageClassification", "ResNetConfig", RESNET)
+    model.save_pretrained(tmp_path / "resnet")
+    plan = stratac.compile(f"hf:{tmp_path / 'resnet'}", tmp_path / "r.plan", dims={"batch": "1:1:2"})
+    images = {"pixel_values": torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))}
+    agree(plan, model, images, "logits")
+
+
+def test_folders_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        open_folder(tmp_path)
+    model = build("BertModel", "BertConfig", BERT)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**model.config.to_dict(), "architectures": ["NoSuchModel"]}))
+    with pytest.raises(ModelError, match="'NoSuchModel', which transformers does not have"):
+        open_folder(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**model.config.to_dict(), "intermediate_size": 32}))
+    with pytest.raises(ModelError, match=r"has shape \[32, 32\]; in the files it is f32\[64, 32\]"):
+        open_folder(tmp_path)
+    shard = tmp_path / "model.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="does not lie within the file"):
+        open_folder(tmp_path)
+    shard.unlink()
+    with pytest.raises(ModelError, match="is missing"):
+        open_folder(tmp_path)
