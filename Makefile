@@ -23,7 +23,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 conformance: $(STAMP)
-	$(BIN)/python -m tests.conformance --cold --jobs 2
+	$(BIN)/python -m tests.conformance --cold --jobs 2 --quiet --against docs/conformance.json
 
 check: $(STAMP)
 	$(BIN)/ruff check .

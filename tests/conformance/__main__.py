@@ -14,7 +14,10 @@ from pathlib import Path
 
 from stratac.compiler.options import default_cache
 
-from .suite import Outcome, Suite, read_skips
+from .page import write_page
+from .peers import onnxruntime_backend
+from .record import DOCS, Record, read_record, record, regressions, write_record
+from .suite import Outcome, Suite, compiled, read_skips
 from .workers import run_cases
 
 
@@ -26,6 +29,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cold", action="store_true", help="with an empty cache of compiled objects")
     parser.add_argument("--skipped", action="store_true", help="run the cases of the skip list too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome")
+    parser.add_argument("--system", choices=("stratac", "onnxruntime"), default="stratac", help="what runs the cases")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="fail where a case passed when this was written")
+    parser.add_argument(
+        "--write", action="store_true", help="of a whole run: write docs/conformance*, never with fewer passes"
+    )
     parser.add_argument("--quiet", action="store_true", help="the counts alone")
     return parser.parse_args()
 
@@ -39,10 +47,12 @@ def chosen(names: list[str], pattern: str, share: str) -> list[str]:
 def main() -> int:
     args = _arguments()
     started = time.monotonic()
-    skips = {} if args.skipped else read_skips()
+    ours = args.system == "stratac"
+    skips = read_skips() if ours and not args.skipped else {}
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="stratac-conformance-") as folder:
-        suite = Suite(Path(folder) / "cache" if args.cold else default_cache(), Path(folder) / "models")
+        cache = Path(folder) / "cache" if args.cold else default_cache()
+        suite = Suite(compiled(cache) if ours else onnxruntime_backend(), Path(folder) / "models")
         wanted = chosen(list(suite.cases), args.filter, args.share)
         outcomes += [Outcome(name, "skip", 0.0, "skip list", skips[name]) for name in wanted if name in skips]
         for outcome in run_cases(suite.run, [n for n in wanted if n not in skips], args.jobs):
@@ -57,7 +67,28 @@ def main() -> int:
         args.json.write_text(json.dumps([o.facts() for o in outcomes], indent=1) + "\n")
     told = ", ".join(f"{counts[kind]} {kind}" for kind in ("pass", "fail", "died", "skip"))
     print(f"{len(outcomes)} cases: {told}; {time.monotonic() - started:.0f} s")
+    if args.write:
+        return _write(args, outcomes, len(wanted) == len(suite.cases))
+    if args.against is not None:
+        lost = regressions(read_record(args.against), outcomes)
+        for outcome in lost:
+            print(f"passed before: {outcome.case}")
+        return 1 if lost else 0
     return 0 if not counts["fail"] and not counts["died"] else 1
+
+
+def _write(args: argparse.Namespace, outcomes: list[Outcome], whole: bool) -> int:
+    path = DOCS / ("conformance.json" if args.system == "stratac" else f"conformance-{args.system}.json")
+    found: Record = record(args.system, outcomes)
+    if not whole:
+        print("not written: only a whole run is", file=sys.stderr)
+        return 2
+    if path.exists() and args.system == "stratac" and read_record(path).passed > found.passed:
+        print(f"not written: {read_record(path).passed} cases passed before, {found.passed} do now", file=sys.stderr)
+        return 1
+    write_record(path, found)
+    write_page()
+    return 0
 
 
 if __name__ == "__main__":

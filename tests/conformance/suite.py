@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx.backend.test
+from onnx.backend.base import Backend
 from stratac.compiler.onnx_backend import StratacBackend
 from stratac.compiler.options import CompileOptions
 from stratac.ir.errors import StratacError
@@ -36,19 +37,24 @@ class Outcome:
         return asdict(self)
 
 
-class Suite:
-    """All cases by name, `kind/test_name`, in a fixed order. `cache` holds compiled objects; plans are made for one thread."""
+def compiled(cache: Path | None) -> type[Backend]:
+    """Plans for one thread; `cache` holds compiled objects."""
 
-    def __init__(self, cache: Path | None, models: Path) -> None:
+    class Compiled(StratacBackend):
+        options = CompileOptions(threads=1, cache=cache, jobs=1, keep_source=False)
+
+    return Compiled
+
+
+class Suite:
+    """All cases by name, `kind/test_name`, in a fixed order."""
+
+    def __init__(self, backend: type[Backend], models: Path) -> None:
         """`models`: a folder for what the runner makes of the package's real models."""
         os.environ["ONNX_MODELS"] = str(models)
-
-        class Conformance(StratacBackend):
-            options = CompileOptions(threads=1, cache=cache, jobs=1, keep_source=False)
-
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            made = onnx.backend.test.BackendTest(Conformance, __name__)
+            made = onnx.backend.test.BackendTest(backend, __name__)
         self.cases: dict[str, unittest.TestCase] = {}
         for group, tests in sorted(made.test_cases.items()):
             kind = group.removeprefix("OnnxBackend").removesuffix("ModelTest").lower()
@@ -80,12 +86,17 @@ def _cause(error: Exception) -> str:
     return f"raised {type(error).__name__}"
 
 
-def read_skips(path: Path = SKIPS) -> Mapping[str, str]:
-    """Cases that are not run, each with its reason: lines of `kind/test_name: reason`; # starts a comment."""
+def read_skips() -> Mapping[str, str]:
+    """Cases that are not run, each with its reason."""
+    return read_pairs(SKIPS)
+
+
+def read_pairs(path: Path) -> Mapping[str, str]:
+    """Lines of `key: text`; # starts a comment."""
     found = {}
     for line in path.read_text().splitlines():
         text = line.strip()
         if text and not text.startswith("#"):
-            name, _, reason = text.partition(": ")
-            found[name.strip()] = reason.strip()
+            key, _, reason = text.partition(": ")
+            found[key.strip()] = reason.strip()
     return found
