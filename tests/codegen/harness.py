@@ -32,6 +32,7 @@ from stratac.ir.placed import Placed
 from stratac.ir.plan import Plan
 from stratac.ir.plan_binary import encode, plan_id
 from stratac.ir.rewrite import rename_values
+from stratac.ir.text import print_graph
 from stratac.passes.base import Pass, run_passes
 from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
 from stratac.passes.place.place import place
@@ -42,6 +43,7 @@ from stratac.runtime.session import Session
 
 from ..emulation import ARM, arm_command, arm_compiler, run_plan
 from ..random_graphs import Sample
+from ..shrink import shrink
 
 Arrays = dict[str, Any]
 _PROFILES = {
@@ -226,8 +228,22 @@ def check_samples(samples: Sequence[Sample], isa: str = ISAS[0], **options: Any)
             try:
                 sample.compare(actual, run(sample.graph, arrays))
             except AssertionError as error:
-                raise AssertionError(f"graph {number} at {sizes}, {isa}: {error}") from error
+                small = print_graph(smallest(sample, arrays, isa, **options))
+                raise AssertionError(f"graph {number} at {sizes}, {isa}: {error}\n{small}") from error
     return plan
+
+
+def smallest(sample: Sample, inputs: Arrays, isa: str, **options: Any) -> Graph:
+    """The failing graph with what does not matter left out: one that is still further off than the sample tolerates."""
+    worst = max([1e-5, *sample.tolerance.values()])
+
+    def fails(graph: Graph, given: Mapping[str, Any]) -> bool:
+        actual, expected = compiled(graph, isa, **options).run(dict(given), 1), run(graph, given)
+        return not all(
+            np.allclose(actual[name], wanted, atol=worst, equal_nan=True) for name, wanted in expected.items()
+        )
+
+    return shrink(sample.graph, inputs, fails)[0]
 
 
 def same(actual: Any, expected: Any, tolerance: float = 0.0, what: str = "") -> None:
