@@ -90,5 +90,7 @@ def _tidy(graph: Graph, inputs: Arrays) -> tuple[Graph, Arrays]:
     graph = drop_unused(graph)
     used = {v for node in graph.nodes for v in node.used} | set(graph.output_values)
     if not graph.symbols:
-        graph = replace(graph, inputs=tuple(port for port in graph.inputs if port.value in used))
+        gone = {port.value for port in graph.inputs} - used
+        types = {name: kind for name, kind in graph.types.items() if name not in gone}
+        graph = replace(graph, inputs=tuple(port for port in graph.inputs if port.value in used), types=types)
     return graph, {port.name: inputs[port.name] for port in graph.inputs}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from stratac.ir.graph import Graph
 from stratac.ir.interp import run
+from stratac.ir.verify import verify_graph
 
 from .graph_samples import draw_samples
 from .random_graphs import Sample
@@ -24,6 +25,7 @@ def test_a_failing_op_is_found(sample: Sample) -> None:
     for guilty in {node.op for node in sample.graph.nodes}:
 
         def fails(graph: Graph, given: Mapping[str, Any], guilty: str = guilty) -> bool:
+            verify_graph(graph)
             run(graph, given)
             return any(node.op == guilty for node in graph.nodes)
 
