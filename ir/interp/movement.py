@@ -79,5 +79,5 @@ def fill(*, value: float, shape: tuple[int, ...], dtype: DType) -> Array:
 def filled(shape: tuple[int, ...], value: float, dtype: DType) -> Array:
     """Every element is `value`."""
     if dtype.is_narrow:
-        return np.full(shape, narrowed(np.asarray(value), dtype))
+        return np.full(shape, narrowed(np.asarray(value if dtype.is_float else int(value)), dtype))
     return np.full(shape, value, dtype=dtype.np)
