@@ -84,6 +84,6 @@ class Draft:
 
     def axis(self, value: int, rank: int) -> int:
         """An axis made non-negative, checked."""
-        if not -rank <= value < max(rank, 1):
+        if not -rank <= value < rank:
             raise Unsupported(f"axis {value} is out of range for rank {rank}")
-        return value % rank if rank else 0
+        return value % rank

@@ -85,8 +85,10 @@ def schema_of(domain: str, op: str, opset: int) -> Any:
 
 
 def closed(graph: onnx.GraphProto, outer: frozenset[str] = frozenset()) -> bool:
-    """Whether every value is defined before it is read; the onnx package does not survive
+    """Whether every input has a type and every value is defined before it is read; the onnx package does not survive
     inlining functions and inferring types where one is not."""
+    if not all(info.type.WhichOneof("value") for info in graph.input):
+        return False
     known = {*outer, *(info.name for info in graph.input), *(tensor.name for tensor in graph.initializer), ""}
     known |= {tensor.values.name for tensor in graph.sparse_initializer}
     for node in graph.node:

@@ -14,6 +14,9 @@ from .site import Site
 from .structured import Items, Nothing, Strings, Value
 from .tensors import Unsupported
 
+#: Tensors that one operator may make a sequence of.
+LONGEST = 4096
+
 
 def items_of(site: Site, index: int = 0) -> tuple[Value, ...]:
     """The elements of an input that must be a sequence."""
@@ -102,6 +105,8 @@ def split_to_sequence(site: Site) -> Value:
             raise Unsupported(f"splits into parts of {each}")
         count = ceildiv(extent, each)
         assert isinstance(count, int)
+        if count > LONGEST:
+            raise Unsupported(f"makes a sequence of {count} tensors, more than {LONGEST}")
         sizes = [min(each, extent - each * k) for k in range(count)]
     total: Dim = 0
     items: list[Value] = []

@@ -65,6 +65,13 @@ FOUND = {
     "no channels": _model(
         helper.make_node("Conv", ["x", "w"], ["y"], group=0), 18, _floats("x", 1, 0, 5), _floats("w", 1, 1, 3)
     ),
+    "an input without a type": _model(
+        helper.make_node("EyeLike", ["x"], ["y"], k=1), 22, onnx.ValueInfoProto(name="x")
+    ),
+    "a sequence without end": _model(
+        helper.make_node("SplitToSequence", ["x"], ["y"], axis=1, keepdims=0), 24, _floats("x", 3, (1 << 31) - 1)
+    ),
+    "an axis of a scalar": _model(helper.make_node("Split", ["x"], ["y"], axis=0), 13, _floats("x")),
     "gather from a scalar": _model(
         helper.make_node("Gather", ["x", "i"], ["y"]),
         13,
