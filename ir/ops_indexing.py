@@ -1,11 +1,12 @@
-"""Rows of ops that put elements where indices say."""
+"""Rows of ops that put elements where indices say, and of those that tell elements apart."""
 
 from __future__ import annotations
 
+from .dims import Dim
 from .graph import Node
 from .op import AttrSpec, Op
 from .rules import Types, axis_of, fail, given
-from .types import TensorType
+from .types import TensorType, i64
 
 _REDUCTION = AttrSpec("str", "none", ("none", "add", "mul", "min", "max"))
 
@@ -34,6 +35,20 @@ def scatter_elements(node: Node, types: Types) -> list[TensorType]:
     return [x]
 
 
+def unique(node: Node, types: Types) -> list[TensorType]:
+    """x [N, W]: the different rows, where each is first, which one each row is, and how often each occurs."""
+    x = given(node, types, 0)
+    if x.rank != 2:
+        raise fail(node, f"takes rank 2, got {x}", "reshape first")
+    count: Dim = node.attr("count")
+    return [
+        TensorType(x.dtype, (count, x.shape[1])),
+        TensorType(i64, (count,)),
+        TensorType(i64, (x.shape[0],)),
+        TensorType(i64, (count,)),
+    ]
+
+
 ROWS = (
     Op(
         "scatter",
@@ -52,5 +67,14 @@ ROWS = (
         {"axis": AttrSpec("int"), "reduction": _REDUCTION},
         1,
         "the same element by element: the position along the axis is the index, along the others the update's own",
+    ),
+    Op(
+        "unique",
+        "routine",
+        (1, 1),
+        unique,
+        {"sorted": AttrSpec("bool", True), "count": AttrSpec("sets")},
+        24,
+        "different rows in ascending order, or as they occur first; NaN equals NaN and is the greatest",
     ),
 )

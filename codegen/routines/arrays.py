@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...ir.types import DType
-from ..c_scalar import scalar_code
+from ..c_scalar import literal, scalar_code
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Array:
     def is_float(self) -> bool:
         return self.dtype.is_float
 
+    @property
+    def lowest(self) -> str:
+        """The least value of its type."""
+        return literal(float("-inf") if self.is_float else self.dtype.limits[0], self.dtype.wide)
+
     def load(self, index: str) -> str:
         """The element at an index, in row-major order."""
         element = f"{self.pointer}[{index}]"
@@ -44,7 +49,7 @@ class Array:
 
     def apply(self, function: str, *args: str) -> str:
         """A primitive of `ir/scalars.py` on values."""
-        return scalar_code(function, list(args), [self.dtype] * len(args), self.dtype)
+        return scalar_code(function, list(args), [self.dtype.wide] * len(args), self.dtype.wide)
 
     def span(self, first: int, last: int) -> str:
         """How many elements the axes from `first` up to `last` have together."""

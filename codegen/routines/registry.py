@@ -17,6 +17,11 @@ def nothing(_: Routine, __: Size) -> int:
     return 0
 
 
+def one_part(_: Routine, __: Size) -> int:
+    """A routine that one thread does."""
+    return 1
+
+
 @dataclass(frozen=True)
 class Needs:
     """`scratch` is the bytes that one thread needs. `work` counts scalar steps (a load and two operations each), `units` the

@@ -78,4 +78,16 @@ static inline double st_min_f64(double a, double b) { return a != a || a < b ? a
 static inline double st_max_f64(double a, double b) { return a != a || a > b ? a : b; }
 static inline double st_sigmoid_f64(double x) { return 1.0 / (1.0 + exp(-x)); }
 
+/* A position outside of low..high thrown back at its ends until it is inside. */
+static inline double st_reflect(double at, double low, double high)
+{
+    if (at >= low && at <= high)
+        return at;
+    const double span = high - low, beyond = at < low ? low - at : at - high;
+    if (!(span > 0))
+        return low;
+    const double times = floor(beyond / span), rest = beyond - times * span;
+    return (at < low) == (fmod(times, 2.0) == 0.0) ? low + rest : high - rest;
+}
+
 #endif

@@ -1,6 +1,6 @@
 """The oracle: what every op means, in numpy; passes, kernels and the runtime are tested against it."""
 
-from . import composite, contraction, elementwise, indexing, movement, reduction, sorting
+from . import composite, contraction, elementwise, indexing, matrix, movement, reduction, sorting, vision
 from .evaluate import bind_symbols, evaluate_weight, run
 from .registry import MEANINGS
 
@@ -12,8 +12,10 @@ __all__ = [
     "elementwise",
     "evaluate_weight",
     "indexing",
+    "matrix",
     "movement",
     "reduction",
     "run",
     "sorting",
+    "vision",
 ]

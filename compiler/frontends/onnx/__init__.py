@@ -26,6 +26,7 @@ from . import (
     signal,
     sorting,
     transposed,
+    vision,
     window,
 )
 from .constants import fit_constants
@@ -62,6 +63,7 @@ SUBJECTS = (
         signal,
         sorting,
         transposed,
+        vision,
         window,
     ),
 )

@@ -45,9 +45,7 @@ _SMALL = 1 << 16
 #: Copies of graphs inside nodes (iterations of loops, branches) may have so many nodes together.
 UNROLLED = 1 << 14
 #: Attributes that change nothing of what a graph computes in inference and in the types supported.
-_HARMLESS = frozenset(
-    ("stash_type", "storage_order", "saturate", "round_mode", "softmax_precision", "momentum", "seed", "ratio")
-)
+_HARMLESS = frozenset(("stash_type", "saturate", "round_mode", "softmax_precision", "momentum", "seed", "ratio"))
 
 #: What a rule raises where it meets what it does not expect.
 _SLIPS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)

@@ -47,5 +47,23 @@ def compress(site: Site) -> Result:
     return site.emit("gather", value, positions, axis=axis)
 
 
+@rule("Unique")
+def unique(site: Site) -> list[Result]:
+    """Of the elements, or of the slices along an axis: those seen as rows of a matrix."""
+    x, keep = site.type(), bool(site.get_int("sorted", 1))
+    whole = not site.has_attribute("axis")
+    axis = 0 if whole else site.axis(site.get_int("axis"), x.rank)
+    rest = [a for a in range(x.rank) if a != axis]
+    order = [axis, *rest]
+    shape = [] if whole else [x.shape[a] for a in rest]
+    rows = x.elements if whole else x.shape[axis]
+    value = site.x() if whole else site.transpose(site.x(), order)
+    count = site.runtime_dim("unique", rows)
+    value = site.reshape(value, (rows, product(shape)))
+    value, *places = site.emit_all("unique", value, outputs=4, sorted=keep, count=count)
+    value = site.reshape(value, (count, *shape))
+    return [value if whole else site.transpose(value, [order.index(a) for a in range(x.rank)]), *places]
+
+
 def _number(site: Site, value: Dim) -> str:
     return site.data(contents.scalar(i64, value))

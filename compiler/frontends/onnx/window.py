@@ -87,9 +87,13 @@ def _extended(pads: Ints, beyond: Ints) -> Ints:
 
 
 @rule("MaxPool")
-def max_pool(site: Site) -> Result:
+def max_pool(site: Site) -> Result | tuple[Result, ...]:
     kernel, strides, pads, dilations, beyond = _pool(site)
     pads = _extended(pads, beyond)
+    by_columns = bool(site.get_int("storage_order"))  # says how positions are counted
+    if site.used(1):
+        window = {"kernel": kernel, "strides": strides, "pads": pads, "dilations": dilations}
+        return site.emit_all("max_pool_at", site.x(), outputs=2, column_major=by_columns, **window)
     return site.emit("max_pool", site.x(), kernel=kernel, strides=strides, pads=pads, dilations=dilations)
 
 
