@@ -1,6 +1,6 @@
 """The oracle: what every op means, in numpy; passes, kernels and the runtime are tested against it."""
 
-from . import composite, contraction, elementwise, indexing, matrix, movement, reduction, sorting, vision
+from . import composite, contraction, elementwise, indexing, matrix, movement, reduction, sorting, strings, vision
 from .evaluate import bind_symbols, evaluate_weight, run
 from .registry import MEANINGS
 
@@ -17,5 +17,6 @@ __all__ = [
     "reduction",
     "run",
     "sorting",
+    "strings",
     "vision",
 ]

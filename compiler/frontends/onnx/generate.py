@@ -14,11 +14,13 @@ from .known import Known
 from .registry import Result, rule
 from .scalars import Scalar, Undecided
 from .site import Site
+from .strings import strings_constant
+from .structured import Value
 from .tensors import Unsupported
 
 
 @rule("Constant")
-def constant(site: Site) -> Result:
+def constant(site: Site) -> Value:
     for name, dtype in (
         ("value_int", np.int64),
         ("value_float", np.float32),
@@ -29,9 +31,15 @@ def constant(site: Site) -> Result:
         if attribute is not None:
             array = np.array(onnx.helper.get_attribute_value(attribute), dtype)
             return _constant(site, array)
+    texts = [site.attribute(name) for name in ("value_string", "value_strings")]
+    if texts[0] is not None or texts[1] is not None:
+        words = [texts[0].s] if texts[0] is not None else list(texts[1].strings) if texts[1] is not None else []
+        return strings_constant(site.emitter, words, () if texts[0] is not None else (len(words),))
     tensor = site.get_tensor("value")
     if tensor is None:
-        raise Unsupported("only dense numeric constants are supported")
+        raise Unsupported("only dense constants are supported")
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return strings_constant(site.emitter, list(tensor.string_data), tuple(tensor.dims))
     name = site.node.output[0]
     site.importer.constants[name] = tensor
     try:

@@ -31,7 +31,7 @@ from .evaluate import evaluate_constant
 from .functions import closed, domain_of, inlined, schema_of
 from .known import Known
 from .protobuf import read_model
-from .registry import RULES
+from .registry import RULES, TEXT_RULES, Rule
 from .scalars import Facts
 from .schemas import check_node, check_versions
 from .signature import Signature, read_signature
@@ -183,7 +183,7 @@ class Importer:
 
     def _strings_constant(self, tensor: onnx.TensorProto) -> None:
         try:
-            self.structured[tensor.name] = strings_constant(self.emitter, tensor)
+            self.structured[tensor.name] = strings_constant(self.emitter, list(tensor.string_data), tuple(tensor.dims))
         except Unsupported as error:
             self._report(error, "", Source(self.file, tensor.name))
             self.unknown.add(tensor.name)
@@ -309,8 +309,7 @@ class Importer:
                 self._poison(node)
                 return
             site = modern(site)
-            strings = any(isinstance(self.structured.get(name), Strings) for name in node.input)
-            results = moved(site, rule) if strings and (domain, node.op_type) in MOVERS else rule(site)
+            results = self._apply(site, rule, (domain, node.op_type))
             self._check_ignored(site, domain)
         except Unsupported as error:
             if not (tainted and error.follows) and not isinstance(error, Consequence):
@@ -340,6 +339,15 @@ class Importer:
             elif name and name in self.read:
                 self._problem(f"output {index} ({name!r}) is not supported", op, source)
                 self.unknown.add(name)
+
+    def _apply(self, site: Site, rule: Rule, key: tuple[str, str]) -> Value | Sequence[Value]:
+        """The outputs of a node: strings have rules of their own where what they are matters, or are moved by the common one."""
+        if any(isinstance(self.structured.get(name), Strings) for name in site.node.input):
+            if key in TEXT_RULES:
+                return TEXT_RULES[key](site)
+            if key in MOVERS:
+                return moved(site, rule)
+        return rule(site)
 
     def _dtype(self, name: str) -> DType | None:
         """The element type of a tensor, if it was imported."""

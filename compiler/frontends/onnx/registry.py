@@ -17,6 +17,22 @@ Rule = Callable[[Site], Union[Value, Sequence[Value]]]
 RULES: dict[tuple[str, str], Rule] = {}
 
 
+#: The same for operators that also have tensors of strings among their inputs, where these need a rule of their own.
+TEXT_RULES: dict[tuple[str, str], Rule] = {}
+
+
+def text_rule(name: str, domain: str = "") -> Callable[[Rule], Rule]:
+    """Register a function as the rule of an operator for strings."""
+
+    def register(function: Rule) -> Rule:
+        if (domain, name) in TEXT_RULES:
+            raise ValueError(f"two rules for {domain}::{name} of strings")
+        TEXT_RULES[domain, name] = function
+        return function
+
+    return register
+
+
 def rule(*names: str, domain: str = "") -> Callable[[Rule], Rule]:
     """Register a function as the rule of ONNX operators. It returns the outputs, later optional ones left out."""
 

@@ -58,10 +58,9 @@ def slots_of(texts: Sequence[bytes], shape: tuple[int, ...]) -> np.ndarray:
     return np.array(texts, f"S{width}").view(np.uint8).reshape(*shape, width)
 
 
-def strings_constant(emitter: Emitter, tensor: onnx.TensorProto) -> Strings:
+def strings_constant(emitter: Emitter, texts: Sequence[bytes], shape: tuple[int, ...]) -> Strings:
     """A constant tensor of strings."""
-    slots = slots_of(list(tensor.string_data), tuple(tensor.dims))
-    value = emitter.constant(slots)
+    value = emitter.constant(slots_of(texts, shape))
     return Strings(value, emitter.builder.types[value])
 
 

@@ -1,0 +1,29 @@
+"""Routines on strings."""
+
+from __future__ import annotations
+
+from ...ir.dims import product
+from ...ir.kernel import Routine
+from .registry import NEEDS, Needs, Size
+
+
+def _bytes(kernel: Routine, size: Size) -> int:
+    """Every byte of the strings, read and written."""
+    dense = [kernel.inputs[0], *kernel.results]
+    return sum(size(product(one.shape)) for one in dense if one is not None)
+
+
+def _strings(kernel: Routine, size: Size) -> int:
+    (x, *_) = kernel.inputs
+    assert x is not None
+    return size(product(x.shape[:-1]))
+
+
+def _one(_: Routine, __: Size) -> int:
+    """What is found out about all strings is found by one thread."""
+    return 1
+
+
+for _op in ("string_find", "string_concat", "string_case", "string_match"):
+    NEEDS[_op] = Needs(_bytes, _strings)
+NEEDS["string_split"] = Needs(_bytes, _one)
