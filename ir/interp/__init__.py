@@ -1,11 +1,24 @@
 """The oracle: what every op means, in numpy; passes, kernels and the runtime are tested against it."""
 
-from . import composite, contraction, elementwise, indexing, matrix, movement, reduction, sorting, strings, vision
+from . import (
+    attention,
+    composite,
+    contraction,
+    elementwise,
+    indexing,
+    matrix,
+    movement,
+    reduction,
+    sorting,
+    strings,
+    vision,
+)
 from .evaluate import bind_symbols, evaluate_weight, run
 from .registry import MEANINGS
 
 __all__ = [
     "MEANINGS",
+    "attention",
     "bind_symbols",
     "composite",
     "contraction",

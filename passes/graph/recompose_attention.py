@@ -40,10 +40,16 @@ def _uncast(work: Rebuild, value: str) -> str:
 
 
 def _softmax_below(work: Rebuild, p: str) -> str | None:
-    """The scores under probabilities that nothing else reads, also under where(isnan(p), 0, p)."""
+    """The scores under probabilities that nothing else reads, also under where(isnan(p), 0, p) and with other leading axes."""
     if uses(work, p) > 1:
         return None
     p = _uncast(work, p)
+    node = work.producer(p, "reshape")
+    if node is not None and work.shape(node.inputs[0])[-2:] == work.shape(p)[-2:]:
+        p = node.inputs[0]
+        if uses(work, p) > 1:
+            return None
+        p = _uncast(work, p)
     node = work.producer(p, "where")
     if node is not None:
         guard = work.producer(node.inputs[0], "isnan")
@@ -242,11 +248,14 @@ def attention(work: Rebuild, node: Node) -> str | None:
     found = _scores(work, below, 1.0) if below is not None else None
     if found is None or len(work.shape(v)) < 2 or not work.type(v).dtype.is_float or is_constant(work, v):
         return None
+    behind = work.shape(p)[:-2]
+    if found.leads[-1] != behind:
+        found = replace(found, leads=(*found.leads, behind))
     lead, result = found.leads[0], work.old.types[node.output]
     dtypes = {work.type(x).dtype for x in (found.q, found.keys, v)}
-    if len(dtypes) > 1 or product(result.shape[:-2]) != product(lead) or work.shape(p)[:-2] != found.leads[-1]:
+    if len(dtypes) > 1 or product(result.shape[:-2]) != product(lead) or product(behind) != product(lead):
         return None
-    if not broadcasts_to(work.shape(v)[:-2], work.shape(p)[:-2]):
+    if not broadcasts_to(work.shape(v)[:-2], behind):
         return None
     target = _target_lead(work, found, v)
     (q_factor, q), (k_factor, keys) = _without_factor(work, found.q), _without_factor(work, found.keys)

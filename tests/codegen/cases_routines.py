@@ -255,3 +255,18 @@ def vision_of_narrow_floats(net: Net, dtype: DType) -> tuple[str, ...]:
         net.many("max_pool_at", x, outputs=2, kernel=(2, 2), strides=(1, 1), pads=(0,) * 4, dilations=(1, 1))[0],
     ]
     return tuple(net.cast(y, to=f32) for y in found)
+
+
+@case(*itertools.product(("linear", "gated", "gated_delta"), (1, 2), (False, True)), tolerance=2e-5)
+def linear_attention(net: Net, rule: str, groups: int, before: bool) -> tuple[str, ...]:
+    """Two query heads on one or two key heads, and the other way round."""
+    q, k, v = net.input((N, M, 2, 5)), net.input((N, M, groups, 5)), net.input((N, M, groups, 7))
+    factor = net.sigmoid(net.input((N, M, groups, 5 if groups == 2 else 1))) if "gated" in rule else ""
+    rate = net.sigmoid(net.input((N, M, groups))) if "delta" in rule else ""
+    state = net.input((N, groups, 5, 7)) if before else ""
+    inputs = [q, k, v, factor, rate, state]
+    while not inputs[-1]:
+        inputs.pop()
+    first = net.many("linear_attention", *inputs, outputs=2, scale=0.3)
+    inputs[0] = net.slice(q, axis=2, start=0, extent=1)
+    return *first, net.many("linear_attention", *inputs, outputs=2, scale=0.3)[0]

@@ -80,6 +80,14 @@ def _bloom(s: Sketch) -> str:
     return s.matmul(s.softmax(scores, axis=-1), v)
 
 
+def _split_softmax(s: Sketch) -> str:
+    """BLOOM, DeBERTa: heads merged with the batch in both products, and apart in the softmax."""
+    q, k, v = (s.reshape(heads(s), shape=(6, S, 4)) for _ in range(3))
+    scores = s.reshape(s.mul(s.matmul(q, s.transpose(k, perm=(0, 2, 1))), 0.5), shape=(2, 3, S, S))
+    p = s.softmax(s.add(scores, s.input(2, 1, S, S)), axis=-1)
+    return s.reshape(s.matmul(s.reshape(p, shape=(6, S, S)), v), shape=(2, 3, S, 4))
+
+
 SHAPES: dict[str, Callable[[Sketch], str]] = {
     "plain": lambda s: attend(s, heads(s), heads(s), heads(s)),
     "divided": lambda s: s.matmul(s.softmax(s.div(s.matmul(heads(s), turned(s, heads(s))), 2.0), axis=-1), heads(s)),
@@ -87,6 +95,7 @@ SHAPES: dict[str, Callable[[Sketch], str]] = {
     "scale before heads": _scale_before_heads,
     "merged heads": _merged_heads,
     "bloom": _bloom,
+    "split softmax": _split_softmax,
     "three dims": lambda s: s.matmul(
         s.softmax(s.mul(s.matmul(s.input(5, S, 4), s.input(5, 4, 7)), 0.5), axis=-1), s.input(5, 7, 3)
     ),

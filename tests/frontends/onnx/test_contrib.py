@@ -362,3 +362,38 @@ def test_quantization(tmp_path: Path, op: str) -> None:
 def test_trilu_and_expand_dims(tmp_path: Path) -> None:
     contrib(tmp_path, "Trilu", {"x": rand(2, 3, 3)}, upper=0)
     contrib(tmp_path, "ExpandDims", {"x": rand(2, 3), "axis": np.array(-1, np.int32)}, ("y",), ("axis",))
+
+
+# -- recurrences
+
+
+@pytest.mark.parametrize("update", ["linear", "gated", "delta", "gated_delta"])
+@pytest.mark.parametrize(("heads", "groups"), [(2, 2), (4, 2)])
+@pytest.mark.parametrize("past", [False, True])
+def test_linear_attention(tmp_path: Path, update: str, heads: int, groups: int, past: bool) -> None:
+    size, width = 4, 6
+    keys = rand(B, S, groups, size, seed=1)
+    keys /= np.linalg.norm(keys, axis=3, keepdims=True)
+    inputs = {
+        "q": rand(B, S, heads * size),
+        "k": keys.reshape(B, S, groups * size),
+        "v": rand(B, S, groups * width, seed=2),
+        "state": rand(B, groups, size, width, seed=3) if past else None,
+        "decay": -np.abs(rand(B, S, groups * (size if past else 1), seed=4)) if "gated" in update else None,
+        "rate": np.abs(rand(B, S, groups, seed=5)) * 0.3 if "delta" in update else None,
+    }
+    attributes = {"q_num_heads": heads, "kv_num_heads": groups, "update_rule": update}
+    graph = contrib(tmp_path, "LinearAttention", inputs, ("y", "present"), **attributes)
+    assert ops(graph).count("linear_attention") == 1
+
+
+@pytest.mark.parametrize("past", [False, True])
+@pytest.mark.parametrize("activation", ["none", "silu"])
+def test_causal_convolution(tmp_path: Path, past: bool, activation: str) -> None:
+    inputs = {
+        "x": rand(B, 4, 5),
+        "w": rand(4, 1, 3, seed=1),
+        "b": rand(4, seed=2),
+        "past": rand(B, 4, 2, seed=3) if past else None,
+    }
+    contrib(tmp_path, "CausalConvWithState", inputs, ("y", "present"), ("w", "b"), activation=activation)
