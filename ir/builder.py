@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from .dims import Bounds
 from .errors import Source
 from .graph import Attr, Graph, Inline, Node, Port, Weight, make_attrs
-from .ops import infer
+from .ops import dims_set, infer
 from .types import TensorType, from_numpy
+from .verify import mentions
 
 
 class GraphBuilder:
@@ -35,6 +37,9 @@ class GraphBuilder:
         self.nodes: list[Node] = []
         self._taken = set(base.types) if base else set()
         self._next = 0
+        self._behind: dict[str, set[str]] = {}  # of each run-time dim the values that depend on the node that sets it
+        self._loose: dict[str, frozenset[str]] = {}  # of a value made from nothing the run-time dims it mentions
+        self._true: dict[str, str] = {}  # and a condition that is always true, known no sooner
 
     def fresh(self, hint: str = "v") -> str:
         """A value name not used before."""
@@ -70,6 +75,7 @@ class GraphBuilder:
             if value:
                 self.types[value] = kind
         self.nodes.append(node)
+        self._record(node)
         return node
 
     def op(self, op: str, *inputs: str, source: Source = Source(), outputs: int = 1, **attrs: Attr | None) -> str:
@@ -82,14 +88,58 @@ class GraphBuilder:
         """Append a node with so many fresh outputs; returns their names."""
         names = tuple(self.fresh() for _ in range(outputs))
         self._taken.update(names)
-        return self.add(Node(op, inputs, names, make_attrs(attrs), source)).outputs
+        return self.add(self._in_order(Node(op, inputs, names, make_attrs(attrs), source))).outputs
+
+    # -- run-time dims: what mentions one reads a value that depends on the node that sets it
+
+    def _in_order(self, node: Node) -> Node:
+        """The node, its first input made to depend on the nodes that set the dims it mentions."""
+        if not self._behind or not node.used:
+            return node
+        kinds = [kind.shape for kind in infer(node, self.types, self.symbols)]
+        mentioned = mentions([value for _, value in node.attrs]) | mentions(kinds)
+        mentioned = mentioned.union(*(self._loose.get(value, frozenset()) for value in node.used))
+        for name in sorted(mentioned & self._behind.keys()):
+            if self._behind[name].isdisjoint((*node.used, *node.outputs)) and name not in dims_set(node):
+                place = next(k for k, value in enumerate(node.inputs) if value)
+                value = self._after(name, node.inputs[place], node.source)
+                later = (*node.inputs[:place], value, *node.inputs[place + 1 :])
+                node = replace(node, inputs=later)
+        return node
+
+    def _after(self, name: str, value: str, source: Source = Source()) -> str:
+        """`value` as it is, known no sooner than a run-time dim: chosen by a condition that is always true."""
+        if name not in self._true:
+            setter = next(node for node in self.nodes if name in dims_set(node))
+            found = next(v for v in setter.outputs if not self.types[v].dtype.is_float)
+            same = self.op("eq", found, found, source=setter.source)
+            axes = tuple(range(self.types[found].rank))
+            self._true[name] = self.op("reduce_min", same, source=setter.source, axes=axes, keepdims=False)
+        return self.op("where", self._true[name], value, value, source=source)
+
+    def _record(self, node: Node) -> None:
+        for name in dims_set(node):
+            self._behind[name] = set()
+        for name, values in self._behind.items():
+            if name in dims_set(node) or not values.isdisjoint(node.used):
+                values.update(node.outputs)
+        if self._behind and not node.used:
+            kinds = [self.types[value].shape for value in node.outputs]
+            names = (mentions([value for _, value in node.attrs]) | mentions(kinds)) & self._behind.keys()
+            self._loose.update(dict.fromkeys(node.outputs, names))
 
     def finish(self, outputs: Iterable[Port]) -> Graph:
+        ports = []
+        for port in outputs:
+            for name in sorted(self._loose.get(port.value, ())):
+                if port.value not in self._behind[name]:
+                    port = Port(port.name, self._after(name, port.value))
+            ports.append(port)
         return Graph(
             self.name,
             self.symbols,
             tuple(self.inputs),
-            tuple(outputs),
+            tuple(ports),
             dict(self.weights),
             tuple(self.nodes),
             dict(self.types),

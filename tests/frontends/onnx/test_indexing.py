@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx.helper import np_dtype_to_tensor_dtype
-from stratac.tests.frontends.onnx.build import N, array, check, make, rand, value
+from stratac.ir.verify import verify_graph
+from stratac.tests.frontends.onnx.build import FLOAT, N, array, check, make, rand, value
 
 NEWEST = onnx.defs.onnx_opset_version()
 
@@ -195,3 +196,24 @@ def test_batch_normalization_in_training(tmp_path: Path, opset: int) -> None:
     node = N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y", "a", "c"], training_mode=1, momentum=0.7)
     feeds = {"x": rand(2, 3, 4), "s": rand(3), "b": rand(3, seed=1), "m": rand(3, seed=2), "v": np.abs(rand(3, seed=3))}
     one(tmp_path, node, feeds, opset=NEWEST)
+
+
+def test_values_made_of_a_number_found_out(tmp_path: Path) -> None:
+    """Shape arithmetic over the number of results: everything that mentions it comes after the node that finds it out."""
+    nodes = [
+        N("NonZero", ["x"], ["z"]),
+        N("Shape", ["z"], ["s"], start=1),
+        N("Squeeze", ["s"], ["n"]),
+        N("Range", ["zero", "n", "one"], ["r"]),
+        N("Mul", ["r", "two"], ["doubled"]),
+        N("Concat", ["s", "three"], ["shape"], axis=0),
+        N("ConstantOfShape", ["shape"], ["zeros"]),
+        N("Expand", ["row", "shape"], ["rows"]),
+        N("Add", ["n", "one"], ["more"]),
+    ]
+    numbers = {"zero": 0, "one": 1, "two": 2, "three": [3]}
+    constants = [array(name, number, np.int64) for name, number in numbers.items()]
+    constants.append(array("row", [[1.0, 2.0, 3.0]], np.float32))
+    model = make(nodes, [value("x", FLOAT, (2, 3))], ["doubled", "zeros", "rows", "more", "s"], constants, NEWEST)
+    for x in (np.array([[0, 2, 0], [3, 0, 1]], np.float32), np.zeros((2, 3), np.float32)):
+        verify_graph(check(tmp_path, model, {"x": x}))
