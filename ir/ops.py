@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import ops_attention, ops_indexing, ops_matrix, ops_sorting, ops_strings, ops_vision, rules
+from . import ops_attention, ops_indexing, ops_matrix, ops_recurrent, ops_sorting, ops_strings, ops_vision, rules
 from .dims import Bounds, Dim, Expr, product, symbol_of
 from .errors import VerifyError
 from .graph import Graph, Node
@@ -205,7 +205,15 @@ _ROWS = (
 )
 
 #: Rows by subject; the rest stand above.
-_SUBJECTS = (ops_attention, ops_indexing, ops_matrix, ops_sorting, ops_strings, ops_vision)
+_SUBJECTS = (
+    ops_attention,
+    ops_indexing,
+    ops_matrix,
+    ops_recurrent,
+    ops_sorting,
+    ops_strings,
+    ops_vision,
+)
 
 OPS: Mapping[str, Op] = {row.name: row for row in (*_ROWS, *(row for subject in _SUBJECTS for row in subject.ROWS))}
 

@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "recurrent.h"
+
 /* Consume the finished block: rows [row, row+rows) x columns [col, col+cols) of batch `batch`. */
 typedef void (*st_store_fn)(const void *ctx, int64_t batch, int64_t row, int64_t rows, int64_t col, int64_t cols,
                             const float *tile, int64_t ld);

@@ -17,6 +17,7 @@ from . import (
     normalization,
     quantization,
     random,
+    recurrent,
     reduction,
     resize,
     rotary,
@@ -37,39 +38,10 @@ from .importer import import_onnx
 
 #: The files that register rules, by subject.
 SUBJECTS = (
-    *(
-        attention,
-        bits,
-        contraction,
-        contrib,
-        contrib_attention,
-        contrib_norm,
-        contrib_quantized,
-        control,
-        elementwise,
-        experts,
-        generate,
-        indexing,
-        linear_attention,
-        normalization,
-        quantization,
-    ),
-    *(
-        random,
-        reduction,
-        resize,
-        rotary,
-        scatter,
-        selecting,
-        sequences,
-        shape,
-        signal,
-        sorting,
-        text,
-        transposed,
-        vision,
-        window,
-    ),
+    *(attention, bits, contraction, contrib, contrib_attention, contrib_norm, contrib_quantized, control),
+    *(elementwise, experts, generate, indexing, linear_attention, normalization, quantization, random),
+    *(recurrent, reduction, resize, rotary, scatter, selecting, sequences, shape),
+    *(signal, sorting, text, transposed, vision, window),
 )
 
 __all__ = ["SUBJECTS", "batch_dims", "fit_constants", "import_onnx"]
