@@ -200,7 +200,26 @@ def floordiv(left: Dim, right: Dim) -> Dim:
             return quotient + rest // right
         if quotient != 0:
             return quotient + floordiv(rest, right)
+        inner = _nested(rest)
+        if inner is not None:
+            return floordiv(inner[0], inner[1] * right)
     return _call("floordiv", left, right)
+
+
+def _nested(dim: Dim) -> tuple[Dim, int] | None:
+    """(a, b) where dim is floor(a / b) with a number b, a whole number added to it taken inside: a second division joins it."""
+    found: Call | None = None
+    added = 0
+    for monomial, coefficient in _terms(dim):
+        if not monomial:
+            added = coefficient
+        elif found is None and coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Call):
+            found = monomial[0]
+        else:
+            return None
+    if found is None or found.function != "floordiv" or not isinstance(found.right, int) or found.right < 1:
+        return None
+    return found.left + added * found.right, found.right
 
 
 def mod(left: Dim, right: Dim) -> Dim:

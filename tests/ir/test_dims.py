@@ -117,6 +117,13 @@ def test_folding() -> None:
     assert dims.exact_div(2 * a, 4) is None
 
 
+def test_divisions_join() -> None:
+    """Strides of one convolution behind the other."""
+    n = symbol("a")
+    assert dims.floordiv(dims.floordiv(n, 5), 2) == dims.floordiv(n, 10)
+    assert dims.floordiv(dims.floordiv(n, 10) - 3, 2) == dims.floordiv(dims.floordiv(dims.floordiv(n, 5), 2) - 3, 2)
+
+
 def test_bounds_and_truth() -> None:
     with pytest.raises(ValueError, match="bounds must hold"):
         Bounds(3, 2, 1)
