@@ -27,6 +27,11 @@ examples:
 
 
 _EXAMPLES = {
+    "ops": """\
+examples:
+  stratac ops
+  stratac ops --json
+""",
     "compile": """\
 examples:
   stratac compile resnet50.onnx -o r50.plan
@@ -326,6 +331,9 @@ def build_parser() -> argparse.ArgumentParser:
     estimate.add_argument(
         "--json", action="store_true", help="print the answers as JSON: a list with one for each target"
     )
+
+    ops = command("ops", "list the operators that compile, with their opsets and element types")
+    ops.add_argument("--json", action="store_true", help="print them as JSON, those that are not taken too")
 
     doctor = command("doctor", "say what this machine has and whether stratac works on it")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")

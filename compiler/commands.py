@@ -316,6 +316,15 @@ def estimate(args: argparse.Namespace) -> int:
     return 0 if all(answer["fits"] for answer in answers) else 2
 
 
+def ops(args: argparse.Namespace) -> int:
+    from .frontends.onnx.operators import operators
+    from .operators import operators_text, rows_json
+
+    rows = operators()
+    print(json.dumps(rows_json(rows), indent=1) if args.json else operators_text(rows))
+    return 0
+
+
 def doctor(args: argparse.Namespace) -> int:
     from . import machine_report
 
