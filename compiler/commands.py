@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.dims import Bounds
-from ..ir.errors import EnvironmentProblem, StratacError
+from ..ir.errors import EnvironmentProblem, ModelError, StratacError
 from ..runtime.manifest import read_manifest
 from ..runtime.session import load
 from . import checks
@@ -113,6 +113,11 @@ def compile(args: argparse.Namespace) -> int:
             report = compile_model(source, output, _options(args), progress)
             if isinstance(source, Path):
                 remember_model(source)
+    except ModelError as error:
+        if not args.json:
+            raise
+        print(json.dumps(error.facts(), indent=1))
+        return error.exit_code
     finally:
         progress.finish()
     seconds = time.monotonic() - started

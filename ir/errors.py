@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+#: so many nodes are named of those with one problem
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,27 @@ class ModelError(StratacError):
 
     def __str__(self) -> str:
         head = super().__str__()
-        return "\n".join([head, *(f"  - {problem}" for problem in self.problems)])
+        return "\n".join([head, *(f"  - {_entry(group)}" for group in grouped(self.problems))])
+
+    def facts(self) -> dict[str, Any]:
+        """As plain data: one entry for each reason, with every node it holds for."""
+        return {
+            "error": self.what,
+            "hint": self.hint,
+            "problems": [
+                {
+                    "op": group[0].op,
+                    "what": group[0].what,
+                    "hint": group[0].hint,
+                    "count": len(group),
+                    "nodes": [problem.source.node for problem in group],
+                    "file": group[0].source.file,
+                    "inputs": [list(types) for types in dict.fromkeys(problem.inputs for problem in group)],
+                    "needs": list(dict.fromkeys(name for problem in group for name in problem.needs)),
+                }
+                for group in grouped(self.problems)
+            ],
+        }
 
 
 class PlanError(StratacError):
@@ -87,15 +111,37 @@ class EnvironmentProblem(StratacError):
 @dataclass(frozen=True)
 class Problem:
     """One reason why a model cannot be compiled. `needs` names inputs of the model whose values, known when compiling, would
-    remove it."""
+    remove it; `inputs` are the types of the node's inputs, "?" where they are not known."""
 
     what: str
     op: str = ""
     source: Source = Source()
     hint: str = ""
     needs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = f"{self.op} " if self.op else ""
         at = f" at {self.source}" if self.source.file or self.source.node else ""
         return f"{where}{self.what}{at}" + (f"; {self.hint}" if self.hint else "")
+
+
+def grouped(problems: Iterable[Problem]) -> list[list[Problem]]:
+    """Problems that say the same of different nodes, together."""
+    groups: dict[tuple[str, str, str, str], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.what, problem.op, problem.hint, problem.source.file), []).append(problem)
+    return list(groups.values())
+
+
+def _entry(group: list[Problem]) -> str:
+    first = group[0]
+    if len(group) == 1:
+        return str(first)
+    nodes = ", ".join(problem.source.node for problem in group[:_SHOWN])
+    more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
+    kinds = [", ".join(types) for types in dict.fromkeys(problem.inputs for problem in group) if types]
+    of = f" of ({'), ('.join(kinds[:_SHOWN])}{' and others' if len(kinds) > _SHOWN else ''})" if kinds else ""
+    hint = f"; {first.hint}" if first.hint else ""
+    op = f"{first.op} " if first.op else ""
+    return f"{op}{first.what}{of} at {len(group)} nodes of {first.source.file}: {nodes}{more}{hint}"

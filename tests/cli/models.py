@@ -127,7 +127,7 @@ def five_problems() -> onnx.ModelProto:
         N("ImageDecoder", ["x"], ["a"], name="no_rule"),
         N("Reluu", ["x"], ["b"], name="misspelt"),
         N("Frobnicate", ["x"], ["c"], domain="com.acme", name="foreign"),
-        N("Cast", ["x"], ["d"], to=TensorProto.FLOAT16, name="half"),
+        N("Cast", ["x"], ["d"], to=TensorProto.COMPLEX64, name="complex"),
         N("MatMul", ["x", "w"], ["y"], name="sizes"),
     ]
     return model(nodes, [value("x", ["batch", 4])], ["y"], [weight("w", 3, 3)], ["com.acme"])

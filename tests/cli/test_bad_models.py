@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 from stratac.compiler.profiles import FOLDER
 from stratac.tests.cli.conftest import CommandLine
-from stratac.tests.cli.models import DIMS, external, five_problems, mlp, save
+from stratac.tests.cli.models import DIMS, N, external, five_problems, mlp, model, save, value
 
 COMPILE = ("compile", "bad.onnx", "-o", "out.plan")
 
@@ -89,12 +90,12 @@ def test_five_problems_are_five_entries_of_one_report(stratac: CommandLine) -> N
     stratac.refused(COMPILE, 2, "bad.onnx cannot be imported: 5 problems")
     entries = stratac(*COMPILE).err.splitlines()[1:]
     assert len(entries) == 5
-    names = ("no_rule", "misspelt", "foreign", "sizes", "half")
+    names = ("no_rule", "misspelt", "foreign", "sizes", "complex")
     for entry, name in zip(entries, names, strict=True):
         assert entry.startswith("  - ") and name in entry and "bad.onnx" in entry
     assert "nearest supported operator is Relu" in entries[1]
     assert "com.acme::Frobnicate" in entries[2]
-    assert "convert the model to float32" in entries[4]
+    assert "element type c64 is not supported" in entries[4]
 
 
 @pytest.mark.parametrize(
@@ -211,3 +212,33 @@ def test_a_budget_beyond_any_machine(stratac: CommandLine) -> None:
 )
 def test_wrong_arguments(stratac: CommandLine, words: tuple[str, ...], said: str) -> None:
     stratac.refused(words, 2, said)
+
+
+def test_many_nodes_with_one_problem_are_one_entry(stratac: CommandLine) -> None:
+    """Counts, nodes, types and the nearest alternative; the same as data."""
+    nodes = [N("Reluu", ["x" if i == 0 else "y"], [f"r{i}"], name=f"odd{i}") for i in range(5)]
+    ports = [value("x", [2, 3]), value("y", [7])]
+    made = model(
+        [*nodes, N("Frobnicate", ["x"], ["z"], name="far", domain="com.acme")], ports, ["r4", "z"], (), ["com.acme"]
+    )
+    save(made, Path("bad.onnx"))
+    entry = "ai.onnx::Reluu-17 is no operator of the ONNX standard of (f32[2, 3]), (f32[7]) at 5 nodes of bad.onnx: odd0, odd1, odd2 and 2 more"
+    stratac.refused(COMPILE, 2, "cannot be imported: 2 problems", entry, "the nearest supported operator is Relu")
+    told = stratac(*COMPILE, "--json")
+    assert told.code == 2 and told.err == ""
+    facts = json.loads(told.out)
+    assert facts["error"] == "bad.onnx cannot be imported: 2 problems"
+    first, second = facts["problems"]
+    assert (
+        first["op"] == "ai.onnx::Reluu-17" and first["count"] == 5 and first["nodes"] == [f"odd{i}" for i in range(5)]
+    )
+    assert first["inputs"] == [["f32[2, 3]"], ["f32[7]"]] and "Relu" in first["hint"] and first["needs"] == []
+    assert second["op"] == "com.acme::Frobnicate-1" and second["count"] == 1
+    assert not Path("out.plan").exists()
+
+
+def test_dims_without_bounds_are_told_as_data(stratac: CommandLine) -> None:
+    told = stratac("compile", "mlp.onnx", "-o", "out.plan", "--json")
+    assert told.code == 2
+    (problem,) = json.loads(told.out)["problems"]
+    assert "'seq'" in problem["what"] and problem["hint"].startswith("--dim seq=")

@@ -17,7 +17,7 @@ import onnx
 
 from ....ir.builder import GraphBuilder
 from ....ir.dims import Bounds, symbols_of
-from ....ir.errors import ModelError, Problem, Source, VerifyError
+from ....ir.errors import ModelError, Problem, Source, VerifyError, grouped
 from ....ir.graph import Graph, Port, Weight
 from ....ir.interface import Form, Interface
 from ....ir.types import DType, TensorType, string
@@ -99,6 +99,7 @@ class Importer:
         self.tensors = Tensors(path.parent, path.name, estimate)
         self.opsets = {domain_of(o.domain): int(o.version) for o in model.opset_import}
         self.problems: list[Problem] = []
+        self.current: onnx.NodeProto | None = None  # the node being imported
         self.values: dict[str, str] = {}  # ONNX name -> value of the graph
         self.contents: dict[str, Known] = {}
         self.constants: dict[str, onnx.TensorProto] = {}
@@ -285,6 +286,7 @@ class Importer:
     # -- nodes
 
     def _node(self, node: onnx.NodeProto) -> None:
+        self.current = node
         domain = domain_of(node.domain)
         label = node.name or next((o for o in node.output if o), "")
         source = Source(self.file, label)
@@ -378,7 +380,15 @@ class Importer:
     # -- problems
 
     def _problem(self, what: str, op: str, source: Source, hint: str = "", needs: tuple[str, ...] = ()) -> None:
-        self.problems.append(Problem(what, op, source, hint, needs))
+        inputs = tuple(map(self._type_text, self.current.input)) if op and self.current is not None else ()
+        self.problems.append(Problem(what, op, source, hint, needs, inputs))
+
+    def _type_text(self, name: str) -> str:
+        """The type of a tensor for people; an input that is left out is nothing, one that is not known "?"."""
+        try:
+            return str(self.type_of(name)) if self._defined(name) else "?" if name else ""
+        except (Unsupported, KeyError):
+            return "?"
 
     def _report(self, error: Unsupported, op: str, source: Source, tensor: str = "") -> None:
         if isinstance(error, UnsupportedType):
@@ -472,7 +482,7 @@ class Importer:
             few = ", ".join(repr(n) for n in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             self._problem(f"element type {dtype} is not supported ({few})", "", Source(self.file))
         if self.problems:
-            count = len(self.problems)
+            count = len(grouped(self.problems))
             raise ModelError(
                 f"{self.file} cannot be imported: {count} problem{'s' if count > 1 else ''}", self.problems
             )
