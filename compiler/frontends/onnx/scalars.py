@@ -168,6 +168,8 @@ class Facts:
         if step > 0:
             start, end = self.clamp(start, 0, extent), self.clamp(end, 0, extent)
             return start, self.maximum(0, ceildiv(end - start, step))
+        if extent == 0:
+            return 0, 0
         start = self.clamp(start, 0, extent - 1)
         end = self.clamp(end, -1, extent - 1)
         return start, self.maximum(0, ceildiv(start - end, -step))

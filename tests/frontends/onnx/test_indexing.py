@@ -166,6 +166,12 @@ def test_pads(tmp_path: Path, mode: str) -> None:
         one(tmp_path, node, {"x": rand(3, 4, 5)}, {"p": whole(-1, 2, 2, -1), "a": whole(1, 2)}, expected=None, opset=21)
 
 
+def test_slices_of_nothing(tmp_path: Path) -> None:
+    for step in (1, -1, -2):
+        parts = {"s": whole(-1), "e": whole(-100 if step < 0 else 100), "a": whole(1), "p": whole(step)}
+        one(tmp_path, N("Slice", ["x", *parts], ["y"]), {"x": rand(3, 0)}, parts)
+
+
 @pytest.mark.parametrize("size", [(5, 3), (2, 8), (4, 5), (9, 10)])
 def test_center_crop_pad(tmp_path: Path, size: tuple[int, int]) -> None:
     node = N("CenterCropPad", ["x", "s"], ["y"], axes=[-1, 0])
