@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.dims import evaluate_shape
+from ..ir.dims import Bounds, evaluate_shape
 from ..ir.errors import EnvironmentProblem, StratacError
+from ..ir.interface import Interface, interface_from_data
 from ..ir.plan import Plan
 from ..ir.plan_binary import decode
-from ..runtime.manifest import PLAN
+from ..runtime.manifest import MANIFEST, PLAN
 from ..runtime.session import load
-from .options import options_from_facts
+from .options import CompileOptions, options_from_facts
 from .report.read import read_report
 
 THREADS = (1, 2, 3, 4)
@@ -30,12 +31,17 @@ def random_inputs(folder: Path, sizes: Mapping[str, int], seed: int) -> dict[str
     """Arrays for every input at these sizes: floats standard normal, integers in the range the model can look up."""
     plan = read_plan(folder)
     ranges = json.loads((folder / "report.json").read_text())["input_ranges"]
+    texts = _string_ports(folder)
     rng = np.random.default_rng(seed)
     found = {}
     for port in plan.inputs:
         shape = evaluate_shape(port.type.shape, sizes)
         kind = port.type.dtype.np
-        if port.type.dtype.is_float:
+        if port.name in texts:  # letters, zeros behind them
+            lengths = rng.integers(0, shape[-1] + 1, shape[:-1])
+            letters = rng.integers(ord("a"), ord("z") + 1, shape)
+            found[port.name] = (letters * (np.arange(shape[-1]) < lengths[..., None])).astype(kind)
+        elif port.type.dtype.is_float:
             found[port.name] = rng.standard_normal(shape).astype(kind)
         elif "mask" in port.name and len(shape) >= 2:
             # a mask keeps a prefix of each row, never nothing
@@ -43,6 +49,25 @@ def random_inputs(folder: Path, sizes: Mapping[str, int], seed: int) -> dict[str
             found[port.name] = (np.arange(shape[-1]) < kept[..., None]).astype(kind)
         else:
             found[port.name] = rng.integers(0, ranges.get(port.name, 2), size=shape).astype(kind)
+    return found
+
+
+def _interface(folder: Path) -> Interface | None:
+    """How ports make up the model's values, where they are more than tensors of numbers."""
+    data = json.loads((folder / MANIFEST).read_text()).get("interface")
+    return None if data is None else interface_from_data(data)
+
+
+def _string_ports(folder: Path) -> set[str]:
+    """The inputs that are slots of strings."""
+    interface = _interface(folder)
+    pending = [form for _, form in interface.inputs] if interface is not None else []
+    found = set()
+    while pending:
+        form = pending.pop()
+        pending += form.items
+        if form.kind == "strings":
+            found.add(form.port)
     return found
 
 
@@ -60,7 +85,7 @@ def check_bits(folder: Path) -> list[dict[str, Any]]:
         with load(folder, threads=threads) as session:
             counts.append(session.threads)
             for _ in range(2):
-                bits = [array.tobytes() for array in session.run(None, inputs)]
+                bits = [array.tobytes() for array in session.run_ports(None, inputs)]
                 first = first or bits
                 if bits != first:
                     return [
@@ -76,27 +101,30 @@ def check_bits(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _reference(model: Path, plan: Plan, constants: Mapping[str, np.ndarray]) -> tuple[str, Any]:
-    """A function from inputs to outputs that is not ours: onnxruntime, or our interpreter where it is not installed. `constants`
-    are inputs of the model that the plan has compiled in."""
+def _reference(model: Path, plan: Plan, options: CompileOptions, plain: bool) -> tuple[str, Any]:
+    """A function from inputs to outputs that is not ours: onnxruntime, or our interpreter where it is not installed or values are
+    more than `plain` tensors of numbers."""
+    constants = options.constants
     try:
+        if not plain:
+            raise ImportError
         import onnxruntime
     except ImportError:
         from ..ir.interp import run
-        from .frontends.onnx import import_onnx
+        from .frontends.onnx import batch_dims, import_onnx
 
-        late = [name for k, name in enumerate(plan.symbols) if k in plan.setters]
-        graph = import_onnx(model, {name: b for name, b in plan.symbols.items() if name not in late}, constants)
+        assumed = dict.fromkeys(batch_dims(model, constants, options.layout), Bounds(1, 1, 1))
+        graph = import_onnx(model, {**assumed, **options.dims}, constants, layout=options.layout)
 
         def interpret(inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
             found = run(graph, inputs)
             return [found[p.name] for p in plan.outputs]
 
         return "the interpreter", interpret
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # its errors are raised; its warnings are about the model file, not the plan
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 4  # its errors are raised; its warnings are about the model file, not the plan
     try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(model), settings, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own family of exceptions
         raise StratacError(f"onnxruntime cannot load {model}: {str(error).splitlines()[0]}") from error
     names = [p.name for p in plan.outputs]
@@ -152,15 +180,15 @@ def check_results(folder: Path, model: Path, tolerance: float) -> list[dict[str,
     if not model.is_file():
         raise StratacError(f"no model {model}", hint="give the .onnx file the plan was made from")
     plan = read_plan(folder)
-    constants = options_from_facts(read_report(folder)["options"]).constants
-    name, reference = _reference(model, plan, constants)
+    options = options_from_facts(read_report(folder)["options"])
+    name, reference = _reference(model, plan, options, _interface(folder) is None)
     findings = []
     with load(folder) as session:
         expected = {p.name for p in plan.inputs}
         for seed, sizes in enumerate(sizes_to_try(plan)):
             inputs = random_inputs(folder, sizes, seed)
             assert set(inputs) == expected
-            ours = session.run(None, inputs)
+            ours = session.run_ports(None, inputs)
             try:
                 theirs = reference(inputs)
             except StratacError:

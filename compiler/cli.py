@@ -299,6 +299,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Nothing is compiled; neither the machine nor the files of the weights need to be there.",
     )
     estimate.add_argument("model", type=Path, help="the .onnx file; its external data may be missing")
+    _layout_options(estimate)
     estimate.add_argument(
         "--dim",
         action="append",
@@ -340,6 +341,24 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _layout_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sequence",
+        action="append",
+        default=[],
+        metavar="NAME=LENGTH",
+        help="the length of an input that is a sequence, or the shape of each element, such as [2,3],[n]; "
+        "none for an optional input without a value",
+    )
+    parser.add_argument(
+        "--string-bytes",
+        type=int,
+        default=STRING_BYTES,
+        metavar="N",
+        help=f"how many bytes of UTF-8 strings in inputs may have (default {STRING_BYTES})",
+    )
+
+
 def _compile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dim",
@@ -357,21 +376,7 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
         help="the value of an input, which is compiled in: a number, a list such as 0,1 (one element: 0,) or @FILE.npy; "
         "for inputs that decide shapes",
     )
-    parser.add_argument(
-        "--sequence",
-        action="append",
-        default=[],
-        metavar="NAME=LENGTH",
-        help="the length of an input that is a sequence, or the shape of each element, such as [2,3],[n]; "
-        "none for an optional input without a value",
-    )
-    parser.add_argument(
-        "--string-bytes",
-        type=int,
-        default=STRING_BYTES,
-        metavar="N",
-        help=f"how many bytes of UTF-8 strings in inputs may have (default {STRING_BYTES})",
-    )
+    _layout_options(parser)
     parser.add_argument(
         "--target",
         default="native",

@@ -186,18 +186,25 @@ def run(args: argparse.Namespace) -> int:
         else:
             wanted = ", ".join(str(p) for p in session.get_inputs())
             raise StratacError("no inputs", hint=f"give -i FILE.npz with {wanted}; or --random SEED")
-        outputs = session.run(None, inputs) if watch is None else watch.first(session, inputs)
         names = [port.name for port in session.get_outputs()]
+        outputs = session.run(names, inputs) if watch is None else watch.first(session, inputs)
+        outputs = [array.astype(np.str_) if array.dtype == object else array for array in outputs]
         if args.outputs is not None:
             _save(args.outputs, dict(zip(names, outputs, strict=True)))
         for name, array in zip(names, outputs, strict=True):
-            figures = f"mean {array.mean():.6g}  std {array.std():.6g}" if array.size else "empty"
-            print(f"{name}: {array.dtype}{list(array.shape)}  {figures}")
+            print(f"{name}: {array.dtype}{list(array.shape)}  {_figures(array)}")
         if watch is not None:
             report = read_report(args.plan)
             ledger = make_ledger(report, watch.rest(session, inputs, args.runs))
             _tell_profile(args, report, ledger)
     return 0
+
+
+def _figures(array: np.ndarray) -> str:
+    """What an output is like."""
+    if array.size == 0:
+        return "empty"
+    return "strings" if array.dtype.kind == "U" else f"mean {array.mean():.6g}  std {array.std():.6g}"
 
 
 def _tell_profile(args: argparse.Namespace, report: dict[str, Any], ledger: dict[str, Any]) -> None:
@@ -308,7 +315,10 @@ def estimate(args: argparse.Namespace) -> int:
     if not targets:
         raise StratacError("--target names no machine", hint="use native, a shipped name or a TOML file")
     options = CompileOptions(
-        dims=dict(parse_dim(text) for text in args.dim), threads=args.threads, budgets=parse_budgets(args.budget)
+        dims=dict(parse_dim(text) for text in args.dim),
+        layout=make_layout(parse_sequences(args.sequence), args.string_bytes),
+        threads=args.threads,
+        budgets=parse_budgets(args.budget),
     )
     answers = estimate_model(args.model, options, targets, args.hosts)
     if args.json:

@@ -43,7 +43,7 @@ class Watch:
     def first(self, session: Session, inputs: Mapping[str, Any]) -> list[np.ndarray]:
         """The first run, whose caches are cold and whose ring is empty; also how much memory all of it took so far."""
         started = time.perf_counter()
-        outputs = session.run(None, inputs)
+        outputs = session.run([port.name for port in session.get_outputs()], inputs)
         self.first_seconds = time.perf_counter() - started
         if self.before is not None:
             with suppress(OSError):
@@ -58,7 +58,7 @@ class Watch:
         began = time.perf_counter()
         while len(walls) < runs and (not walls or time.perf_counter() - began < ENOUGH_S):
             started = time.perf_counter()
-            session.run(None, inputs)
+            session.run([port.name for port in session.get_outputs()], inputs)
             walls.append(time.perf_counter() - started)
         memory, traffic, info = session.memory(), session.traffic(), session.info()
         held = {name: int(getattr(memory, field)) for field, name in _PARTS.items()}

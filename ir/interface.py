@@ -28,11 +28,20 @@ class Form:
     width: int = 0
     items: tuple[Form, ...] = ()
 
-    def ports(self) -> tuple[str, ...]:
-        """The ports the value is made of, in order."""
+    def leaves(self) -> tuple[Form, ...]:
+        """The tensors the value is made of, in order."""
         if self.kind == "sequence":
-            return tuple(port for item in self.items for port in item.ports())
-        return () if self.kind == "none" else (self.port,)
+            return tuple(leaf for item in self.items for leaf in item.leaves())
+        return () if self.kind == "none" else (self,)
+
+    def ports(self) -> tuple[str, ...]:
+        """Their ports."""
+        return tuple(leaf.port for leaf in self.leaves())
+
+
+def named(rows: tuple[tuple[str, Form], ...]) -> dict[str, Form]:
+    """Values by name, those they are made of by their ports."""
+    return {leaf.port: leaf for _, form in rows for leaf in form.leaves()} | dict(rows)
 
 
 @dataclass(frozen=True)
@@ -93,11 +102,13 @@ def interface_from_data(data: Mapping[str, Any]) -> Interface:
 
 
 def encode(name: str, form: Form, value: Any) -> dict[str, Any]:
-    """The ports of one value: `value` is an array, an array (or nested lists) of strings, a list, or None. Raises StratacError."""
+    """The ports of one value: `value` is an array, an array (or nested lists) of strings, a list, or None; slots of
+    strings are taken as they are. Raises StratacError."""
     if form.kind == "tensor":
         return {form.port: value}
     if form.kind == "strings":
-        return {form.port: string_slots(name, value, form.width)}
+        slots = isinstance(value, np.ndarray) and value.dtype == np.uint8
+        return {form.port: value if slots else string_slots(name, value, form.width)}
     if form.kind == "none":
         if value is not None:
             raise StratacError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..ir.dims import Bounds
 from ..ir.errors import PlanError, StratacError
-from ..ir.interface import Interface, decode, encode, interface_from_data
+from ..ir.interface import Interface, decode, encode, interface_from_data, named
 from ..ir.narrow import narrowed
 from ..ir.types import BY_ONNX, ML_NAMES, DType
 from .lib import Library
@@ -253,17 +253,18 @@ class Session:
         Extents that depend on the data (how many elements are not zero, say) are those of this run.
         """
         if self._interface is None:
-            return self._run_ports(outputs, inputs)
-        forms, known = dict(self._interface.inputs), dict(self._interface.outputs)
+            return self.run_ports(outputs, inputs)
+        forms, known = named(self._interface.inputs), named(self._interface.outputs)
         ports: dict[str, Any] = {}
         for name, value in inputs.items():
             ports |= encode(name, forms[name], value) if name in forms else {name: value}
-        wanted = list(known if outputs is None else outputs)
+        wanted = [name for name, _ in self._interface.outputs] if outputs is None else list(outputs)
         given = list(dict.fromkeys(p for name in wanted for p in (known[name].ports() if name in known else (name,))))
-        arrays = dict(zip(given, self._run_ports(given, ports), strict=True))
+        arrays = dict(zip(given, self.run_ports(given, ports), strict=True))
         return [decode(known[name], arrays) if name in known else arrays[name] for name in wanted]
 
-    def _run_ports(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[np.ndarray]:
+    def run_ports(self, outputs: Sequence[str] | None, inputs: Mapping[str, Any]) -> list[np.ndarray]:
+        """`run` on the arrays of ports, whatever values they make up."""
         names = [port.name for port in self._outputs]
         wanted = list(names if outputs is None else outputs)
         self._known(wanted, names, "output")

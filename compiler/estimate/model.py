@@ -15,6 +15,7 @@ from ...passes.base import Pass, run_passes
 from ...passes.graph.fuse_estimated import fuse_estimated
 from ...passes.pipelines import MODEL_PASSES
 from ..frontends.onnx import batch_dims, import_onnx
+from ..layout import Layout
 
 _FUSE = Pass("fuse", fuse_estimated, "graph", "clusters", "as one kernel each would have it")
 
@@ -70,10 +71,10 @@ class EstimatedModel:
         return sum(typical(self.clusters.types[value].nbytes, bounds) for value in found)
 
 
-def read_model(path: Path, dims: Mapping[str, Bounds]) -> EstimatedModel:
+def read_model(path: Path, dims: Mapping[str, Bounds], layout: Layout | None = None) -> EstimatedModel:
     """Raises ModelError for what cannot be imported; weights may be absent."""
-    assumed = tuple(name for name in batch_dims(path) if name not in dims)
-    graph = import_onnx(path, {**dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))}, estimate=True)
+    assumed = tuple(name for name in batch_dims(path, layout=layout) if name not in dims)
+    graph = import_onnx(path, {**dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))}, estimate=True, layout=layout)
     graph = run_passes(graph, MODEL_PASSES)
     clusters = run_passes(graph, (_FUSE,))
     runnable = not any(needs_pricing(node, clusters) for node in clusters.nodes)

@@ -46,7 +46,7 @@ def estimate_model(path: Path, options: CompileOptions, targets: Sequence[str], 
     """One answer for each target, as plain data. `hosts` is the greatest number of equal hosts tried (0: what the profile's network
     has). Raises StratacError for a model, dim, target or budget that is wrong; that nothing fits is an answer."""
     machines = [load_machine(target) for target in targets]
-    model = read_model(path, options.dims)
+    model = read_model(path, options.dims, options.layout)
     return [
         _Estimate(model, machine, replace(options, target=target), hosts).answer()
         for target, machine in zip(targets, machines, strict=True)

@@ -75,3 +75,39 @@ def test_a_malformed_interface_is_refused(plan: Path, tmp_path: Path) -> None:
         (copy / "manifest.json").write_bytes(canonical(fields))
         with pytest.raises(PlanError, match="interface is malformed"):
             stratac.load(copy)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`y` joins `x` to each string of the sequence `s`; `n` counts the words of `x`."""
+    folder = tmp_path_factory.mktemp("texts")
+    made, kind = helper.make_empty_tensor_value_info, TensorProto.STRING
+    inputs = [helper.make_tensor_sequence_value_info("s", kind, [2]), helper.make_tensor_value_info("x", kind, ["n"])]
+    body = helper.make_graph([N("StringConcat", ["a", "x"], ["b"])], "body", [made("a")], [made("b")])
+    nodes = [N("SequenceMap", ["s"], ["y"], body=body), N("StringSplit", ["x"], ["w", "n"], delimiter="")]
+    graph = helper.make_graph(nodes, "g", inputs, [made(n) for n in ("y", "w", "n")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    return stratac.compile(folder / "model.onnx", dims={"n": 2}, sequences={"s": 2}, string_bytes=12)
+
+
+def test_strings(texts: Path) -> None:
+    with stratac.load(texts) as session:
+        x = np.array(["é b  c", ""], object)
+        y, words, count = session.run(None, {"s": [["1", "2"], ["日本", ""]], "x": x})
+        assert [one.tolist() for one in y] == [["1é b  c", "2"], ["日本é b  c", ""]]
+        assert words.tolist() == [["é", "b", "c"], ["", "", ""]] and count.tolist() == [3, 0]
+        with pytest.raises(StratacError, match="--string-bytes 13"):
+            session.run(None, {"s": [x, x], "x": ["a" * 13, ""]})
+
+
+def test_strings_on_the_command_line(texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from stratac.compiler.cli import main
+
+    np.savez(tmp_path / "in.npz", **{"s[0]": ["1", "2"], "s[1]": ["3", "4"], "x": ["a b", "é"]})  # type: ignore[arg-type]
+    outputs = tmp_path / "out.npz"
+    assert main(["run", str(texts), "-i", str(tmp_path / "in.npz"), "-o", str(outputs)]) == 0
+    with np.load(outputs) as found:
+        assert found["y[1]"].tolist() == ["3a b", "4é"] and found["n"].tolist() == [2, 1]
+    assert main(["verify", str(texts), "--against", str(texts.parent / "model.onnx")]) == 0
+    assert "the interpreter" in capsys.readouterr().out
