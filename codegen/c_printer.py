@@ -33,7 +33,17 @@ from ..ir.kernel import (
 )
 from ..ir.types import DType, bool_, f32
 from .c_lines import Lines
-from .c_scalar import FOLD_AS, accumulator_type, has_lanes, has_vector_code, literal, neutral, scalar_code, vector_code
+from .c_scalar import (
+    FOLD_AS,
+    accumulator_type,
+    casts_lanes,
+    has_lanes,
+    has_vector_code,
+    literal,
+    neutral,
+    scalar_code,
+    vector_code,
+)
 
 UNROLL = 4  # independent accumulators of a vector fold
 
@@ -115,6 +125,9 @@ class Printer:
                 return not self.varies(condition) and self._vectorisable(value) and self._vectorisable(otherwise)
             case Apply("cast", (Position(index),), dtype):
                 return dtype == f32 and not any(self.varies(e) for e, _ in index.gathers)
+            case Apply("cast", (Read(index=index, dtype=source),), dtype) if casts_lanes(source):
+                beside = index.coefficient(self.vector_axis or "") == 1
+                return dtype == f32 and beside and not any(self.varies(e) for e, _ in index.gathers)
             case Apply(function, args, dtype):
                 return has_vector_code(function, [a.dtype for a in args], dtype) and all(map(self._vectorisable, args))
         return expression.dtype == f32 or (isinstance(expression, Const) and has_lanes(expression.dtype))
@@ -195,6 +208,9 @@ class Printer:
                 apart = f"vi_set1((int32_t)({self.dim(index.coefficient(self.vector_axis or ''))}))"
                 lanes = f"vi_add(vi_set1((int32_t)({self.index(index)})), vi_mul(vi_iota(), {apart}))"
                 return self.keep(expression, True, kind, f"vf_from_i32({lanes})", "v")
+            case Apply("cast", (Read(operand, index, source),)) if casts_lanes(source):
+                pointer = f"{self.pointers[operand]} + ({self.index(index)})"
+                return self.keep(expression, True, kind, self.load(pointer, 1, source), "v")
             case Apply(function, args, dtype):
                 codes = [self.vector(a) for a in args]
                 code = vector_code(function, codes, [a.dtype for a in args], dtype)
@@ -260,9 +276,7 @@ class Printer:
             code = self.scalar(stage.value)
             self.out.put(f"*({place}) = {code};")
         else:
-            dtype, value = stage.value.dtype, stage.value
-            if isinstance(value, Apply) and value.function == "cast" and value.args[0].dtype == f32 != dtype:
-                value = value.args[0]  # the store rounds by itself; whoever reads the element back loads it
+            dtype, value = stage.value.dtype, self.held(stage)
             code = self.vector(value)
             of = "" if dtype == f32 else f"_{dtype}"
             if dtype == bool_:
@@ -275,11 +289,20 @@ class Printer:
                 return
         self.memo[-1][back, vector] = code
 
+    def held(self, stage: Stage) -> Scalar:
+        """What vectors hold of a stage's value: a store of a narrow float or an integer rounds by itself, so that the cast in front
+        of it needs no code. Whoever reads the element back loads it."""
+        value = stage.value
+        cast = isinstance(stage, Store) and isinstance(value, Apply) and value.function == "cast"
+        if cast and isinstance(value, Apply) and value.args[0].dtype == f32 and value.dtype not in (f32, bool_):
+            return value.args[0] if has_lanes(value.dtype) or casts_lanes(value.dtype) else value
+        return value
+
     def store_has_vectors(self, stage: Store, axis: str) -> bool:
         """Whether vectors along `axis` are stored side by side. Narrow floats that are only moved keep their bits, whatever NaN
         they are: these are moved one at a time."""
         dtype = self.operands[stage.operand].dtype
-        lanes = has_lanes(dtype) and dtype == stage.value.dtype
+        lanes = (has_lanes(dtype) or self.held(stage) is not stage.value) and dtype == stage.value.dtype
         return lanes and stage.index.coefficient(axis) == 1 and not (dtype.is_narrow and _only_moved(stage.value))
 
     def scalar_group(self, axes: Sequence[Axis], stages: Sequence[Stage]) -> None:
@@ -351,7 +374,7 @@ class Printer:
         """axis = start .. end by vectors: `body(unroll)` is printed for whole vectors and once more for the masked tail."""
         self.vector_axis = axis
         for stage in stages:
-            self.hoist(stage.value)
+            self.hoist(self.held(stage))
         self.out.put(f"int64_t {axis} = {start};")
         if wide > 1:
             with self.out.block(f"for (; {axis} + {wide} * VL <= {end}; {axis} += VL)"):

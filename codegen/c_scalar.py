@@ -154,6 +154,11 @@ def has_lanes(dtype: DType) -> bool:
     return dtype in (f32, bool_) or dtype in FORMATS
 
 
+def casts_lanes(dtype: DType) -> bool:
+    """Whether vectors load integers of a type as floats, and store floats as such integers."""
+    return dtype.is_integer and (dtype.bits < 32 or dtype == i32)
+
+
 def has_vector_code(function: str, kinds: list[DType], dtype: DType) -> bool:
     """Whether a primitive has a form on vectors: lanes of floats, bools as masks."""
     if not all(map(has_lanes, (*kinds, dtype))):

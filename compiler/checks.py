@@ -12,8 +12,10 @@ import numpy as np
 from ..ir.dims import Bounds, evaluate_shape
 from ..ir.errors import EnvironmentProblem, StratacError
 from ..ir.interface import Interface, interface_from_data
+from ..ir.narrow import FORMATS, narrowed, widened
 from ..ir.plan import Plan
 from ..ir.plan_binary import decode
+from ..ir.types import ML_NAMES
 from ..runtime.manifest import MANIFEST, PLAN
 from ..runtime.session import load
 from .options import CompileOptions, options_from_facts
@@ -42,7 +44,7 @@ def random_inputs(folder: Path, sizes: Mapping[str, int], seed: int) -> dict[str
             letters = rng.integers(ord("a"), ord("z") + 1, shape)
             found[port.name] = (letters * (np.arange(shape[-1]) < lengths[..., None])).astype(kind)
         elif port.type.dtype.is_float:
-            found[port.name] = rng.standard_normal(shape).astype(kind)
+            found[port.name] = narrowed(rng.standard_normal(shape), port.type.dtype).astype(kind)
         elif "mask" in port.name and len(shape) >= 2:
             # a mask keeps a prefix of each row, never nothing
             kept = rng.integers(1, shape[-1] + 1, size=shape[:-1])
@@ -103,10 +105,11 @@ def check_bits(folder: Path) -> list[dict[str, Any]]:
 
 def _reference(model: Path, plan: Plan, options: CompileOptions, plain: bool) -> tuple[str, Any]:
     """A function from inputs to outputs that is not ours: onnxruntime, or our interpreter where it is not installed or values are
-    more than `plain` tensors of numbers."""
+    more than `plain` tensors of numbers that numpy has."""
     constants = options.constants
+    bits = any(port.type.dtype in ML_NAMES.values() for port in (*plan.inputs, *plan.outputs))
     try:
-        if not plain:
+        if not plain or bits:
             raise ImportError
         import onnxruntime
     except ImportError:
@@ -171,8 +174,11 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def usual_tolerance(folder: Path) -> float:
     """The relative L2 error that tells a wrong plan from a right one: 1e-4, more where products may be less exact, whose errors add
-    up over layers."""
-    return max(1e-4, 20 * float(read_report(folder)["options"].get("max_error", 0.0)))
+    up over layers, and where values in between are rounded to narrow types: others keep them in f32."""
+    plan = read_plan(folder)
+    kinds = {port.type.dtype for port in (*plan.inputs, *plan.outputs)} | {b.type.dtype for b in plan.buffers}
+    rounding = max((2.0 ** -FORMATS[dtype].mantissa for dtype in kinds & FORMATS.keys()), default=0.0)
+    return max(1e-4, 20 * float(read_report(folder)["options"].get("max_error", 0.0)), 16 * rounding)
 
 
 def check_results(folder: Path, model: Path, tolerance: float) -> list[dict[str, Any]]:
@@ -196,7 +202,11 @@ def check_results(folder: Path, model: Path, tolerance: float) -> list[dict[str,
             except Exception as error:
                 raise EnvironmentProblem(f"{name} failed on {model}: {str(error).splitlines()[0]}") from error
             mask = inputs.get(read_report(folder)["options"].get("ragged", ""))
-            pairs = [(_valid(a, mask), _valid(np.asarray(b), mask)) for a, b in zip(ours, theirs, strict=True)]
+            kinds = (port.type.dtype for port in plan.outputs)
+            pairs = [
+                (_valid(widened(a, kind), mask), _valid(widened(np.asarray(b), kind), mask))
+                for a, b, kind in zip(ours, theirs, kinds, strict=True)
+            ]
             worst = max((relative_error(a, b) for a, b in pairs), default=0.0)
             shown = {k: v for n, (k, v) in enumerate(sizes.items()) if n not in plan.setters}
             where = ", ".join(f"{k}={v}" for k, v in shown.items()) or "fixed sizes"

@@ -50,7 +50,9 @@ def _finish(printer: Printer, kernel: Contraction, loops: Sequence[Axis], symbol
 def vector_stores(printer: Printer, stores: Sequence[Store], axis: str) -> bool:
     """Whether the epilogue can run over vectors of columns."""
     return all(
-        printer.can_vectorise(s.value, axis, False) and printer.store_has_vectors(s, axis) and s.value.dtype != bool_
+        printer.can_vectorise(printer.held(s), axis, False)
+        and printer.store_has_vectors(s, axis)
+        and s.value.dtype != bool_
         for s in stores
     )
 

@@ -80,7 +80,7 @@ def legal(printer: Printer, stages: Sequence[Stage], axis: Axis, outer: bool) ->
             continue  # printed as scalar code between the loops
         if stage.value.dtype != f32 and not isinstance(stage, Store):
             return False
-        if not printer.can_vectorise(stage.value, axis.name, outer):
+        if not printer.can_vectorise(printer.held(stage), axis.name, outer):
             return False
         if isinstance(stage, Store):
             if not printer.store_has_vectors(stage, axis.name):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ...ir.kernel import Apply, Axis, Guarded, Nest, Read, Scalar, Stage, Store
 from ...ir.types import f32
 from ..c_printer import Printer
+from ..c_scalar import has_lanes
 
 #: positions of the reads' axis in one tile: four cache lines, so that from memory they come one after the other; reads of single
 #: lines a page apart take more than twice as long there, and no less time from a cache
@@ -82,7 +83,7 @@ def print_tile(printer: Printer, stages: Sequence[Stage], tiles: Tiling, start: 
         printer.out.put(f"_Alignas(64) float {name}[{LENGTH} * VL];")
         printer.out.put(f"vf_turn({name}, {place}, {step}, {printer.tail or 'VL'}, {end} - {start});")
     for read in _unguarded(stages):  # what is the same at all positions of the tile
-        if read not in names and printer.varies(read) and not _moves(read, axis):
+        if has_lanes(read.dtype) and read not in names and printer.varies(read) and not _moves(read, axis):
             printer.vector(read)
     with printer.out.block(f"for (int64_t {axis} = {start}; {axis} < {end}; {axis}++)"), printer.scope():
         for read, name in names.items():

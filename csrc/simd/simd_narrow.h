@@ -4,6 +4,8 @@
  *   vf_load_T(p), vf_load_n_T(p, n), vf_load_strided_T(p, stride, n)     elements as floats, exactly
  *   vf_store_T(p, v), vf_store_n_T(p, v, n)                              the nearest elements, ties to even
  *   vf_round_T(v), vf_saturate_T(v)                                      what a store and a load give, without memory
+ *
+ * Integers are loaded as floats and stored from floats in the same way.
  */
 #ifndef STRATAC_SIMD_NARROW_H
 #define STRATAC_SIMD_NARROW_H
@@ -116,5 +118,43 @@ static inline vi simd_encode(vf x, st_float_format f, int saturate)
     }
 ST_FLOATS(SIMD_FLOAT)
 #undef SIMD_FLOAT
+
+/* Integers of 32 bits or fewer as floats.  A store truncates as a scalar cast does, beyond int32 to its least number, and keeps the
+ * low bits; those of fewer than 8 take a byte. */
+#define SIMD_INTEGER(name, width, sign, bits)                                                                              \
+    static inline vi simd_low_##name(vi v) { return vi_s##sign(vi_shl(v, 32 - bits), 32 - bits); }                         \
+    static inline vf vf_load_##name(const ST_INTEGER_##sign(width) *p)                                                     \
+    {                                                                                                                      \
+        return vf_from_i32(simd_low_##name(vi_load_u##width((const uint##width##_t *)p)));                                 \
+    }                                                                                                                      \
+    static inline vf vf_load_n_##name(const ST_INTEGER_##sign(width) *p, int64_t n)                                        \
+    {                                                                                                                      \
+        return vf_from_i32(simd_low_##name(vi_load_n_u##width((const uint##width##_t *)p, n)));                            \
+    }                                                                                                                      \
+    static inline void vf_store_##name(ST_INTEGER_##sign(width) *p, vf v)                                                  \
+    {                                                                                                                      \
+        vi_store_u##width((uint##width##_t *)p, vi_and(simd_low_##name(vi_from_vf(v)), vi_set1((1 << width) - 1)));        \
+    }                                                                                                                      \
+    static inline void vf_store_n_##name(ST_INTEGER_##sign(width) *p, vf v, int64_t n)                                     \
+    {                                                                                                                      \
+        vi_store_n_u##width((uint##width##_t *)p, vi_and(simd_low_##name(vi_from_vf(v)), vi_set1((1 << width) - 1)), n);   \
+    }
+#define ST_INTEGER_ar(width) int##width##_t
+#define ST_INTEGER_hr(width) uint##width##_t
+SIMD_INTEGER(i16, 16, ar, 16)
+SIMD_INTEGER(u16, 16, hr, 16)
+SIMD_INTEGER(i8, 8, ar, 8)
+SIMD_INTEGER(u8, 8, hr, 8)
+SIMD_INTEGER(i4, 8, ar, 4)
+SIMD_INTEGER(u4, 8, hr, 4)
+SIMD_INTEGER(i2, 8, ar, 2)
+SIMD_INTEGER(u2, 8, hr, 2)
+#undef SIMD_INTEGER
+#undef ST_INTEGER_ar
+#undef ST_INTEGER_hr
+static inline vf vf_load_i32(const int32_t *p) { return vf_from_i32(vi_load(p)); }
+static inline vf vf_load_n_i32(const int32_t *p, int64_t n) { return vf_from_i32(vi_load_n(p, n)); }
+static inline void vf_store_i32(int32_t *p, vf v) { vi_store(p, vi_from_vf(v)); }
+static inline void vf_store_n_i32(int32_t *p, vf v, int64_t n) { vi_store_n(p, vi_from_vf(v), n); }
 
 #endif

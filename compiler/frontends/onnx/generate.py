@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from ....ir.dims import Dim, Expr, ceildiv
+from ....ir.narrow import narrowed, widened
 from ....ir.types import DType, bool_, f32, i64
 from . import contents, scalars
 from .known import Known
@@ -85,8 +86,11 @@ def range_(site: Site) -> Result:
         if delta == 0:
             raise Unsupported("a delta of 0")
         count = max(0, math.ceil((limit - start) / delta))
-        array = (np.arange(count) * delta + start).astype(dtype.np)
-        return contents.from_array(dtype, array) or site.constant(array)
+        array = np.asarray(np.arange(count) * delta + start)
+        if dtype.is_narrow:
+            array = widened(narrowed(array, dtype), dtype)
+        known = contents.from_array(dtype, array.astype(dtype.wide.np))
+        return known or site.importer.emitter.constant(array, dtype)
     try:
         first, step = scalars.integer(start), scalars.integer(delta)
         extent = _count(site, first, scalars.integer(limit), step)
