@@ -16,7 +16,7 @@ from stratac.compiler.options import default_cache
 
 from .page import write_page
 from .peers import onnxruntime_backend
-from .record import DOCS, Record, read_record, record, regressions, write_record
+from .record import DOCS, read_record, record, regressions, updated, write_record
 from .suite import Outcome, Suite, compiled, read_skips
 from .workers import run_cases
 
@@ -26,6 +26,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--filter", default="", metavar="REGEX", help="only cases whose kind/test_name matches")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--share", default="1/1", metavar="I/N", help="the I-th of N equal shares, by the cases' names")
+    parser.add_argument(
+        "--failing", action="store_true", help="only cases that did not pass when docs/conformance.json was written"
+    )
     parser.add_argument("--cold", action="store_true", help="with an empty cache of compiled objects")
     parser.add_argument("--skipped", action="store_true", help="run the cases of the skip list too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome")
@@ -54,6 +57,8 @@ def main() -> int:
         cache = Path(folder) / "cache" if args.cold else default_cache()
         suite = Suite(compiled(cache) if ours else onnxruntime_backend(), Path(folder) / "models")
         wanted = chosen(list(suite.cases), args.filter, args.share)
+        if args.failing:
+            wanted = [name for name in wanted if name in read_record(_path(args.system)).others]
         outcomes += [Outcome(name, "skip", 0.0, "skip list", skips[name]) for name in wanted if name in skips]
         for outcome in run_cases(suite.run, [n for n in wanted if n not in skips], args.jobs):
             outcomes.append(outcome)
@@ -77,11 +82,18 @@ def main() -> int:
     return 0 if not counts["fail"] and not counts["died"] else 1
 
 
+def _path(system: str) -> Path:
+    return DOCS / ("conformance.json" if system == "stratac" else f"conformance-{system}.json")
+
+
 def _write(args: argparse.Namespace, outcomes: list[Outcome], whole: bool) -> int:
-    path = DOCS / ("conformance.json" if args.system == "stratac" else f"conformance-{args.system}.json")
-    found: Record = record(args.system, outcomes)
-    if not whole:
-        print("not written: only a whole run is", file=sys.stderr)
+    path = _path(args.system)
+    if args.failing:
+        found = updated(read_record(path), outcomes)
+    elif whole:
+        found = record(args.system, outcomes)
+    else:
+        print("not written: only a whole run is, or one of the cases that failed", file=sys.stderr)
         return 2
     if path.exists() and args.system == "stratac" and read_record(path).passed > found.passed:
         print(f"not written: {read_record(path).passed} cases passed before, {found.passed} do now", file=sys.stderr)

@@ -26,6 +26,7 @@ python -m tests.conformance --share 1/8 --jobs 1             # a fixed eighth of
 python -m tests.conformance --json out.json                  # every outcome as JSON
 python -m tests.conformance --against docs/conformance.json  # fails where a case passed before
 python -m tests.conformance --write                          # a whole run becomes this page and its JSON
+python -m tests.conformance --failing --write                # the same of the cases that failed then
 python -m tests.conformance --system onnxruntime --write     # the same with onnxruntime
 ```
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,23 @@ class Record:
 def record(system: str, outcomes: Sequence[Outcome]) -> Record:
     """Of a whole run."""
     kinds = Counter(o.case.split("/")[0] for o in outcomes)
-    others = {
+    others = _others(outcomes)
+    return Record(system, onnx.__version__, dict(sorted(kinds.items())), len(outcomes) - len(others), others)
+
+
+def updated(before: Record, outcomes: Sequence[Outcome]) -> Record:
+    """With the outcomes of cases that were run again."""
+    again = {o.case for o in outcomes}
+    others = {name: row for name, row in before.others.items() if name not in again} | _others(outcomes)
+    return replace(before, passed=sum(before.cases.values()) - len(others), others=others)
+
+
+def _others(outcomes: Iterable[Outcome]) -> dict[str, dict[str, str]]:
+    return {
         o.case: {"result": o.result, "cause": o.cause, "message": one_line(o.message)}
         for o in outcomes
         if o.result != "pass"
     }
-    return Record(system, onnx.__version__, dict(sorted(kinds.items())), len(outcomes) - len(others), others)
 
 
 def one_line(message: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stratac.tests.conformance import __main__ as command
 from stratac.tests.conformance.page import PAGE, page_text
-from stratac.tests.conformance.record import DOCS, one_line, read_record, record, regressions, write_record
+from stratac.tests.conformance.record import DOCS, one_line, read_record, record, regressions, updated, write_record
 from stratac.tests.conformance.suite import Outcome, Suite, compiled, read_skips
 from stratac.tests.conformance.workers import run_cases
 
@@ -26,6 +26,8 @@ def test_a_record_holds_what_did_not_pass(tmp_path: Path) -> None:
     assert read_record(tmp_path / "r.json") == found
     later = [Outcome("node/a", "died", 1.0), OUTCOMES[1], Outcome("new/case", "fail", 1.0)]
     assert [o.case for o in regressions(found, later)] == ["node/a", "new/case"]
+    better = updated(found, [Outcome("node/b", "pass", 1.0)])
+    assert better.passed == 2 and list(better.others) == ["simple/c"]
     assert one_line("x " * 300).endswith(" ...") and len(one_line("x " * 300)) <= 204
 
 
