@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .compiler.api import compile
     from .compiler.estimate.api import estimate
+    from .compiler.torch_backend import torch_backend
     from .ir.errors import StratacError
     from .runtime.session import Session, load
 
-__all__ = ["Session", "StratacError", "compile", "estimate", "load"]
+__all__ = ["Session", "StratacError", "compile", "estimate", "load", "torch_backend"]
 
 _HOME = {
     "compile": ".compiler.api",
     "estimate": ".compiler.estimate.api",
     "load": ".runtime.session",
     "Session": ".runtime.session",
+    "torch_backend": ".compiler.torch_backend",
     "StratacError": ".ir.errors",
 }
 

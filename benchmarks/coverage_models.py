@@ -204,10 +204,6 @@ def _unet() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     return made.eval(), {**given, "encoder_hidden_states": torch.randn(BATCH, 7, 32)}
 
 
-def _hidden(*names: str) -> tuple[str, ...]:
-    return names
-
-
 _LOGITS = ("logits",)
 SUBJECTS = (
     Subject("BERT", _hf("BertModel", "BertConfig", _tokens, **_WIDE), ("last_hidden_state", "pooler_output")),

@@ -5,11 +5,14 @@ from . import (
     contraction,
     create,
     elementwise,
+    experts,
     indexing,
     normalization,
     reduction,
     resize,
+    scatter,
     shape,
+    sorting,
     window,
 )
 from .export import decomposed, export_module
@@ -18,7 +21,10 @@ from .importer import batch_dims, import_exported
 from .model import ExportedModel, open_program
 
 #: The files that register rules, by subject.
-SUBJECTS = (*(attention, contraction, create, elementwise, indexing, normalization, reduction, resize, shape, window),)
+SUBJECTS = (
+    *(attention, contraction, create, elementwise, experts, indexing, normalization, reduction, resize),
+    *(scatter, shape, sorting, window),
+)
 
 __all__ = [
     "SUBJECTS",

@@ -13,6 +13,7 @@ from torch.export import default_decompositions
 from torch.utils import _pytree as pytree
 
 from ....ir.errors import ModelError
+from .experts import whole_experts
 from .registry import RULES
 
 
@@ -42,7 +43,7 @@ def export_module(
     """
     given = dict(kwargs or {})
     shapes = _hints(dynamic_shapes)
-    with evaluating(module):
+    with evaluating(module), whole_experts(module):
         try:
             program = torch.export.export(module, tuple(args), given, dynamic_shapes=shapes)
         except Exception as error:  # torch raises many kinds

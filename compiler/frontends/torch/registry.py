@@ -21,7 +21,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
     def register(function: Rule) -> Rule:
         for name in names:
-            full = f"aten.{name}" if "." in name else f"aten.{name}.default"
+            full = name if name.count(".") == 2 else f"aten.{name}" if "." in name else f"aten.{name}.default"
             if full in RULES:
                 raise ValueError(f"two rules for {full}")
             RULES[full] = function

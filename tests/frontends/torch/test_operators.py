@@ -320,6 +320,55 @@ def test_indexing(shape: tuple[int, ...]) -> None:
     check(INDEXING, {"t": floats(5, 3), "i": whole(*shape, low=0, high=5)})
 
 
+SCATTERED: dict[str, Case] = {
+    "topk": lambda t, **_: (*t.topk(2, 0), *t.topk(3, -1, largest=False), *t.sort(0), *t.sort(1, descending=True)),
+    "argsort": lambda t, i, **_: (t.argsort(0), i.argsort(stable=True, dim=-1), *t.kthvalue(2, 1)),
+    "scatter": lambda t, i, **_: (
+        t.scatter(0, i[:1, :3], t + 1),
+        t.scatter(0, i[:1, :3], 2.5),
+        t.scatter_add(0, i[:, :3], t),
+        t.scatter_reduce(0, i[:, :3], t, "amax"),
+    ),
+    "index_put": lambda t, i, **_: (
+        t.index_put((torch.tensor([3, 0]),), t[:2] * 2),
+        t.index_put((torch.tensor([3, -1]), torch.tensor([0, 2])), torch.tensor([7.0, 8.0])),
+        t.index_put((i[0],), torch.ones(3), accumulate=True),
+        t.index_put((t > 0,), torch.tensor(5.0)),
+    ),
+    "index_add": lambda t, i, **_: (
+        t.index_add(0, i[0], t[: i.shape[1]], alpha=2),
+        t.index_fill(0, torch.tensor([1, 3]), 4.0),
+    ),
+    "index_copy": lambda t, **_: t.index_copy(1, torch.tensor([2, 0]), t[:, :2]),
+    "parts": lambda t, **_: (
+        torch.slice_scatter(t, t[:2], 0, 1, 3),
+        torch.select_scatter(t, t[0], 0, -1),
+        torch.slice_scatter(t, t, 0),
+    ),
+    "assigned": lambda t, **_: _assigned(t),
+}
+
+
+def _assigned(t: torch.Tensor) -> torch.Tensor:
+    t = t.clone()
+    t[1:3] = 0.5
+    t[:, -1] = t[:, 0]
+    return t
+
+
+def test_sorting_and_scattering() -> None:
+    check(SCATTERED, {"t": floats(5, 3), "i": whole(2, 3, low=0, high=5)})
+
+
+def test_experts() -> None:
+    from stratac.compiler.frontends.torch.experts import experts
+
+    x, up, down = floats(7, 4), floats(3, 10, 4), floats(3, 4, 5, seed=3)
+    chosen, shares = torch.tensor([[0, 2]] * 4 + [[1, 0]] * 3), floats(7, 2).abs()
+    cases = {name: (lambda name=name, **t: experts(*t.values(), name)) for name in ("silu", "relu", "gelu")}
+    check(cases, {"x": x, "chosen": chosen, "shares": shares, "up": up, "down": down})
+
+
 def test_named_axes() -> None:
     """The same operators where extents are known as names alone."""
     cases = {
@@ -347,5 +396,5 @@ def test_named_axes() -> None:
 
 def test_every_rule_is_for_an_operator_that_exists() -> None:
     for name in RULES:
-        _, operator, overload = name.split(".")
-        assert hasattr(getattr(torch.ops.aten, operator), overload), f"there is no {name}"
+        space, operator, overload = name.split(".")
+        assert hasattr(getattr(getattr(torch.ops, space), operator), overload), f"there is no {name}"

@@ -1,0 +1,117 @@
+"""Rules of operators that put elements or parts in place of others."""
+
+from __future__ import annotations
+
+from ....ir.dims import Dim, product
+from ....ir.types import bool_, i64
+from ..onnx import contents
+from ..onnx.indexing import not_negative
+from ..onnx.tensors import Unsupported
+from .registry import Result, rule
+from .site import Site
+
+_REDUCTIONS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max", "amin": "min"}
+
+
+@rule("scatter.src", "scatter.value", "scatter_add", "scatter.reduce", "scatter.value_reduce", "scatter_reduce.two")
+def scatter(site: Site) -> Result:
+    """Along one axis at the index found at the same position; indices name each place once, or what they name is combined."""
+    kind, index = site.type("self"), site.type("index")
+    if not kind.rank:
+        raise Unsupported("of a scalar is not supported")
+    named = str(site.get("reduce", "add" if site.name == "scatter_add" else ""))
+    if named == "mean" or (site.name == "scatter_reduce" and not site.flag("include_self")):
+        raise Unsupported(f"reduce={named!r} without the tensor's own elements is not supported")
+    if site.has("value"):
+        updates = site.expand(site.x("value", kind.dtype), index.shape)
+    else:
+        updates = site.x("src", kind.dtype)
+        for axis, extent in enumerate(index.shape):
+            updates = site.slice(updates, axis, 0, extent)
+    reduction = _REDUCTIONS.get(named, "none")
+    axis = site.axis_at("dim", kind.rank)
+    return site.emit("scatter_elements", site.x("self"), site.x("index"), updates, axis=axis, reduction=reduction)
+
+
+@rule("index_put", "_unsafe_index_put", "index_put.hacked_twin")
+def index_put(site: Site) -> Result:
+    """Of the leading axes, by whole numbers; or a mask over all axes and one value."""
+    kind, indices = site.type("self"), list(site.get("indices"))
+    if len(indices) == 1 and indices[0] is not None and site.type_of_argument(indices[0]).dtype == bool_:
+        value = site.type("values")
+        if value.elements == 1 and not site.flag("accumulate"):
+            mask = site.value_of(indices[0])
+            behind = kind.rank - site.type_of(mask).rank
+            mask = site.reshape(mask, (*site.type_of(mask).shape, *(1,) * behind))
+            return site.emit("where", mask, site.reshape(site.x("values", kind.dtype), ()), site.x("self"))
+    if any(one is None or site.type_of_argument(one).dtype == bool_ for one in indices):
+        raise Unsupported("by a mask, or behind axes that are kept whole, is not supported")
+    shape = contents.broadcast([site.type_of_argument(one).shape for one in indices])
+    if shape is None:
+        raise Unsupported("the shapes of the indices do not broadcast")
+    lead, rest = kind.shape[: len(indices)], kind.shape[len(indices) :]
+    count, total = product(shape), ""
+    for position, one in enumerate(indices):  # rows of the leading axes taken as one
+        part = not_negative(site, site.value_of(one, i64), lead[position])
+        stride = product(lead[position + 1 :])
+        if stride != 1:
+            part = site.emit("mul", part, site.value_of(stride, i64))
+        total = site.emit("add", total, part) if total else part
+    rows = site.reshape(site.expand(total, shape), (count,))
+    updates = site.reshape(site.expand(site.x("values", kind.dtype), (*shape, *rest)), (count, *rest))
+    flat = site.reshape(site.x("self"), (product(lead), *rest))
+    reduction = "add" if site.flag("accumulate") else "none"
+    return site.reshape(site.emit("scatter", flat, rows, updates, reduction=reduction), kind.shape)
+
+
+@rule("index_add", "index_copy", "index_fill.int_Scalar")
+def index_rows(site: Site) -> Result:
+    """Whole slices of one axis."""
+    kind, index = site.type("self"), site.type("index")
+    axis = site.axis_at("dim", kind.rank)
+    order = [axis, *(a for a in range(kind.rank) if a != axis)]
+    shape = (*index.shape, *(kind.shape[a] for a in order[1:]))
+    if site.name == "index_fill":
+        updates = site.expand(site.x("value", kind.dtype), shape)
+    else:
+        updates = site.transpose(site.x("source", kind.dtype), order)
+    alpha = site.get("alpha", 1)
+    if alpha != 1:
+        updates = site.emit("mul", updates, site.value_of(alpha, kind.dtype))
+    rows = site.x("index", i64)
+    reduction = "add" if site.name == "index_add" else "none"
+    value = site.emit("scatter", site.transpose(site.x("self"), order), rows, updates, reduction=reduction)
+    return site.transpose(value, [order.index(a) for a in range(kind.rank)])
+
+
+@rule("copy")
+def copy(site: Site) -> Result:
+    """Every element replaced."""
+    kind = site.type("self")
+    return site.expand(site.x("src", kind.dtype), kind.shape)
+
+
+@rule("slice_scatter", "select_scatter")
+def part_replaced(site: Site) -> Result:
+    """A part of one axis: what is before it, the new part, and what is behind it."""
+    kind = site.type("self")
+    axis = site.axis_at("dim", kind.rank)
+    extent = kind.shape[axis]
+    part = site.x("src", kind.dtype)
+    if site.name == "select_scatter":
+        start = site.facts.position(site.dim("index"), extent)
+        part = site.reshape(part, (*kind.shape[:axis], 1, *kind.shape[axis + 1 :]))
+        count: Dim = 1
+    else:
+        if site.whole("step", 1) != 1:
+            raise Unsupported("with a step other than 1 is not supported")
+        end = site.dim("end", extent)
+        end = extent if isinstance(end, int) and end >= 1 << 62 else end
+        start, count = site.facts.window(site.dim("start"), end, 1, extent)
+    pieces = []
+    if start != 0:
+        pieces.append(site.slice(site.x("self"), axis, 0, start))
+    pieces.append(part)
+    if start + count != extent:
+        pieces.append(site.slice(site.x("self"), axis, start + count, extent - start - count))
+    return pieces[0] if len(pieces) == 1 else site.emit("concat", *pieces, axis=axis)
