@@ -4,26 +4,26 @@ weights as floats: constants that are computed when they are packed."""
 from __future__ import annotations
 
 from ....ir.dims import Dim, ceildiv
-from ....ir.types import DType, i32, u8
+from ....ir.types import DType, i16, i32, u8
 from .registry import Result, rule
 from .site import Site
 from .tensors import Unsupported
 
 
 def unpacked(site: Site, value: str, bits: int) -> str:
-    """The whole numbers (i32) that lie `bits` wide in bytes, lowest bits first, along the last axis."""
-    shape = site.type_of(value).shape
-    wide = site.cast(value, i32)
+    """The whole numbers (i16) that lie `bits` wide in bytes, lowest bits first, along the last axis. No step makes much more bytes
+    of what it takes, so that constants are folded."""
+    shape, wide = site.type_of(value).shape, value
     if bits == 8:
-        return wide
+        return site.cast(wide, i16)
     if bits not in (2, 4):
         raise Unsupported(f"bits = {bits} is not supported")
     wide = site.reshape(wide, (*shape, 1))
-    parts, step = [], site.scalar(1 << bits, i32)
+    parts, step = [], site.scalar(1 << bits, u8)
     for _ in range(8 // bits):
         parts.append(site.emit("mod", wide, step))
         wide = site.emit("div", wide, step)
-    both = site.emit("concat", *parts, axis=len(shape))
+    both = site.cast(site.emit("concat", *parts, axis=len(shape)), i16)
     return site.reshape(both, (*shape[:-1], shape[-1] * (8 // bits)))
 
 

@@ -12,6 +12,8 @@ from onnx import helper
 from stratac.compiler.frontends.onnx import import_onnx
 from stratac.ir.graph import Graph
 from stratac.ir.interp import run
+from stratac.passes.base import run_passes
+from stratac.passes.pipelines import GRAPH_PASSES
 from stratac.tests.frontends.onnx.build import FLOAT, N, array, check, make, ops, rand, reference, save, value
 
 KINDS = {"float32": FLOAT, "int64": 7, "int32": 6, "uint8": 2, "int8": 3, "bool": 9}
@@ -323,6 +325,26 @@ def test_matmul_n_bits(tmp_path: Path, bits: int, zeros: str, depth: int) -> Non
         "z": given,
     }
     contrib(tmp_path, "MatMulNBits", inputs, ("y",), ("w", "s", "z"), K=depth, N=columns, bits=bits, block_size=size)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_weights_of_few_bits_are_constants(tmp_path: Path, bits: int) -> None:
+    """A product with them is one with a weight, which is packed ahead."""
+    depth = columns = 1024
+    blocks = depth // 32
+    inputs = {
+        "a": rand(1, depth),
+        "w": whole(0, 256, columns, blocks, 4 * bits, dtype=np.uint8),
+        "s": np.abs(rand(columns, blocks, seed=1)) * 0.01,
+        "z": whole(0, 256, columns, -(-blocks * bits // 8), dtype=np.uint8, seed=2),
+    }
+    more = {"K": depth, "N": columns, "bits": bits, "block_size": 32}
+    model_inputs = [value("a", FLOAT, (1, depth))]
+    node = N("MatMulNBits", list(inputs), ["y"], domain="com.microsoft", **more)
+    constants = [array(k, v) for k, v in inputs.items() if k != "a"]
+    model = make([node], model_inputs, constants=constants, domains=(helper.make_opsetid("com.microsoft", 1),))
+    graph = run_passes(import_onnx(save(tmp_path, model)), GRAPH_PASSES)
+    assert ops(graph) == ["matmul"]
 
 
 @pytest.mark.parametrize("bits", [4, 8])
