@@ -5,7 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import ops_attention, ops_indexing, ops_matrix, ops_recurrent, ops_sorting, ops_strings, ops_vision, rules
+from . import (
+    ops_attention,
+    ops_indexing,
+    ops_matrix,
+    ops_recurrent,
+    ops_sorting,
+    ops_strings,
+    ops_trees,
+    ops_vision,
+    rules,
+)
 from .dims import Bounds, Dim, Expr, product, symbol_of
 from .errors import VerifyError
 from .graph import Graph, Node
@@ -212,6 +222,7 @@ _SUBJECTS = (
     ops_recurrent,
     ops_sorting,
     ops_strings,
+    ops_trees,
     ops_vision,
 )
 

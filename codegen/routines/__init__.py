@@ -8,11 +8,11 @@ A template is the body of the kernel's function: `part` and `parts` are its shar
 - `scratch`: a `char *` of the bytes asked for, private to the part and aligned to 64 bytes.
 """
 
-from . import attention, indexing, matrix, recurrent, sorting, strings, vision
+from . import attention, indexing, matrix, recurrent, sorting, strings, trees, vision
 from .registry import NEEDS, Needs
 
 __all__ = ["NEEDS", "SUBJECTS", "Needs"]
 
 #: The files that register routines, by subject.
-SUBJECTS = (*(attention, indexing, matrix, recurrent, sorting, strings, vision),)
-SUBJECTS = (*(attention, indexing, matrix, recurrent, sorting, strings, vision),)
+SUBJECTS = (*(attention, indexing, matrix, recurrent, sorting, strings, trees, vision),)
+SUBJECTS = (*(attention, indexing, matrix, recurrent, sorting, strings, trees, vision),)

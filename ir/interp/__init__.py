@@ -12,6 +12,7 @@ from . import (
     reduction,
     sorting,
     strings,
+    trees,
     vision,
 )
 from .evaluate import bind_symbols, evaluate_weight, run
@@ -33,5 +34,6 @@ __all__ = [
     "run",
     "sorting",
     "strings",
+    "trees",
     "vision",
 ]

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from stratac.ir.interp import run
 
-from . import cases_heavy, cases_recurrent, cases_routines, cases_simple, cases_strings
+from . import cases_heavy, cases_recurrent, cases_routines, cases_simple, cases_strings, cases_trees
 from .cases import CASES, SIZES
 from .harness import EMULATED, ISAS, Compiled, Only, check_bits, compile_levels, compiled, forest, same
 
-assert cases_simple and cases_heavy and cases_recurrent and cases_routines and cases_strings  # register their cases
+assert (
+    cases_simple and cases_heavy and cases_recurrent and cases_routines and cases_strings and cases_trees
+)  # register their cases
 BY_NAME = {case.name: case for case in CASES}
 HEAVY = [case for case in CASES if case.family]
 

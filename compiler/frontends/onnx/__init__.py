@@ -3,6 +3,7 @@
 from . import (
     attention,
     bits,
+    classical,
     contraction,
     contrib,
     contrib_attention,
@@ -11,11 +12,14 @@ from . import (
     control,
     elementwise,
     experts,
+    fourier,
     generate,
     indexing,
     linear_attention,
+    ngrams,
     normalization,
     quantization,
+    quantized,
     random,
     recurrent,
     reduction,
@@ -28,6 +32,7 @@ from . import (
     signal,
     sorting,
     text,
+    training,
     transposed,
     vision,
     window,
@@ -38,10 +43,11 @@ from .importer import import_onnx
 
 #: The files that register rules, by subject.
 SUBJECTS = (
-    *(attention, bits, contraction, contrib, contrib_attention, contrib_norm, contrib_quantized, control),
-    *(elementwise, experts, generate, indexing, linear_attention, normalization, quantization, random),
-    *(recurrent, reduction, resize, rotary, scatter, selecting, sequences, shape),
-    *(signal, sorting, text, transposed, vision, window),
+    *(attention, bits, classical, contraction, contrib, contrib_attention, contrib_norm, contrib_quantized),
+    *(control, elementwise, experts, fourier, generate, indexing, linear_attention, ngrams),
+    *(normalization, quantization, quantized, random, recurrent, reduction, resize, rotary),
+    *(scatter, selecting, sequences, shape, signal, sorting, text, training),
+    *(transposed, vision, window),
 )
 
 __all__ = ["SUBJECTS", "batch_dims", "fit_constants", "import_onnx"]

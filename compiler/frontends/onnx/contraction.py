@@ -150,14 +150,17 @@ def conv(site: Site) -> Result:
 
 def convolved(site: Site) -> str:
     """The convolution of input 0 by the filter in input 1, with a bias in input 2."""
-    x, w = site.type(0), site.type(1)
-    spatial = x.rank - 2
+    return convolution(site, site.x(0), site.x(1), *([site.x(2)] if site.has(2) else []))
+
+
+def convolution(site: Site, x: str, w: str, *bias: str) -> str:
+    """A convolution of values, as the attributes of a node of the Conv family say whose input 0 has the shape of `x`."""
+    filter, spatial = site.type_of(w), site.type_of(x).rank - 2
     if not 1 <= spatial <= 3:
         raise Unsupported(f"convolution over {spatial} axes is not supported")
-    kernel = site.get_ints("kernel_shape") or w.shape[2:]
-    if tuple(kernel) != w.shape[2:]:
-        raise Unsupported(f"kernel_shape {list(kernel)} does not fit the filter {w}")
+    kernel = site.get_ints("kernel_shape") or filter.shape[2:]
+    if tuple(kernel) != filter.shape[2:]:
+        raise Unsupported(f"kernel_shape {list(kernel)} does not fit the filter {filter}")
     strides, pads, dilations = window_attributes(site, kernel)  # type: ignore[arg-type]
     groups = site.get_int("group", 1)
-    inputs = [site.x(i) for i in range(3) if site.has(i)]
-    return site.emit("conv", *inputs, strides=strides, pads=pads, dilations=dilations, groups=groups)
+    return site.emit("conv", x, w, *bias, strides=strides, pads=pads, dilations=dilations, groups=groups)
