@@ -18,7 +18,7 @@ from stratac.ir.narrow import widened
 from stratac.ir.types import ML_NAMES
 
 #: How many cases of onnx 1.23 are at least imported and right; raise it when rules are added.
-SUPPORTED = 1300
+SUPPORTED = 1610
 #: Their numbers are those of numpy's generator.
 _DRAWN = re.compile("test_bernoulli|test_training_dropout(_default)?(_mask)?$")
 _NEEDS_CONSTANT = re.compile("must be known|must be constant|one known number|depends on the data")
@@ -87,6 +87,8 @@ def test_node_cases(tmp_path: Path) -> None:
         if not all(isinstance(a, (np.ndarray, np.generic)) for a in (*inputs, *outputs)):
             continue
         inputs, outputs = [np.asarray(a) for a in inputs], [np.asarray(a) for a in outputs]
+        if any(a.dtype == object for a in (*inputs, *outputs)):
+            continue  # strings are slots of bytes in the interpreter
         try:
             try:
                 result = _attempt(tmp_path / "case.onnx", case.model, inputs, outputs)
@@ -101,4 +103,4 @@ def test_node_cases(tmp_path: Path) -> None:
             wrong.append(f"{case.name}: {result}")
     assert not wrong, "\n".join(wrong)
     if onnx.defs.onnx_opset_version() >= 28:
-        assert right >= SUPPORTED
+        assert right >= SUPPORTED, right
