@@ -8,6 +8,7 @@ along the vector axis is computed in front of the loop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -45,7 +46,18 @@ from .c_scalar import (
     vector_code,
 )
 
+#: what a minimum or maximum is called where its second argument is no NaN
+BOUNDED = {"min": "at_most", "max": "at_least"}
 UNROLL = 4  # independent accumulators of a vector fold
+
+
+def _call(expression: Apply) -> tuple[str, tuple[Scalar, ...]]:
+    """The function to print and its arguments: a bound that is a literal costs less than one that may be NaN."""
+    if expression.function in BOUNDED and expression.dtype == f32:
+        for x, bound in (expression.args, expression.args[::-1]):
+            if isinstance(bound, Const) and not math.isnan(bound.value):
+                return BOUNDED[expression.function], (x, bound)
+    return expression.function, expression.args
 
 
 class Printer:
@@ -174,7 +186,8 @@ class Printer:
                 return self.keep(expression, False, dtype.c, f"{self.pointers[operand]}[{place}]")
             case Guarded(condition, value, otherwise):
                 return self._guarded(expression, condition, value, otherwise, vector=False)
-            case Apply(function, args, dtype):
+            case Apply(_, _, dtype):
+                function, args = _call(expression)
                 codes = [self.scalar(a) for a in args]
                 return self.keep(
                     expression, False, dtype.c, scalar_code(function, codes, [a.dtype for a in args], dtype)
@@ -211,7 +224,8 @@ class Printer:
             case Apply("cast", (Read(operand, index, source),)) if casts_lanes(source):
                 pointer = f"{self.pointers[operand]} + ({self.index(index)})"
                 return self.keep(expression, True, kind, self.load(pointer, 1, source), "v")
-            case Apply(function, args, dtype):
+            case Apply(_, _, dtype):
+                function, args = _call(expression)
                 codes = [self.vector(a) for a in args]
                 code = vector_code(function, codes, [a.dtype for a in args], dtype)
                 return self.keep(expression, True, kind, code, "v")

@@ -23,6 +23,8 @@ _F32_CALLS = {
     "pow",
     "min",
     "max",
+    "at_most",
+    "at_least",
     "sqrt",
     "floor",
     "ceil",
@@ -39,6 +41,8 @@ _F64_CALLS = {
 }
 _VECTOR_CALLS = {
     **{name: f"vf_{name}" for name in ("add", "sub", "mul", "div", "min", "max", "neg", "abs", "pow")},
+    "at_most": "vf_at_most",
+    "at_least": "vf_at_least",
     **{name: f"vf_{name}" for name in ("sqrt", "exp", "log", "tanh", "sigmoid", "erf", "sin", "cos")},
     **{name: f"vf_{name}" for name in ("floor", "ceil", "round", *_COMPARE)},
 }

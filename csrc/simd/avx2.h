@@ -73,6 +73,9 @@ static inline vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m);
 
 static inline vf vf_min(vf a, vf b) { return vf_select(_mm256_cmp_ps(a, a, _CMP_UNORD_Q), a, _mm256_min_ps(a, b)); }
 static inline vf vf_max(vf a, vf b) { return vf_select(_mm256_cmp_ps(a, a, _CMP_UNORD_Q), a, _mm256_max_ps(a, b)); }
+/* The same where the bound is no NaN. */
+static inline vf vf_at_most(vf x, vf bound) { return _mm256_min_ps(bound, x); }
+static inline vf vf_at_least(vf x, vf bound) { return _mm256_max_ps(bound, x); }
 
 static inline vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 static inline vi vi_load(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }

@@ -72,6 +72,9 @@ static inline vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b,
 
 static inline vf vf_min(vf a, vf b) { return _mm512_mask_mov_ps(_mm512_min_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a); }
 static inline vf vf_max(vf a, vf b) { return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a); }
+/* The same where the bound is no NaN. */
+static inline vf vf_at_most(vf x, vf bound) { return _mm512_min_ps(bound, x); }
+static inline vf vf_at_least(vf x, vf bound) { return _mm512_max_ps(bound, x); }
 
 static inline vi vi_set1(int32_t x) { return _mm512_set1_epi32(x); }
 static inline vi vi_load(const int32_t *p) { return _mm512_loadu_si512(p); }

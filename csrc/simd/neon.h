@@ -99,6 +99,9 @@ static inline vf vf_max_fast(vf a, vf b) { return vf_select(vf_gt(a, b), a, b); 
 /* FMIN and FMAX hand NaN on by themselves, and take -0 to be less than 0. */
 static inline vf vf_min(vf a, vf b) { return vminq_f32(a, b); }
 static inline vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
+/* The same where the bound is no NaN. */
+static inline vf vf_at_most(vf x, vf bound) { return vminq_f32(x, bound); }
+static inline vf vf_at_least(vf x, vf bound) { return vmaxq_f32(x, bound); }
 
 static inline vf vi_as_vf(vi a) { return vreinterpretq_f32_s32(a); }
 static inline vi vf_as_vi(vf a) { return vreinterpretq_s32_f32(a); }

@@ -82,6 +82,9 @@ static inline vf vf_min_fast(vf a, vf b) { return vf_select(a < b, a, b); }
 static inline vf vf_max_fast(vf a, vf b) { return vf_select(a > b, a, b); }
 static inline vf vf_min(vf a, vf b) { return vf_select(a != a, a, vf_min_fast(a, b)); }
 static inline vf vf_max(vf a, vf b) { return vf_select(a != a, a, vf_max_fast(a, b)); }
+/* The same where the bound is no NaN. */
+static inline vf vf_at_most(vf x, vf bound) { return vf_min_fast(bound, x); }
+static inline vf vf_at_least(vf x, vf bound) { return vf_max_fast(bound, x); }
 
 static inline vi vi_load(const int32_t *p)
 {

@@ -242,5 +242,7 @@ static inline float sf_pow(float x, float y) { return vf_first(vf_pow(vf_set1(x)
 static inline float sf_fma(float a, float b, float c) { return vf_first(vf_fma(vf_set1(a), vf_set1(b), vf_set1(c))); }
 static inline float sf_min(float a, float b) { return vf_first(vf_min(vf_set1(a), vf_set1(b))); }
 static inline float sf_max(float a, float b) { return vf_first(vf_max(vf_set1(a), vf_set1(b))); }
+static inline float sf_at_most(float x, float bound) { return vf_first(vf_at_most(vf_set1(x), vf_set1(bound))); }
+static inline float sf_at_least(float x, float bound) { return vf_first(vf_at_least(vf_set1(x), vf_set1(bound))); }
 
 #endif

@@ -136,6 +136,8 @@ BINARY = {
     "div": np.divide,
     "min": np.minimum,
     "max": np.maximum,
+    "at_most": lambda a, b: np.minimum(a, np.where(b == b, b, 1)),
+    "at_least": lambda a, b: np.maximum(a, np.where(b == b, b, 1)),
     "min_fast": lambda a, b: np.where(a < b, a, b),
     "max_fast": lambda a, b: np.where(a > b, a, b),
     "neg": lambda a, b: -a,
