@@ -12,7 +12,7 @@
 
 /* Loops spelled out: clang unrolls nested loops too late to keep an array of accumulators in registers. */
 #define EACH_PIXEL(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
-#define EACH_COLUMN(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15) M(16) M(17) M(18)
+#define EACH_COLUMN(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15) M(16) M(17) M(18) M(19) M(20)
 #define CLEAR(I) acc[I] = vf_zero();
 #define STORE(I)                                                                                                           \
     if (I < pixels && I < count)                                                                                           \
@@ -37,7 +37,7 @@ ALWAYS_INLINE vf column(const st_conv *c, const float *at, int64_t ix, int64_t l
 ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, const int pixels, const int kw, const int stride, int64_t count,
                          int64_t lanes, const int inside, float *out, int64_t ld)
 {
-    vf acc[PIXELS], weight[5];
+    vf acc[PIXELS], weight[7];
     EACH_PIXEL(CLEAR)
     const float *row = s->x, *filter = s->filter;
     const int64_t step = c->x_w;
@@ -47,7 +47,7 @@ ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, const int pixels, c
         weight[KX] = lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);                                             \
         filter += c->groups;                                                                                               \
     }
-        WEIGHT(0) WEIGHT(1) WEIGHT(2) WEIGHT(3) WEIGHT(4)
+        WEIGHT(0) WEIGHT(1) WEIGHT(2) WEIGHT(3) WEIGHT(4) WEIGHT(5) WEIGHT(6)
 #define USES(I, P) (I < pixels && P >= I * stride && P < I * stride + kw)
 #define TAP(I, P)                                                                                                          \
     if (USES(I, P))                                                                                                        \
@@ -102,8 +102,13 @@ DENSE(7, 5, 1)
 DENSE(8, 5, 1)
 DENSE(7, 5, 2)
 DENSE(8, 5, 2)
-static const stretch_fn dense_table[2][2][2] = {{{dense_7_3_1, dense_8_3_1}, {dense_7_3_2, dense_8_3_2}},
-                                                {{dense_7_5_1, dense_8_5_1}, {dense_7_5_2, dense_8_5_2}}};
+DENSE(7, 7, 1)
+DENSE(8, 7, 1)
+DENSE(7, 7, 2)
+DENSE(8, 7, 2)
+static const stretch_fn dense_table[3][2][2] = {{{dense_7_3_1, dense_8_3_1}, {dense_7_3_2, dense_8_3_2}},
+                                                {{dense_7_5_1, dense_8_5_1}, {dense_7_5_2, dense_8_5_2}},
+                                                {{dense_7_7_1, dense_8_7_1}, {dense_7_7_2, dense_8_7_2}}};
 
 static void any_shape(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, int inside, float *out, int64_t ld)
 {
@@ -126,9 +131,9 @@ void st_depthwise_f32(const st_conv *c, int part, int parts)
     int64_t row0 = rows * (part / by_channel) / by_row, row1 = rows * (part / by_channel + 1) / by_row;
 
     /* Seven pixels at a time where that divides the row better: images are so often a multiple of 7 wide. */
-    int known = (c->kw == 3 || c->kw == 5) && c->stride_w <= 2 && c->dilation_w == 1;
+    int known = (c->kw == 3 || c->kw == 5 || c->kw == 7) && c->stride_w <= 2 && c->dilation_w == 1;
     int64_t pixels = known && st_ceil_div(c->ow, 7) == st_ceil_div(c->ow, 8) ? 7 : 8;
-    stretch_fn compute = known ? dense_table[c->kw == 5][c->stride_w == 2][pixels == 8] : any_shape;
+    stretch_fn compute = known ? dense_table[c->kw / 2 - 1][c->stride_w == 2][pixels == 8] : any_shape;
     int64_t width = ST_MIN((int64_t)256, st_round_up(to - from, VL)), span = TILE_FLOATS / width / pixels * pixels;
     int64_t reach = (pixels - 1) * c->stride_w + (c->kw - 1) * c->dilation_w; /* last input column of a stretch */
     float tile[TILE_FLOATS] __attribute__((aligned(64)));

@@ -105,6 +105,14 @@ static inline vi vi_select(vm m, vi a, vi b) { return _mm256_blendv_epi8(b, a, _
 static inline vi vi_iota(void) { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
 
 static inline vi vf_as_vi(vf a) { return _mm256_castps_si256(a); }
+
+/* table[index mod 16] */
+static inline vf vf_lookup(const float table[16], vi index)
+{
+    vf low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index), high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), index);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28))); /* by bit 3 */
+}
+
 static inline vf vi_as_vf(vi a) { return _mm256_castsi256_ps(a); }
 static inline vf vf_from_i32(vi a) { return _mm256_cvtepi32_ps(a); }
 static inline vi vi_from_vf(vf a) { return _mm256_cvttps_epi32(a); }

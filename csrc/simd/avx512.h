@@ -107,6 +107,10 @@ static inline vi vi_select(vm m, vi a, vi b) { return _mm512_mask_blend_epi32(m,
 static inline vi vi_iota(void) { return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
 
 static inline vi vf_as_vi(vf a) { return _mm512_castps_si512(a); }
+
+/* table[index mod 16] */
+static inline vf vf_lookup(const float table[16], vi index) { return _mm512_permutexvar_ps(index, _mm512_loadu_ps(table)); }
+
 static inline vf vi_as_vf(vi a) { return _mm512_castsi512_ps(a); }
 static inline vf vf_from_i32(vi a) { return _mm512_cvtepi32_ps(a); }
 static inline vi vi_from_vf(vf a) { return _mm512_cvttps_epi32(a); }

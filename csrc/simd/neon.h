@@ -105,6 +105,17 @@ static inline vf vf_at_least(vf x, vf bound) { return vmaxq_f32(x, bound); }
 
 static inline vf vi_as_vf(vi a) { return vreinterpretq_f32_s32(a); }
 static inline vi vf_as_vi(vf a) { return vreinterpretq_s32_f32(a); }
+
+/* table[index mod 16], found byte by byte */
+static inline vf vf_lookup(const float table[16], vi index)
+{
+    const uint32x4_t first = vshlq_n_u32(vandq_u32(vreinterpretq_u32_s32(index), vdupq_n_u32(15)), 2);
+    const uint32x4_t bytes = vmlaq_u32(vdupq_n_u32(0x03020100), first, vdupq_n_u32(0x01010101));
+    const uint8_t *from = (const uint8_t *)table;
+    const uint8x16x4_t all = {{vld1q_u8(from), vld1q_u8(from + 16), vld1q_u8(from + 32), vld1q_u8(from + 48)}};
+    return vreinterpretq_f32_u8(vqtbl4q_u8(all, vreinterpretq_u8_u32(bytes)));
+}
+
 static inline vi vi_load(const int32_t *p) { return vld1q_s32(p); }
 static inline void vi_store(int32_t *p, vi v) { vst1q_s32(p, v); }
 static inline vi vi_load_n(const int32_t *p, int64_t n)

@@ -34,6 +34,14 @@ static inline vf vf_load_strided(const float *p, int64_t stride, int64_t n)
         v[i] = p[i * stride];
     return v;
 }
+/* table[index mod 16] */
+static inline vf vf_lookup(const float table[16], vi index)
+{
+    vf v = vf_zero();
+    for (int i = 0; i < VL; i++)
+        v[i] = table[index[i] & 15];
+    return v;
+}
 static inline vf vf_load_n(const float *p, int64_t n) { return n == VL ? vf_load(p) : vf_load_strided(p, 1, n); }
 static inline void vf_store_n(float *p, vf v, int64_t n)
 {

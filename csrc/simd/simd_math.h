@@ -82,26 +82,41 @@ static inline vf vf_sigmoid(vf x)
     return vf_div(vf_select(vf_lt(x, vf_zero()), e, one), vf_add(one, e));
 }
 
-/* |x| < 1: x + x P(x^2), fit 2^-29.6; beyond: 1 - e^-Q(|x| - 2), Q fits -log erfc on [1, 4] to 2^-30 of erf. */
+/* |x| near one of sixteen nodes: erf(node) + t P(t), t = |x| - node, fits 2^-29.4 and better; near 0: x + x P(x).  The nodes are
+ * about 4 / 15.5 apart, each where erf is a float to a thousandth of its last place (Gal, 1986); t is exact.  0.99 ULP with a
+ * fused multiply-add, 1.17 without.  Beyond 4: 1. */
 static inline vf vf_erf(vf x)
 {
-    vf a = vf_min_fast(vf_set1(4.0f), vf_abs(x)), z = vf_mul(a, a), t = vf_sub(a, vf_set1(2.0f));
-    vf p = vf_fma(vf_set1(7.92036808e-05f), z, vf_set1(-0.000803076138f));
-    p = vf_fma(p, z, vf_set1(0.00519073382f));
-    p = vf_fma(p, z, vf_set1(-0.026855126f));
-    p = vf_fma(p, z, vf_set1(0.112836182f));
-    p = vf_fma(p, z, vf_set1(-0.376126289f));
-    p = vf_fma(p, z, vf_set1(0.128379166f));
-    vf near = vf_fma(x, p, x);
-    vf q = vf_fma(vf_set1(8.7629769e-06f), t, vf_set1(-0.000167871069f));
-    q = vf_fma(q, t, vf_set1(0.000716765178f));
-    q = vf_fma(q, t, vf_set1(-0.00355532276f));
-    q = vf_fma(q, t, vf_set1(0.0164798331f));
-    q = vf_fma(q, t, vf_set1(0.923752904f));
-    q = vf_fma(q, t, vf_set1(4.41815996f));
-    q = vf_fma(q, t, vf_set1(5.36494112f));
-    vf far = vf_sub(vf_set1(1.0f), vf_exp(vf_neg(q)));
-    return vf_select(vf_lt(a, vf_set1(1.0f)), near, simd_copysign(far, x));
+    static const float nodes[16] = {
+        0.0f, 0.258932531f, 0.516705751f, 0.775000453f, 1.0333823f, 1.29091084f, 1.54859889f, 1.80794644f,
+        2.0650053f, 2.32421017f, 2.58308434f, 2.84026456f, 3.09798956f, 3.36355853f, 3.62370491f, 3.83250976f};
+    static const float at[16] = {
+        0.0f, 0.285773635f, 0.535057306f, 0.726928294f, 0.856100678f, 0.932093024f, 0.971479356f, 0.989436686f,
+        0.996503711f, 0.998987138f, 0.999740839f, 0.999940991f, 0.999988198f, 0.999998033f, 0.999999702f, 0.99999994f};
+    static const float p[6][16] = {
+        {0.128379166f, 1.05520618f, 0.863982677f, 0.618880272f, 0.387865484f, 0.213169307f, 0.102552921f, 0.0429427177f,
+         0.015867779f, 0.00508647272f, 0.00142791169f, 0.000353962416f, 7.66119774e-05f, 1.37737798e-05f, 2.23682991e-06f, 4.71499021e-07f},
+        {3.51663289e-07f, -0.273227125f, -0.446424752f, -0.479632467f, -0.400813311f, -0.275182575f, -0.158813342f, -0.0776381418f,
+         -0.0327670462f, -0.0118220318f, -0.00368841714f, -0.00100534712f, -0.00023734635f, -4.63300858e-05f, -8.10584061e-06f, -1.80578877e-06f},
+        {-0.376146644f, -0.304567605f, -0.134222582f, 0.0415118858f, 0.146834463f, 0.165767565f, 0.129776314f, 0.0792645514f,
+         0.0398206599f, 0.0166224614f, 0.00587553252f, 0.00178551581f, 0.000464617915f, 9.92814239e-05f, 1.88297672e-05f, 4.45675005e-06f},
+        {0.000395828072f, 0.130489528f, 0.183469027f, 0.143785566f, 0.0577341393f, -0.0152661828f, -0.0475472063f, -0.0457719676f,
+         -0.0301926099f, -0.015376512f, -0.00635901419f, -0.00220061932f, -0.000640260056f, -0.000151352957f, -3.13739838e-05f, -8.09651374e-06f},
+        {0.110003673f, 0.07744506f, 0.00287356204f, -0.0564631931f, -0.0673780069f, -0.0418078266f, -0.00966801215f, 0.00913830567f,
+         0.0129230218f, 0.00930433348f, 0.00482674688f, 0.00198070589f, 0.000661332277f, 0.000176656235f, 4.07399421e-05f, 1.15428538e-05f},
+        {0.00294676796f, -0.0405528657f, -0.048481252f, -0.023388138f, 0.00788025372f, 0.0218930673f, 0.0175772142f, 0.00660080928f,
+         -0.000845632399f, -0.00308814761f, -0.00244979933f, -0.00127930334f, -0.000518651505f, -0.000164599463f, -4.26519873e-05f, -9.75914736e-06f},
+    };
+    vf a = vf_min_fast(vf_set1(4.0f), vf_abs(x));
+    vi nearest = vf_as_vi(vf_fma(a, vf_set1(3.8725f), vf_set1(12582912.0f))); /* in the lowest bits */
+    vf node = vf_lookup(nodes, nearest), t = vf_sub(a, node);
+    vf y = vf_fma(vf_lookup(p[5], nearest), t, vf_lookup(p[4], nearest));
+    y = vf_fma(y, t, vf_lookup(p[3], nearest));
+    y = vf_fma(y, t, vf_lookup(p[2], nearest));
+    y = vf_fma(y, t, vf_lookup(p[1], nearest));
+    y = vf_fma(y, t, vf_lookup(p[0], nearest));
+    y = vf_fma(y, t, vf_select(vf_eq(node, vf_zero()), a, vf_lookup(at, nearest)));
+    return simd_copysign(y, x);
 }
 
 /* x mod pi/2 for any finite |x| >= 2^17 (Payne and Hanek, 1983): multiply the 24-bit significand by the window of 2/pi that

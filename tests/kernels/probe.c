@@ -82,6 +82,8 @@ INTEGER(mul, vi_mul(a, b))
 INTEGER(and, vi_and(a, b))
 INTEGER(or, vi_or(a, b))
 INTEGER(xor, vi_xor(a, b))
+static const float counted[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+INTEGER(lookup, vi_from_vf(vf_lookup(counted, a)))
 INTEGER(min, vi_min(a, b))
 INTEGER(max, vi_max(a, b))
 INTEGER(shl, vi_shl(a, 5))
