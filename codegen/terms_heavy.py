@@ -188,7 +188,7 @@ def depthwise_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     oh, ow = (size(d) for d in root.out_size)
     kh, kw, stride_h, stride_w, dilation_h, dilation_w, top, left = root.window
     vectors = ceil_div(root.groups, tile.lanes)
-    known = kw in (3, 5) and stride_w <= 2 and dilation_w == 1
+    known = kw in (3, 5, 7) and stride_w <= 2 and dilation_w == 1
     pixels = 7 if known and ceil_div(ow, 7) == ceil_div(ow, 8) else _PIXELS
     # rows of taps that lie inside the image
     taps = sum(0 <= y * stride_h - top + i * dilation_h < h for y in range(oh) for i in range(kh)) * n

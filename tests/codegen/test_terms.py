@@ -99,7 +99,7 @@ def test_convolutions_that_read_in_place_gather_nothing() -> None:
     three = conv(3)
     assert three["fma"] == 9 * one["fma"] and three["gather"] > 0
     assert conv(3, side=29)["gather"] > three["gather"]  # rows of 29 pixels are no whole tiles: all is gathered
-    deep, wide = conv(3, groups=32), conv(7, groups=32)
+    deep, wide = conv(7, groups=32), conv(9, groups=32)
     assert deep["tap"] > 0 and "any_tap" not in deep and wide["any_tap"] > 0 and "tap" not in wide
 
 
