@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import statistics
 import tempfile
 import time
@@ -91,7 +92,8 @@ def _operator(problem: str) -> str:
 
 
 def _short(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # torch colours its messages
+    lines = [line for line in plain.splitlines() if line.strip()] or [""]
     return f"{type(error).__name__}: {lines[0].strip()[:120]}"
 
 
