@@ -11,11 +11,13 @@ import onnx
 
 from ....ir.types import BY_ONNX, COMPUTABLE, DTYPES
 from .functions import domain_of, schema_of
-from .registry import RULES
+from .registry import RULES, TEXT_RULES
 from .strings import MOVERS
 
 #: How an operator gets into a graph: by a rule of its own, as the operators of its body in the standard, or not at all.
 RULE, BODY, NONE = "rule", "body", "no"
+#: Files whose rules are of strings, or hand on whatever they get.
+_OF_STRINGS = frozenset(("text", "control", "sequences"))
 _ORDER = {name: position for position, name in enumerate((*DTYPES, "sequence", "optional"))}
 
 
@@ -96,10 +98,15 @@ def _name(text: str) -> str:
 
 def _taken(name: str, domain: str, op: str) -> bool:
     if name == "string":
-        return (domain, op) in MOVERS
+        return (domain, op) in MOVERS | TEXT_RULES.keys() or _file(domain, op) in _OF_STRINGS
     if name in ("sequence", "optional"):
         return (domain, op) in RULES
     return name in DTYPES and DTYPES[name] in COMPUTABLE
+
+
+def _file(domain: str, op: str) -> str:
+    """The file that has an operator's rule."""
+    return RULES[domain, op].__module__.rpartition(".")[2] if (domain, op) in RULES else ""
 
 
 def _how(domain: str, name: str, schema: Any) -> str:
