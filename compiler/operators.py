@@ -22,8 +22,8 @@ What `stratac compile` takes, generated from the importer's rules, the schemas o
 (`stratac ops`, `stratac ops --json`). *How*: by a `rule` of its own, or as the operators of its `body` in the standard. Opsets
 are those of the operator's domain. *Element types* are those that the standard allows for the parameter and that kernels
 compute in, all on the CPU; `floats` are {floats}, `integers` are {integers}. Strings are taken by operators that only move
-elements and by those made for them. What a rule does not take of an operator, such as a mode or a value that is not known when compiling, it says when
-compiling, with every other problem of the model.
+elements and by those made for them. What a rule does not take of an operator, such as a mode or a value that is not known when
+compiling, it says when compiling, with every other problem of the model.
 """
 
 
