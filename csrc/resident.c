@@ -6,7 +6,7 @@
 /* Buffered reads come from memory, in pieces that stay in the cache; direct ones keep the disk busy, one for each worker. */
 #define PIECE_BUFFERED ((uint64_t)4 * ST_DIGEST_BLOCK)
 #define PIECE_DIRECT ((uint64_t)4 * STP_REQUEST_BYTES)
-/* What a worker takes at once: two workers must not meet in a huge page, or both clear one and one of them for nothing. */
+/* What a worker takes at once: much, since where two workers meet in a huge page both clear it, one of them for nothing. */
 #define SPAN ((uint64_t)4 << 20)
 
 typedef struct st_load_job {
