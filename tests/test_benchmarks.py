@@ -287,7 +287,7 @@ def test_modes_say_what_they_mask() -> None:
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="masks are of x86")
 def test_a_masked_machine() -> None:
     machine = load_machine("generic-x86_64-avx512")
-    zen4 = ISA_LEVELS[0].features | {"avx512_bf16"}
+    zen4 = ISA_LEVELS[0].features | ISA_LEVELS[1].features | {"avx512_bf16"}
     lower = masked_machine(MODES["faithful-avx2"].mask, zen4, machine)
     assert (lower.devices[0].isa, lower.devices[0].extensions) == ("avx2", ()) and lower.tiers == machine.tiers
     same = masked_machine(MODES["faithful-no-amx"].mask, zen4, machine)

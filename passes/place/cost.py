@@ -84,13 +84,16 @@ def _seconds(candidate: Candidate, machine: Machine, device: Device, threads: in
     """(arithmetic, traffic, least for the bytes from memory), without launch and barrier."""
     work, tier = candidate.work, machine.tier(device.memory)
     table = machine.kernels.get(candidate.family)
+    common = machine.kernels.get(COMMON, {})
+    if table is None and {name for name, _ in work.terms} <= {*common, UNITS, *TRAFFIC}:
+        table = common  # a family without heavy loops of its own
     if device.kind != "cpu" or table is None or not work.terms:
         share = machine.efficiency.get(candidate.family, DEFAULT_EFFICIENCY)
         rate = device.modes.get(candidate.mode, device.peak_flops)
         return work.flops / (rate * share * threads), 0.0, work.bytes / bandwidth(device, tier, work.bytes, threads)
     terms = dict(work.terms)
     units = max(terms.pop(UNITS, 1.0), 1.0)
-    prices: Mapping[str, float] = {**machine.kernels.get(COMMON, {}), **table}
+    prices: Mapping[str, float] = {**common, **table}
     memory = sum(prices.get(name, 0.0) * terms.pop(name) for name in TRAFFIC if name in terms)
     compute = sum(prices.get(name, 0.0) * count for name, count in terms.items())
     moved = dict(work.terms)

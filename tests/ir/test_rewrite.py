@@ -63,7 +63,7 @@ def test_drop_unused_after_losing_an_output(sample: Sample, cuts: set[int], data
         cut = rewrite.drop_unused(replace(graph, outputs=(keep,)))
         verify_graph(cut, level=level)
         read = {value for node in cut.nodes for value in node.used} | {keep.value}
-        assert all(set(node.outputs) <= read for node in cut.nodes)
+        assert all(set(node.outputs) & read for node in cut.nodes)
         inputs = sample.make_inputs(3)
         np.testing.assert_array_equal(run(cut, inputs)[keep.name], run(graph, inputs)[keep.name])
         assert rewrite.drop_unused(cut) == cut

@@ -191,7 +191,7 @@ def test_random_graphs_pass(sample: Sample, cuts: set[int]) -> None:
 @given(random_graphs(), st.data())
 def test_any_wrong_annotation_is_found(sample: Sample, data: st.DataObject) -> None:
     graph = sample.graph
-    made = sorted(node.output for node in graph.nodes)
+    made = sorted(value for node in graph.nodes for value in node.outputs)
     value = data.draw(st.sampled_from(made))
     kind = graph.types[value]
     wrong = replace(graph, types={**graph.types, value: replace(kind, shape=(*kind.shape, 2))})
