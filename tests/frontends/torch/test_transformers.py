@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +142,49 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
     shard.unlink()
     with pytest.raises(ModelError, match="is missing"):
         open_folder(tmp_path)
+
+
+#: Prints the peak memory of importing a folder, and the bytes of its weights.
+_IMPORT = """
+import resource, sys
+from pathlib import Path
+from stratac.compiler.frontends.torch import open_folder
+from stratac.ir.dims import Bounds
+graph = open_folder(Path(sys.argv[1])).graph({"batch": Bounds(1, 1, 1), "seq": Bounds(1, 8, 64)}, {})
+weights = sum(getattr(weight.content, "nbytes", 0) for weight in graph.weights.values())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, weights)
+"""
+
+
+def hollow_folder(folder: Path, width: int) -> None:
+    """A Llama folder whose file of weights is all holes: it has its size and takes no disk."""
+    config = transformers.LlamaConfig(
+        **{**LLAMA, "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 4, "vocab_size": 4000},
+        architectures=["LlamaForCausalLM"],
+    )
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config)
+    header, offset = {}, 0
+    for name, parameter in model.named_parameters():
+        size = 4 * parameter.numel()
+        header[name] = {"dtype": "F32", "shape": list(parameter.shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + offset)
+
+
+def test_memory_of_an_import_does_not_grow_with_the_weights(tmp_path: Path) -> None:
+    found = []
+    for width in (64, 1600):
+        folder = tmp_path / str(width)
+        folder.mkdir()
+        hollow_folder(folder, width)
+        command = [sys.executable, "-c", _IMPORT, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+        found.append(tuple(map(int, done.stdout.split())))
+    (small, few), (large, many) = found
+    assert many > 400 << 20 and few < 8 << 20
+    assert large - small < 32 << 20
