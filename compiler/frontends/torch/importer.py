@@ -7,7 +7,7 @@ gave it, so that the rest is looked at too; failures that may only follow from i
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -444,9 +444,28 @@ def _output_names(program: Any, count: int) -> list[str]:
     """Fields and positions in the result's structure joined by underscores; a lone tensor is `output`."""
     spec = program.call_spec.out_spec
     whole = pytree.tree_unflatten(list(range(count)), spec)
+    try:
+        paths = [tuple(map(_key, path)) for path, _ in pytree.tree_flatten_with_path(whole)[0]]
+    except ValueError:  # a class that says how it is taken apart, but not what its parts are called
+        paths = list(_walk(whole, ()))
+    if len(paths) != count:
+        paths = [(str(index),) for index in range(count)]
     names = []
-    for path, _ in pytree.tree_flatten_with_path(whole)[0]:
-        parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
-        parts = [f"output_{part}" if part.isdigit() and i == 0 else part for i, part in enumerate(parts)]
+    for path in paths:
+        parts = [f"output_{part}" if part.isdigit() and i == 0 else part for i, part in enumerate(path)]
         names.append("_".join(parts) or "output")
     return names
+
+
+def _key(key: Any) -> str:
+    """The name or number of one step into a structure."""
+    return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))))
+
+
+def _walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Paths to what is neither a mapping nor a sequence, in order."""
+    if isinstance(value, (Mapping, list, tuple)):
+        for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _walk(part, (*path, str(key)))
+    elif value is not None:
+        yield path

@@ -173,3 +173,24 @@ def test_what_torch_cannot_export() -> None:
 
     with pytest.raises(ModelError, match="torch cannot export Branch"):
         imported(Branch(), (torch.ones(3),))
+
+
+class Parts(dict):  # type: ignore[type-arg]
+    """A result whose class says how it is taken apart, but not what its parts are called."""
+
+
+class GivesParts(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> Parts:
+        return Parts(first=x + 1, rest=[x * 2, x * 3])
+
+
+def test_results_of_a_class_without_names_of_parts(tmp_path: Path) -> None:
+    pytree = torch.utils._pytree
+    pytree.register_pytree_node(
+        Parts,
+        lambda parts: (list(parts.values()), list(parts)),
+        lambda values, keys: Parts(zip(keys, values, strict=True)),
+    )
+    plan = stratac.compile(GivesParts(), tmp_path / "parts.plan", args=(torch.ones(3),))
+    with stratac.load(plan) as session:
+        assert [port.name for port in session.get_outputs()] == ["first", "rest_0", "rest_1"]
