@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pytest
 from stratac.ir.graph import Graph
 from stratac.ir.interp import run
@@ -30,6 +29,4 @@ def test_a_failing_op_is_found(sample: Sample) -> None:
             return any(node.op == guilty for node in graph.nodes)
 
         small, given = shrink(sample.graph, inputs, fails)
-        assert [node.op for node in small.nodes] == [guilty]
-        for port in small.outputs:
-            assert np.asarray(run(small, given)[port.name]).size >= 0
+        assert [node.op for node in small.nodes] == [guilty] and fails(small, given)

@@ -14,5 +14,4 @@ from .registry import NEEDS, Needs
 __all__ = ["NEEDS", "SUBJECTS", "Needs"]
 
 #: The files that register routines, by subject.
-SUBJECTS = (*(attention, indexing, matrix, recurrent, sorting, strings, trees, vision),)
-SUBJECTS = (*(attention, indexing, matrix, recurrent, sorting, strings, trees, vision),)
+SUBJECTS = (attention, indexing, matrix, recurrent, sorting, strings, trees, vision)
