@@ -113,6 +113,21 @@ def test_imports_follow_the_floors(name: str) -> None:
             assert known, f"{where}: ir knows only the standard library and numpy"
 
 
+def front_end(name: str) -> str:
+    """The front end that a module is part of; what serves several of them is part of none."""
+    parts = name.split(".")
+    inside = parts[:2] == ["compiler", "frontends"] and (ROOT / "/".join(parts[:3])).is_dir()
+    return parts[2] if inside and len(parts) > 2 else ""
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("compiler.frontends")])
+def test_front_ends_do_not_know_each_other(name: str) -> None:
+    for target, ours, line in imports(name, MODULES[name]):
+        where = f"{MODULES[name].relative_to(ROOT)}:{line} imports {target}"
+        allowed = not ours or front_end(target) in ("", front_end(name))
+        assert allowed, f"{where}: what front ends share lies beside them in compiler/frontends"
+
+
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - LAZY))
 def test_our_modules_are_imported_at_the_top(name: str) -> None:
     tree = ast.parse(MODULES[name].read_text())

@@ -33,7 +33,6 @@ from . import (
     sorting,
     text,
     training,
-    transposed,
     vision,
     window,
 )
@@ -47,7 +46,7 @@ SUBJECTS = (
     *(control, elementwise, experts, fourier, generate, indexing, linear_attention, ngrams),
     *(normalization, quantization, quantized, random, recurrent, reduction, resize, rotary),
     *(scatter, selecting, sequences, shape, signal, sorting, text, training),
-    *(transposed, vision, window),
+    *(vision, window),
 )
 
 __all__ = ["SUBJECTS", "batch_dims", "fit_constants", "import_onnx"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from ....ir.dims import Dim, exact_div
 from ....ir.types import DType, bool_, i64
-from . import contents
-from .draft import Draft
-from .tensors import Unsupported
+from .. import contents
+from ..draft import Draft
+from ..unsupported import Unsupported
 
 
 def split_heads(draft: Draft, value: str, heads: int) -> str:

@@ -6,7 +6,8 @@ import math
 
 from ....ir.dims import Dim
 from ....ir.types import DType, bool_, i64
-from . import contents
+from .. import contents
+from ..unsupported import Unsupported
 from .attend import (
     Scoring,
     additive,
@@ -21,7 +22,6 @@ from .attend import (
 )
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 def _heads(site: Site, index: int, attribute: str) -> str:

@@ -8,10 +8,10 @@ import numpy as np
 
 from ....ir.ops_trees import MODES
 from ....ir.types import DType, f32, f64
+from ..unsupported import Unsupported
 from .lists import needed, numbers, of_one_length, words
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 _DOMAIN = "ai.onnx.ml"
 

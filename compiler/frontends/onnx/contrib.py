@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ....ir.dims import exact_div
+from ..unsupported import Unsupported
 from .contraction import affine, convolved
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 def activated(site: Site, value: str, name: str, numbers: tuple[float, ...]) -> str:

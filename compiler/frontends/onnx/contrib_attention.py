@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from ....ir.dims import Dim, dim_max, exact_div
 from ....ir.types import DType, bool_, i32, i64
-from . import contents
+from .. import contents
+from ..draft import Draft
+from ..unsupported import Unsupported
 from .attend import (
     Scoring,
     additive,
@@ -20,11 +22,9 @@ from .attend import (
     stages,
     window,
 )
-from .draft import Draft
 from .registry import Result, rule
 from .rotary import rotated, turned_by
 from .site import Site
-from .tensors import Unsupported
 
 _MASKED = -10000.0
 

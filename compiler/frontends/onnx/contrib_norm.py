@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ....ir.dims import exact_div, product
 from ....ir.types import i32, i64
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 def _normalised(site: Site, total: str, op: str, *extra: str) -> list[Result]:

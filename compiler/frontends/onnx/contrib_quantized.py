@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from ....ir.dims import Dim, ceildiv
 from ....ir.types import DType, i16, i32, u8
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 def unpacked(site: Site, value: str, bits: int) -> str:

@@ -9,17 +9,17 @@ import onnx
 from ....ir.dims import Dim, Expr
 from ....ir.errors import VerifyError
 from ....ir.types import bool_, i64
-from . import contents
+from .. import contents
+from ..known import Known
+from ..scalars import integer
+from ..unsupported import Consequence, Unsupported
 from .bodies import plain_name
-from .known import Known
 from .merge import Differs, graph_value, merge
 from .registry import rule
-from .scalars import integer
 from .sequences import items_of, join, without_axis
 from .shape import part
 from .site import Site
 from .structured import Items, Strings, Value
-from .tensors import Consequence, Unsupported
 
 
 def _graph(site: Site, name: str) -> onnx.GraphProto:

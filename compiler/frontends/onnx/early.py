@@ -12,9 +12,9 @@ from typing import Any
 import onnx
 
 from ....ir.types import i64
-from . import contents
+from .. import contents
+from ..unsupported import Unsupported
 from .site import Site
-from .tensors import Unsupported
 
 #: Operators of later opsets have their own versions of these rules.
 FIRST_MODERN = 7

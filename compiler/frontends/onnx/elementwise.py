@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from ....ir.dims import Expr
 from ....ir.graph import Attr, Node
-from ....ir.narrow import number
 from ....ir.rules import broadcast_shapes
 from ....ir.types import DType, bool_, f8e8m0, f64
-from . import scalars
-from .contents import elementwise, expand
-from .known import Known
+from .. import scalars
+from ..contents import cast_known, elementwise, expand, rounded
+from ..known import Known
+from ..scalars import Facts, Scalar, Undecided
+from ..unsupported import Unsupported
 from .registry import Result, rule
-from .scalars import Facts, Scalar, Undecided
 from .site import Site
 from .structured import Value
-from .tensors import Unsupported
 
 # -- one input
 
@@ -42,23 +39,6 @@ _FOLDED: dict[str, Callable[[Facts, Scalar], Scalar]] = {
     "Not": lambda f, a: 1 - scalars.integer(a),
     "Sign": lambda f, a: -1 if f.less(a, 0) else 0 if f.equal(a, 0) else 1,
 }
-
-
-def rounded(dtype: DType, function: Callable[..., Scalar]) -> Callable[..., Scalar]:
-    """Floating-point results as the element type rounds them; whole numbers that fit their type."""
-
-    def apply(*args: object) -> Scalar:
-        value = function(*args)
-        if dtype.is_float and not isinstance(value, Expr):
-            with np.errstate(over="ignore"):
-                return float(number(value, dtype) if dtype.is_narrow else dtype.np.type(value))
-        if dtype.is_integer and isinstance(value, int):
-            least, most = dtype.limits
-            if not least <= value <= most:
-                raise Undecided
-        return value
-
-    return apply
 
 
 def _fold(site: Site, dtype: DType, function: Callable[..., Scalar] | None) -> Known | None:
@@ -194,18 +174,6 @@ def identity(site: Site) -> Value:
 
 
 # -- casts
-
-
-def cast_known(facts: Facts, known: Known, to: DType) -> Known | None:
-    """Known contents in another element type, where that is known too."""
-    function: Callable[[Facts, Scalar], Scalar] | None = None
-    if to == bool_:
-        function = lambda f, a: int(not f.equal(a, 0))  # noqa: E731
-    elif to.is_integer:
-        function = lambda f, a: scalars.truncate(a)  # noqa: E731
-    elif known.dtype != bool_ or not known.any_spread:
-        function = lambda f, a: a if isinstance(a, Expr) else float(a)  # noqa: E731
-    return elementwise(facts, to, rounded(to, function), known) if function else None
 
 
 def _cast(site: Site, to: DType) -> Result:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ....ir.dims import product
 from ....ir.rules import MOE_ACTIVATIONS
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 @rule("MoE", domain="com.microsoft")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ....ir.dims import Dim, Expr
 from ....ir.types import f32, f64, i64
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 from .spectrum import Spectrum
-from .tensors import Unsupported
 
 
 def _length(site: Site, index: int, what: str, otherwise: Dim) -> int:

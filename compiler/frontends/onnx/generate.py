@@ -10,14 +10,14 @@ import onnx
 from ....ir.dims import Dim, Expr, ceildiv
 from ....ir.narrow import narrowed, widened
 from ....ir.types import DType, bool_, f32, i64
-from . import contents, scalars
-from .known import Known
+from .. import contents, scalars
+from ..known import Known
+from ..scalars import Scalar, Undecided
+from ..unsupported import Unsupported
 from .registry import Result, rule
-from .scalars import Scalar, Undecided
 from .site import Site
 from .strings import strings_constant
 from .structured import Value
-from .tensors import Unsupported
 
 
 @rule("Constant")

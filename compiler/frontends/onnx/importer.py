@@ -22,23 +22,24 @@ from ....ir.graph import Graph, Port, Weight
 from ....ir.interface import Form, Interface
 from ....ir.types import DType, TensorType, string
 from ...layout import Layout
-from . import contents
+from .. import contents
+from ..emit import Emitter
+from ..known import Known
+from ..scalars import Facts
+from ..unsupported import Consequence, Unsupported, UnsupportedType
 from .bodies import instance, nodes_within, plain_name
 from .constants import with_constants
 from .early import modern
-from .emit import Emitter
 from .evaluate import evaluate_constant
 from .functions import closed, domain_of, inlined, schema_of
-from .known import Known
 from .protobuf import read_model
 from .registry import RULES, TEXT_RULES, Rule
-from .scalars import Facts
 from .schemas import check_node, check_versions
 from .signature import Signature, read_signature
 from .site import Site
 from .strings import MOVERS, moved, strings_constant
 from .structured import Items, Nothing, Strings, Structured, Value
-from .tensors import Consequence, Tensors, Unsupported, UnsupportedType
+from .tensors import Tensors
 
 #: Constants of whole numbers up to this many elements are looked into for shape arithmetic.
 _SMALL = 1 << 16

@@ -4,40 +4,13 @@ from __future__ import annotations
 
 from ....ir.dims import Dim, Expr, Shape, product, symbol
 from ....ir.types import DType, i64
-from . import contents
-from .draft import Draft
-from .known import Known
+from .. import contents
+from ..indexing import evenly, not_negative
+from ..known import Known
+from ..scalars import axis_name, plus, times, used_axes
+from ..unsupported import Unsupported
 from .registry import Result, rule
-from .scalars import Facts, Undecided, axis_name, integer, plus, rename, times, used_axes
 from .site import Site
-from .tensors import Unsupported
-
-
-def evenly(facts: Facts, indices: Known, extent: Dim) -> tuple[Dim, Dim, int, int | None] | None:
-    """(start, count, step, axis of the indices along which they run) where indices are `start + step * position`."""
-    if indices.rank == 1:
-        indices = indices.spread_axis(0) or indices
-    if indices.cells.size != 1:
-        return None
-    cell = indices.cells.reshape(-1)[0]
-    axes = used_axes(cell)
-    if len(axes) > 1:
-        return None
-    facts = facts.over(indices.shape)
-    try:
-        cell = facts.position(cell, extent)
-    except Undecided:
-        return None
-    if not facts.at_least(cell, 0) or not facts.at_least(extent - 1, cell):
-        return None
-    if not axes:
-        return cell, 1, 1, None
-    (axis,) = axes
-    start = integer(rename(cell, {axis: 0}))
-    step = integer(rename(cell, {axis: 1})) - start
-    if not isinstance(step, int) or step < 1 or start + symbol(axis_name(axis)) * step != cell:
-        return None
-    return start, indices.shape[axis], step, axis
 
 
 @rule("Gather")
@@ -135,15 +108,8 @@ def _as_view(site: Site, index: Known, depth: int) -> Result | None:
     return site.expand(value, (*index.shape[:-1], *tail))
 
 
-def _dim(site: Draft, value: Dim, dtype: DType) -> str:
+def _dim(site: Site, value: Dim, dtype: DType) -> str:
     return site.data(contents.scalar(dtype, value))
-
-
-def not_negative(draft: Draft, indices: str, extent: Dim) -> str:
-    """Indices that count from the end made to count from the start."""
-    dtype = draft.type_of(indices).dtype
-    below = draft.emit("lt", indices, draft.scalar(0, dtype))
-    return draft.emit("where", below, draft.emit("add", indices, _dim(draft, extent, dtype)), indices)
 
 
 @rule("GatherElements")

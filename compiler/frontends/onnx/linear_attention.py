@@ -6,10 +6,10 @@ import math
 
 from ....ir.dims import exact_div
 from ....ir.types import f32
-from . import contents
+from .. import contents
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 #: Which inputs an update rule has: a decay, a rate.
 _RULES = {"linear": (False, False), "gated": (True, False), "delta": (False, True), "gated_delta": (True, True)}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from ..unsupported import Unsupported
 from .site import Site
-from .tensors import Unsupported
 
 _KINDS = {
     onnx.AttributeProto.INTS: "ints",

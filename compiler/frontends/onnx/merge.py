@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .draft import Draft
-from .known import Known
+from ..draft import Draft
+from ..known import Known
+from ..unsupported import Unsupported
 from .structured import Items, Nothing, Strings, Value
-from .tensors import Unsupported
 
 
 class Differs(Unsupported):

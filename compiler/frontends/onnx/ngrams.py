@@ -7,9 +7,9 @@ import onnx
 
 from ....ir.dims import Dim
 from ....ir.types import f32
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 def _floats(site: Site, name: str) -> list[float]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ....ir.dims import exact_div, product
-from . import contents
+from .. import contents
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 @rule("Softmax", "LogSoftmax")

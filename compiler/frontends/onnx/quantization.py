@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ....ir.types import DType, bf16, f8e8m0, f16, f32, f64, i32, u8
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 def _along(site: Site, index: int) -> str:

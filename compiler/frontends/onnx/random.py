@@ -12,10 +12,10 @@ import struct
 
 from ....ir.dims import Shape, product
 from ....ir.types import DType, bool_, f32, f64, i64, u64
-from . import contents
+from .. import contents
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 #: Steps and multipliers of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
 _GAMMA = 0x9E3779B97F4A7C15

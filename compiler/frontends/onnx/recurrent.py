@@ -7,9 +7,9 @@ import onnx
 from ....ir.dims import ceildiv
 from ....ir.ops_recurrent import ACTIVATIONS, PANEL, Activation, text_of
 from ....ir.types import f32, f64, i32
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 _NAMES = {name.replace("_", ""): name for name in ACTIVATIONS}
 #: Parameters where the model gives none.

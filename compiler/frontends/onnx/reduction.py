@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from ....ir.dims import Dim, symbol
 from ....ir.types import f64, i64, u64
-from . import contents, scalars
-from .known import Known
+from .. import contents, scalars
+from ..known import Known
+from ..scalars import Scalar, Undecided, axis_name
+from ..unsupported import Unsupported
 from .registry import Result, rule
-from .scalars import Scalar, Undecided, axis_name
 from .site import Site
-from .tensors import Unsupported
 
 _FOLDS: dict[str, Callable[[Site, Scalar, Scalar], Scalar]] = {
     "ReduceSum": lambda s, a, b: scalars.plus(a, b),

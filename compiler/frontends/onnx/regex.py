@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .tensors import Unsupported
+from ..unsupported import Unsupported
 
 #: States of the automaton, and copies that a repetition may make.
 _STATES, _COPIES = 4096, 1000

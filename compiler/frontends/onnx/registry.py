@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Union
 
-from .known import Known
+from ..known import Known
 from .site import Site
 from .structured import Value
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from ....ir.dims import exact_div
 from ....ir.types import i64
-from . import contents
+from .. import contents
+from ..draft import Draft
+from ..unsupported import Unsupported
 from .attend import join_heads, split_heads
-from .draft import Draft
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 def turned_by(draft: Draft, table: str, interleaved: bool) -> str:

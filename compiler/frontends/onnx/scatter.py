@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ....ir.dims import Dim, product
 from ....ir.types import i64
-from . import contents
+from .. import contents
+from ..unsupported import Unsupported
 from .indexing import flat_rows
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 def _reduction(site: Site) -> str:

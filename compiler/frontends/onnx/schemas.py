@@ -9,8 +9,8 @@ import onnx
 
 from ....ir.errors import ModelError
 from ....ir.types import DType
+from ..unsupported import Unsupported
 from .functions import domain_of, schema_of
-from .tensors import Unsupported
 
 #: Versions of operator sets are small numbers; the onnx package does not survive all others.
 _PLAUSIBLE = range(1, 1 << 20)

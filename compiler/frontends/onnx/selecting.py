@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ....ir.dims import Dim, product
 from ....ir.types import bool_, i64
-from . import contents
-from .draft import Draft
+from .. import contents
+from ..draft import Draft
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 
 def chosen(draft: Draft, condition: str, hint: str) -> tuple[str, Dim]:

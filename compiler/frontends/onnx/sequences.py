@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from ....ir.dims import Dim, Expr, ceildiv
 from ....ir.types import bool_, i64
-from . import contents
-from .known import Known
+from .. import contents
+from ..known import Known
+from ..scalars import integer
+from ..unsupported import Unsupported
 from .merge import graph_value, widened
 from .registry import rule
-from .scalars import integer
 from .shape import part
 from .site import Site
 from .structured import Items, Nothing, Strings, Value
-from .tensors import Unsupported
 
 #: Tensors that one operator may make a sequence of.
 LONGEST = 4096

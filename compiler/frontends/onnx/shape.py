@@ -8,12 +8,12 @@ import numpy as np
 
 from ....ir.dims import Dim, Shape, ceildiv, exact_div, product
 from ....ir.types import i64
-from . import contents
-from .known import Known
+from .. import contents
+from ..known import Known
+from ..scalars import Undecided
+from ..unsupported import Unsupported
 from .registry import Result, rule
-from .scalars import Undecided
 from .site import Site
-from .tensors import Unsupported
 
 
 @rule("Shape")

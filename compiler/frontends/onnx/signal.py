@@ -8,10 +8,10 @@ import numpy as np
 
 from ....ir.dims import Expr
 from ....ir.types import f32, f64
-from . import contents
+from .. import contents
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 #: Coefficients of cos(0), cos(2 pi i / n), cos(4 pi i / n), ...
 _WINDOWS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,8 +13,9 @@ from ....ir.errors import ModelError, Problem, Source
 from ....ir.interface import Form
 from ....ir.types import DType, u8
 from ...layout import Layout
-from .scalars import AXIS
-from .tensors import Unsupported, dtype_of
+from ..names import identifier
+from ..unsupported import Unsupported
+from .tensors import dtype_of
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,6 @@ class Signature:
 
     def shape(self, dims: Iterable[int | str]) -> tuple[Dim, ...]:
         return tuple(d if isinstance(d, int) else self.dims[d] for d in dims)
-
-
-def identifier(name: str, taken: Iterable[str] = ()) -> str:
-    """`name` as a Python identifier that is not in `taken`."""
-    clean = re.sub(r"\W", "_", name, flags=re.ASCII) or "dim"
-    if clean[0].isdigit() or clean.startswith(AXIS):
-        clean = "d" + clean
-    result, number = clean, 2
-    while result in set(taken):
-        result, number = f"{clean}_{number}", number + 1
-    return result
 
 
 class _Reader:

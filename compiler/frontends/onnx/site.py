@@ -9,12 +9,12 @@ import onnx
 from ....ir.dims import Dim, Expr
 from ....ir.errors import Source
 from ....ir.types import DType, TensorType
+from ..draft import Draft
+from ..known import Known
+from ..scalars import Scalar
+from ..unsupported import Unsupported
 from .bodies import plain_name
-from .draft import Draft
-from .known import Known
-from .scalars import Scalar
 from .structured import Value
-from .tensors import Unsupported
 
 if TYPE_CHECKING:
     from .importer import Importer

@@ -12,7 +12,7 @@ import numpy as np
 
 from ....ir.dims import Shape
 from ....ir.types import DType
-from .draft import Draft
+from ..draft import Draft
 
 #: The longest transform that is one product.
 DIRECT = 512

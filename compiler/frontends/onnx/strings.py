@@ -15,13 +15,13 @@ import onnx
 
 from ....ir.dims import Dim, Shape, product
 from ....ir.types import i64
-from . import contents
-from .emit import Emitter
-from .known import Known
+from .. import contents
+from ..emit import Emitter
+from ..known import Known
+from ..unsupported import Unsupported
 from .merge import graph_value, widened
 from .site import Site
 from .structured import Items, Strings, Value
-from .tensors import Unsupported
 
 #: Operators whose outputs hold elements of their inputs, and nothing else of them.
 MOVERS = frozenset(

@@ -7,7 +7,7 @@ from typing import Union
 
 from ....ir.dims import Shape
 from ....ir.types import TensorType
-from .known import Known
+from ..known import Known
 
 
 @dataclass(frozen=True)

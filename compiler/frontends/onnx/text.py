@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 
 from ....ir.types import bool_, i64, u8
-from . import contents
+from .. import contents
+from ..known import Known
+from ..unsupported import Unsupported
 from .casing import case_table, grown
-from .known import Known
 from .merge import graph_value, widened
 from .regex import automaton
 from .registry import RULES, rule, text_rule
@@ -19,7 +20,6 @@ from .selecting import chosen
 from .site import Site
 from .strings import slots_of, strings_of
 from .structured import Strings, Value
-from .tensors import Unsupported
 
 
 def _strings(site: Site, index: int = 0) -> Strings:

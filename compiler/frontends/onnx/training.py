@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ....ir.types import DType
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 _DOMAIN = "ai.onnx.preview.training"
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from ....ir.dims import Dim, Expr, exact_div, product
 from ....ir.types import DType, i64
-from . import contents
+from .. import contents
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 

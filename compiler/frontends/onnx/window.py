@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....ir.dims import Dim, exact_div, product
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-from .tensors import Unsupported
 
 Ints = tuple[int, ...]
 

@@ -6,8 +6,8 @@ import math
 
 from ....ir.dims import Dim, product
 from ....ir.types import DType, bool_, i64
-from ..onnx import contents
-from ..onnx.tensors import Unsupported
+from .. import contents
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ....ir.dims import Dim, product
 from ....ir.types import DType
-from ..onnx.tensors import Unsupported
-from ..onnx.transposed import transposed_conv
+from ..transposed import transposed_conv
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 

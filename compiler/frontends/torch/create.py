@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ....ir.dims import Dim, Expr, ceildiv
 from ....ir.types import i64
-from ..onnx import contents
-from ..onnx.known import Known
-from ..onnx.scalars import Scalar
-from ..onnx.tensors import Unsupported
+from .. import contents
+from ..known import Known
+from ..scalars import Scalar
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 

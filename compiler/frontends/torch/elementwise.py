@@ -9,9 +9,9 @@ import numpy as np
 
 from ....ir.dims import Expr
 from ....ir.types import DType, bool_
-from ..onnx import contents, scalars
-from ..onnx.scalars import Facts, Scalar, Undecided
-from ..onnx.tensors import Unsupported
+from .. import contents, scalars
+from ..scalars import Facts, Scalar, Undecided
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from ....ir.types import i64
-from ..onnx import contents
-from ..onnx.tensors import Unsupported
+from .. import contents
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 

@@ -21,11 +21,11 @@ from ....ir.dims import Bounds, evaluate
 from ....ir.errors import ModelError, Problem, Source, VerifyError
 from ....ir.graph import FileBytes, Graph, Inline, Port, Weight
 from ....ir.types import TensorType
-from ..onnx import contents
-from ..onnx.emit import Emitter
-from ..onnx.known import Known
-from ..onnx.scalars import Facts
-from ..onnx.tensors import Unsupported, UnsupportedType
+from .. import contents
+from ..emit import Emitter
+from ..known import Known
+from ..scalars import Facts
+from ..unsupported import Unsupported, UnsupportedType
 from .registry import RULES
 from .site import Site, Value
 from .symbols import Symbols, batch_axes, bounded_axes, dynamic_axes, read_symbols

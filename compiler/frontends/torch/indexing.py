@@ -6,11 +6,11 @@ from typing import Any
 
 from ....ir.dims import Dim, Expr, product, symbol
 from ....ir.types import bool_, i64
-from ..onnx import contents
-from ..onnx.indexing import evenly, not_negative
-from ..onnx.known import Known
-from ..onnx.scalars import Undecided, axis_name, plus, times
-from ..onnx.tensors import Unsupported
+from .. import contents
+from ..indexing import evenly, not_negative
+from ..known import Known
+from ..scalars import Undecided, axis_name, plus, times
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 

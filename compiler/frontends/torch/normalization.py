@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....ir.dims import exact_div, product
 from ....ir.types import f32
-from ..onnx.tensors import Unsupported
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 

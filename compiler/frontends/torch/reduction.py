@@ -6,8 +6,8 @@ import math
 
 from ....ir.dims import Dim, product, symbol
 from ....ir.types import bool_, i64
-from ..onnx import contents, scalars
-from ..onnx.scalars import axis_name
+from .. import contents, scalars
+from ..scalars import axis_name
 from .registry import Result, rule
 from .site import Site
 

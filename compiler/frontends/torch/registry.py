@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Union
 
-from ..onnx.known import Known
+from ..known import Known
 from .site import Site
 
 #: What a rule gives for one output: a value of the graph, or known contents.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir.dims import exact_div
-from ..onnx.resize import coordinates, repeated, taps, weighted
-from ..onnx.tensors import Unsupported
+from ..resampling import coordinates, repeated, taps, weighted
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 

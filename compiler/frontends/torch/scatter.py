@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ....ir.dims import Dim, product
 from ....ir.types import bool_, i64
-from ..onnx import contents
-from ..onnx.indexing import not_negative
-from ..onnx.tensors import Unsupported
+from .. import contents
+from ..indexing import not_negative
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....ir.dims import Dim, exact_div, product
-from ..onnx import contents
-from ..onnx.known import Known
-from ..onnx.scalars import Undecided
-from ..onnx.tensors import Unsupported
+from .. import contents
+from ..known import Known
+from ..scalars import Undecided
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site, Value
 

@@ -10,12 +10,12 @@ import torch
 from ....ir.dims import Dim, Expr
 from ....ir.errors import Source
 from ....ir.types import DType, TensorType, bool_, f32, i64
-from ..onnx import contents
-from ..onnx.draft import Draft
-from ..onnx.elementwise import cast_known, rounded
-from ..onnx.known import Known
-from ..onnx.scalars import Scalar
-from ..onnx.tensors import Unsupported
+from .. import contents
+from ..contents import cast_known, rounded
+from ..draft import Draft
+from ..known import Known
+from ..scalars import Scalar
+from ..unsupported import Unsupported
 from .weights import dtype_of
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ....ir.types import i64
-from ..onnx import contents
+from .. import contents
 from .registry import Result, rule
 from .site import Site
 

@@ -12,8 +12,8 @@ import torch
 
 from ....ir.dims import Bounds, Dim, dim_max, dim_min, exact_div, floordiv, mod, symbol
 from ....ir.errors import ModelError, Problem, Source
-from ..onnx.signature import identifier
-from ..onnx.tensors import Unsupported
+from ..names import identifier
+from ..unsupported import Unsupported
 
 #: Bounds of a program beyond this are none at all.
 _UNBOUNDED = 1 << 31

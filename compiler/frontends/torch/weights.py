@@ -13,7 +13,7 @@ import torch
 from ....ir import types
 from ....ir.graph import FileBytes, Inline
 from ....ir.types import COMPUTABLE, DType, TensorType
-from ..onnx.tensors import Unsupported, UnsupportedType
+from ..unsupported import Unsupported, UnsupportedType
 
 #: Tensors up to this many bytes are kept in the graph.
 INLINE_BYTES = 1 << 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir.dims import Dim
-from ..onnx.tensors import Unsupported
+from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 

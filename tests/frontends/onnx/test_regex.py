@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stratac.compiler.frontends.onnx.regex import automaton
-from stratac.compiler.frontends.onnx.tensors import Unsupported
+from stratac.compiler.frontends.unsupported import Unsupported
 
 PATTERNS = (
     *(r"\b\w+\b@\b.*", r"(a\b|\Bb|\b,)+", r"\b", r"a\Bb\b", r"(\b.\b.)*", r"www\.[\w.-]+\.\bcom\b"),

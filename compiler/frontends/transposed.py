@@ -7,63 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .draft import Draft
-from .registry import Result, rule
-from .site import Site
-from .tensors import Unsupported
 
 Ints = tuple[int, ...]
-
-
-def _pads(site: Site, reach: Ints, strides: Ints, extra: Ints) -> Ints:
-    """What is cut off the full output: all begins, then all ends; may be negative."""
-    n = len(reach)
-    auto = site.get_str("auto_pad", "NOTSET")
-    wanted = site.get_ints("output_shape")
-    if wanted is None and auto in ("NOTSET", "VALID", ""):
-        pads = site.get_ints("pads") or (0,) * (2 * n)
-        return (0,) * (2 * n) if auto == "VALID" else pads
-    totals = [r + e - s for r, e, s in zip(reach, extra, strides, strict=True)]  # output = stride * input
-    if wanted is not None:
-        extents = site.type().shape[2:]
-        wanted = wanted[-n:]
-        for i, extent in enumerate(extents):
-            total = strides[i] * (extent - 1) + extra[i] + reach[i] - wanted[i]
-            if not isinstance(total, int):
-                raise Unsupported(f"output_shape {list(wanted)} for the extent {extent}", "fix it with --dim NAME=N")
-            totals[i] = total
-    small = [t // 2 for t in totals]
-    large = [t - t // 2 for t in totals]
-    return (*small, *large) if auto == "SAME_UPPER" else (*large, *small)
-
-
-@rule("ConvTranspose")
-def conv_transpose(site: Site) -> Result:
-    x, w = site.type(0), site.type(1)
-    n = x.rank - 2
-    kernel = tuple(k for k in w.shape[2:] if isinstance(k, int))
-    if not 1 <= n <= 3 or len(kernel) != n or (site.get_ints("kernel_shape") or kernel) != kernel:
-        raise Unsupported(f"a filter {w} for an input {x}")
-    ones, zeros = (1,) * n, (0,) * n
-    strides, dilations = site.get_ints("strides") or ones, site.get_ints("dilations") or ones
-    extra = site.get_ints("output_padding") or zeros
-    if len(strides) != n or len(dilations) != n or len(extra) != n or min(*strides, *dilations) < 1:
-        raise Unsupported(f"strides {strides}, dilations {dilations}, output_padding {extra} for {n} spatial axes")
-    groups = site.get_int("group", 1)
-    if (
-        not isinstance(w.shape[0], int)
-        or not isinstance(w.shape[1], int)
-        or w.shape[0] % groups
-        or x.shape[1] != w.shape[0]
-    ):
-        raise Unsupported(f"a filter {w} in {groups} groups for an input {x}")
-    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
-    pads = _pads(site, reach, strides, extra)
-    if len(pads) != 2 * n:
-        raise Unsupported(f"pads {list(pads)} for {n} spatial axes")
-    value = transposed_conv(site, site.x(0), site.x(1), strides, dilations, pads, extra, groups)
-    if site.has(2):
-        value = site.emit("add", value, site.reshape(site.x(2), (w.shape[1] * groups, *ones)))
-    return value
 
 
 def transposed_conv(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Union
 
-from ....ir.dims import (
+from ...ir.dims import (
     Bounds,
     Dim,
     Expr,

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ....ir.dims import Dim, Expr, Shape, evaluate_shape, product, symbol
-from ....ir.types import DType
+from ...ir.dims import Dim, Expr, Shape, evaluate_shape, product, symbol
+from ...ir.narrow import number
+from ...ir.types import DType, bool_
+from . import scalars
 from .known import LIMIT, Known, apply_cells, arange, filled, from_array, full, scalar, vector
 from .scalars import Facts, Scalar, Undecided, axis_name, rename
 
 __all__ = [
     "arange",
     "broadcast",
+    "cast_known",
     "concat",
     "elementwise",
     "expand",
@@ -24,6 +27,7 @@ __all__ = [
     "gather_nd",
     "reduce",
     "reshape",
+    "rounded",
     "scalar",
     "slice_axis",
     "transpose",
@@ -93,6 +97,35 @@ def elementwise(facts: Facts, dtype: DType, function: Callable[..., Scalar], *in
         return Known(dtype, shape, apply_cells(lambda *v: function(over, *v), *(p.cells for p in parts)))
     except Undecided:
         return None
+
+
+def rounded(dtype: DType, function: Callable[..., Scalar]) -> Callable[..., Scalar]:
+    """Floating-point results as the element type rounds them; whole numbers that fit their type."""
+
+    def apply(*args: object) -> Scalar:
+        value = function(*args)
+        if dtype.is_float and not isinstance(value, Expr):
+            with np.errstate(over="ignore"):
+                return float(number(value, dtype) if dtype.is_narrow else dtype.np.type(value))
+        if dtype.is_integer and isinstance(value, int):
+            least, most = dtype.limits
+            if not least <= value <= most:
+                raise Undecided
+        return value
+
+    return apply
+
+
+def cast_known(facts: Facts, known: Known, to: DType) -> Known | None:
+    """Known contents in another element type, where that is known too."""
+    function: Callable[[Facts, Scalar], Scalar] | None = None
+    if to == bool_:
+        function = lambda f, a: int(not f.equal(a, 0))  # noqa: E731
+    elif to.is_integer:
+        function = lambda f, a: scalars.truncate(a)  # noqa: E731
+    elif known.dtype != bool_ or not known.any_spread:
+        function = lambda f, a: a if isinstance(a, Expr) else float(a)  # noqa: E731
+    return elementwise(facts, to, rounded(to, function), known) if function else None
 
 
 def expand(known: Known, shape: Shape) -> Known | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....ir.builder import GraphBuilder
-from ....ir.dims import Atom, Dim, Expr, Shape
-from ....ir.errors import Source
-from ....ir.graph import Inline, Weight
-from ....ir.narrow import narrowed
-from ....ir.types import DType, TensorType, bool_, from_numpy, i64
+from ...ir.builder import GraphBuilder
+from ...ir.dims import Atom, Dim, Expr, Shape
+from ...ir.errors import Source
+from ...ir.graph import Inline, Weight
+from ...ir.narrow import narrowed
+from ...ir.types import DType, TensorType, bool_, from_numpy, i64
 from .known import Known
 from .scalars import AXIS, Scalar, used_axes
 

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ....ir.builder import GraphBuilder
-from ....ir.dims import Bounds, Dim, symbol, typical, upper
-from ....ir.errors import Source
-from ....ir.graph import Attr
-from ....ir.types import DType, TensorType, i64
+from ...ir.builder import GraphBuilder
+from ...ir.dims import Bounds, Dim, symbol, typical, upper
+from ...ir.errors import Source
+from ...ir.graph import Attr
+from ...ir.types import DType, TensorType, i64
 from . import contents
 from .emit import Emitter
 from .known import Known
 from .scalars import Facts, Scalar
-from .tensors import Unsupported
+from .unsupported import Unsupported
 
 
 class Draft:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ....ir.dims import Dim, Expr, Shape, product, symbol
-from ....ir.types import DType, TensorType
+from ...ir.dims import Dim, Expr, Shape, product, symbol
+from ...ir.types import DType, TensorType
 from .scalars import Scalar, Undecided, axis_name, plus, rename, used_axes
 
 #: Dense contents hold at most this many cells.
