@@ -27,7 +27,7 @@ import numpy as np
 import stratac
 import torch
 from stratac.compiler.frontends.torch import export_module
-from stratac.ir.errors import ModelError, StratacError
+from stratac.ir.errors import ModelError, StratacError, grouped
 
 from .coverage_models import SUBJECTS, Fields, Subject
 from .exact import distance
@@ -80,7 +80,7 @@ def _tried(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return make()
     except ModelError as error:
-        return {"reason": "; ".join(_operator(str(p)) for p in error.problems[:3]) or error.what}
+        return {"reason": "; ".join(_operator(str(group[0])) for group in grouped(error.problems)[:3]) or error.what}
     except StratacError as error:
         return {"reason": str(error)}
     except Exception as error:  # a defect, shown as such

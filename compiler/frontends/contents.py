@@ -15,6 +15,7 @@ from .known import LIMIT, Known, apply_cells, arange, filled, from_array, full, 
 from .scalars import Facts, Scalar, Undecided, axis_name, rename
 
 __all__ = [
+    "along",
     "arange",
     "broadcast",
     "cast_known",
@@ -28,6 +29,7 @@ __all__ = [
     "reduce",
     "reshape",
     "rounded",
+    "running_sum",
     "scalar",
     "slice_axis",
     "transpose",
@@ -161,6 +163,13 @@ def reshape(known: Known, shape: Shape) -> Known | None:
     if listed is None or not all(isinstance(d, int) for d in shape):
         return None
     return Known(known.dtype, shape, listed.cells.reshape(evaluate_shape(shape, {})))
+
+
+def along(dtype: DType, start: Dim, extent: Dim, axis: int, rank: int) -> Known:
+    """start, start + 1, ... along one axis of `rank`, the others of extent 1."""
+    found = reshape(arange(dtype, start, 1, extent), (*(1,) * axis, extent, *(1,) * (rank - axis - 1)))
+    assert found is not None, "an axis may stand anywhere"
+    return found
 
 
 def slice_axis(known: Known, axis: int, start: Dim, extent: Dim, step: int) -> Known | None:
@@ -301,3 +310,11 @@ def reduce(
     kept = tuple(1 if a in axes else d for a, d in enumerate(known.shape))
     result = Known(known.dtype, kept, cells)
     return result if keepdims else reshape(result, tuple(d for a, d in enumerate(kept) if a not in axes))
+
+
+def running_sum(known: Known, axis: int) -> Known | None:
+    """Of one whole number: its multiples, as positions count from 0."""
+    if known.uniform is None or known.dtype.is_float:
+        return None
+    where: Dim = symbol(axis_name(axis)) if known.shape[axis] != 1 else 0
+    return full(known.dtype, known.shape, scalars.times(scalars.plus(where, 1), known.uniform))

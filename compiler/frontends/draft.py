@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Union
 
 import numpy as np
 
 from ...ir.builder import GraphBuilder
-from ...ir.dims import Bounds, Dim, symbol, typical, upper
+from ...ir.dims import Bounds, Dim, Expr, symbol, typical, upper
 from ...ir.errors import Source
 from ...ir.graph import Attr
 from ...ir.types import DType, TensorType, i64
@@ -17,6 +18,9 @@ from .emit import Emitter
 from .known import Known
 from .scalars import Facts, Scalar
 from .unsupported import Unsupported
+
+#: A tensor while it is imported: a value of the graph, or known contents.
+Tensor = Union[str, Known]
 
 
 class Draft:
@@ -32,20 +36,23 @@ class Draft:
         """A node with several outputs."""
         return self.builder.all(op, *inputs, source=self.source, outputs=outputs, **attrs)
 
-    def type_of(self, value: str) -> TensorType:
-        """The type of a graph value."""
-        return self.builder.types[value]
+    def type_of(self, value: Tensor) -> TensorType:
+        """The type of a graph value, or of known contents."""
+        return value.type if isinstance(value, Known) else self.builder.types[value]
 
     def scalar(self, value: Scalar, dtype: DType) -> str:
-        """A constant scalar."""
+        """A scalar: a constant, or what a symbolic dim comes to."""
+        if isinstance(value, Expr):
+            return self.data(contents.scalar(dtype, value))
         return self.emitter.scalar(dtype, value)
 
-    def constant(self, array: np.ndarray) -> str:
-        return self.emitter.constant(array)
+    def constant(self, array: np.ndarray, dtype: DType | None = None) -> str:
+        """`array` in its own element type, or in `dtype`."""
+        return self.emitter.constant(array, dtype)
 
-    def data(self, known: Known) -> str:
-        """Known contents as a graph value."""
-        return self.emitter.known(known, self.source)
+    def data(self, value: Tensor) -> str:
+        """A graph value as it is; known contents put into the graph."""
+        return self.emitter.known(value, self.source) if isinstance(value, Known) else value
 
     def runtime_dim(self, hint: str, most: Dim) -> Dim:
         """A new symbol, from 0 to `most`, that a node is going to set when it runs; call it once for each."""
@@ -81,6 +88,24 @@ class Draft:
             return self.emit("slice", value, axis=axis, start=start, extent=extent, step=step)
         indices = contents.arange(i64, start, step, extent)
         return self.emit("gather", value, self.data(indices), axis=axis)
+
+    def repeat(self, value: str, axis: int, times: Dim) -> str:
+        """Each element of an axis `times` times, next to each other."""
+        shape = self.type_of(value).shape
+        before, extent, after = shape[:axis], shape[axis], shape[axis + 1 :]
+        value = self.reshape(value, (*before, extent, 1, *after))
+        value = self.expand(value, (*before, extent, times, *after))
+        return self.reshape(value, (*before, extent * times, *after))
+
+    def viewed(self, value: Tensor, shape: Sequence[Dim]) -> Tensor:
+        """A tensor under another shape; what is known stays known."""
+        folded = contents.reshape(value, tuple(shape)) if isinstance(value, Known) else None
+        return folded or self.reshape(self.data(value), shape)
+
+    def part(self, value: Tensor, axis: int, start: Dim, extent: Dim, step: int = 1) -> Tensor:
+        """`slice` of a tensor; what is known stays known."""
+        folded = contents.slice_axis(value, axis, start, extent, step) if isinstance(value, Known) else None
+        return folded or self.slice(self.data(value), axis, start, extent, step)
 
     def axis(self, value: int, rank: int) -> int:
         """An axis made non-negative, checked."""

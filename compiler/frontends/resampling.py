@@ -1,4 +1,4 @@
-"""One axis of an image at other positions: repeated elements, or a weighted sum of gathered ones."""
+"""One axis of an image at other positions: weighted sums of its elements."""
 
 from __future__ import annotations
 
@@ -11,15 +11,6 @@ from .draft import Draft
 
 #: Beyond so many taps the weighted sum along an axis is a matrix product.
 _MANY_TAPS = 8
-
-
-def repeated(draft: Draft, value: str, axis: int, times: int) -> str:
-    """Each element of an axis `times` times."""
-    shape = draft.type_of(value).shape
-    before, extent, after = shape[:axis], shape[axis], shape[axis + 1 :]
-    value = draft.reshape(value, (*before, extent, 1, *after))
-    value = draft.expand(value, (*before, extent, times, *after))
-    return draft.reshape(value, (*before, extent * times, *after))
 
 
 def coordinates(how: str, extent: int, size: int, scale: float, part: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
@@ -90,7 +81,7 @@ def weighted(draft: Draft, value: str, axis: int, index: np.ndarray, weight: np.
         return _product(draft, value, axis, index, weight)
     parts = []
     for which, how_much in zip(index, weight, strict=True):
-        factor = draft.emitter.constant(how_much.reshape(-1, *(1,) * (type.rank - axis - 1)), type.dtype)
+        factor = draft.constant(how_much.reshape(-1, *(1,) * (type.rank - axis - 1)), type.dtype)
         parts.append(draft.emit("mul", draft.emit("gather", value, draft.constant(which), axis=axis), factor))
     return draft.chain("add", parts)
 
@@ -103,5 +94,5 @@ def _product(draft: Draft, value: str, axis: int, index: np.ndarray, weight: np.
     for which, how_much in zip(index, weight, strict=True):
         matrix[np.arange(len(which)), which] += how_much
     flat = draft.reshape(value, (product(before), extent, product(after)))
-    value = draft.emit("matmul", draft.emitter.constant(matrix, type.dtype), flat)
+    value = draft.emit("matmul", draft.constant(matrix, type.dtype), flat)
     return draft.reshape(value, (*before, index.shape[1], *after))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def _without_overlap(draft: Draft, x: str, grouped: str, kernel: Ints, groups: i
     n = len(kernel)
     _, inside, outside, *_ = draft.type_of(grouped).shape
     weight = draft.transpose(grouped, (0, 2, *range(3, 3 + n), 1))
-    rows = groups * _product(kernel) * outside
+    rows = groups * math.prod(kernel) * outside
     ones, zeros = (1,) * n, (0,) * (2 * n)
     weight = draft.reshape(weight, (rows, inside, *ones))
     value = draft.emit("conv", x, weight, strides=ones, pads=zeros, dilations=ones, groups=groups)
@@ -84,10 +84,3 @@ def _insert_zeros(draft: Draft, value: str, axis: int, stride: int) -> str:
     pads[len(shape) + 1 + axis + 1] = stride - 1
     value = draft.reshape(draft.emit("pad", value, pads=tuple(pads)), (*before, extent * stride, *after))
     return draft.slice(value, axis, 0, extent * stride - (stride - 1))
-
-
-def _product(sizes: Sequence[int]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total

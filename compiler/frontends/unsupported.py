@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...ir.errors import ModelError, Problem, Source, grouped
+
 
 class Unsupported(Exception):
     """A rule, or a tensor, cannot be imported. `follows` marks what may only be a consequence of an earlier problem, `needs`
@@ -22,3 +24,32 @@ class UnsupportedType(Unsupported):
     def __init__(self, dtype: str) -> None:
         super().__init__(f"element type {dtype} is not supported")
         self.dtype = dtype
+
+
+class Problems:
+    """What has been found to be wrong with a model so far: the rest of it is looked at too."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.found: list[Problem] = []
+        self.types: dict[str, list[str]] = {}  # element types that are not supported -> where they were met
+
+    def __len__(self) -> int:
+        return len(self.found) + len(self.types)
+
+    def add(self, error: Unsupported, op: str, source: Source, inputs: tuple[str, ...] = ()) -> None:
+        """`inputs` are the types of the node's inputs for people."""
+        if isinstance(error, UnsupportedType):
+            self.types.setdefault(error.dtype, []).append(source.node)
+        else:
+            self.found.append(Problem(error.what, op, source, error.hint, error.needs, inputs))
+
+    def check(self) -> None:
+        """Raise ModelError with all of them, if there are any."""
+        found = list(self.found)
+        for dtype, names in self.types.items():
+            few = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            found.append(Problem(f"element type {dtype} is not supported ({few})", source=Source(self.file)))
+        if found:
+            count = len(grouped(found))
+            raise ModelError(f"{self.file} cannot be imported: {count} problem{'s' if count > 1 else ''}", found)

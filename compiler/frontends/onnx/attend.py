@@ -37,10 +37,7 @@ def rows(draft: Draft, queries: Dim, offset: Dim | str) -> str:
     """The place of each query among the keys, [queries, 1]; `offset` is that of the first one: a dim, or a value [batch, 1, 1, 1]
     that holds one for each sequence (i64), and then the result is [batch, 1, queries, 1]."""
     start = 0 if isinstance(offset, str) else offset
-    known = contents.reshape(contents.arange(i64, start, 1, queries), (queries, 1))
-    if known is None:
-        raise Unsupported(f"places of {queries} queries are not supported")
-    value = draft.data(known)
+    value = draft.data(contents.along(i64, start, queries, 0, 2))
     return draft.emit("add", value, offset) if isinstance(offset, str) else value
 
 
@@ -101,14 +98,11 @@ def attend(draft: Draft, q: str, k: str, v: str, mask: str, scoring: Scoring) ->
 
 def repeated(draft: Draft, value: str, heads: Dim) -> str:
     """Each head of [batch, groups, length, size] as often as it takes to have `heads` of them."""
-    batch, groups, length, size = draft.type_of(value).shape
+    groups = draft.type_of(value).shape[1]
     shared = exact_div(heads, groups)
     if shared is None:
         raise Unsupported(f"{groups} key heads for {heads} query heads")
-    if shared == 1:
-        return value
-    wide = draft.expand(draft.reshape(value, (batch, groups, 1, length, size)), (batch, groups, shared, length, size))
-    return draft.reshape(wide, (batch, heads, length, size))
+    return value if shared == 1 else draft.repeat(value, 1, shared)
 
 
 def stages(draft: Draft, q: str, k: str, v: str, mask: str, scoring: Scoring) -> tuple[str, tuple[str, str, str, str]]:

@@ -64,7 +64,7 @@ def attention(site: Site) -> list[Result]:
         (batch,) = site.type(6).shape
         lengths = site.reshape(site.cast(site.x(6), i64), (batch, 1, 1, 1))
         conditions.append(site.emit("lt", columns(site, keys), lengths))
-        offset = site.emit("sub", lengths, site.data(contents.scalar(i64, queries)))
+        offset = site.emit("sub", lengths, site.scalar(queries, i64))
     causal = bool(site.get_int("is_causal"))
     left, right = site.get_int("left_window_size", -1), site.get_int("right_window_size", -1)
     # our row counts from the last key, ONNX from the first query's place

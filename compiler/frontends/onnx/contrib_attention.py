@@ -207,7 +207,7 @@ def _cache(site: Site, batch: Dim, fresh: Dim) -> Cache:
         return Cache(fresh, "")
     length = total if site.facts.at_least(total, past) else past if site.facts.at_least(past, total) else None
     last = site.reshape(site.cast(site.x(5), i64), (batch, 1, 1, 1))
-    before = site.emit("sub", last, site.data(contents.scalar(i64, fresh - 1)))
+    before = site.emit("sub", last, site.scalar(fresh - 1, i64))
     # in a first step of sequences that differ in length none has a past, and short ones are filled up behind
     before = site.emit("max", before, site.scalar(0, i64))
     return Cache(dim_max(total, past) if length is None else length, before)
@@ -218,9 +218,9 @@ def _joined(site: Draft, old: str, new: str, cache: Cache) -> str:
     batch, groups, fresh, size = site.type_of(new).shape
     past = site.type_of(old).shape[2]
     place = site.emit("sub", site.reshape(columns(site, cache.length), (cache.length, 1)), cache.before)
-    last = site.data(contents.scalar(i64, fresh - 1))
+    last = site.scalar(fresh - 1, i64)
     index = site.emit("min", site.emit("max", place, site.scalar(0, i64)), last)  # [batch, 1, cache.length, 1]
-    start = site.emit("mul", _numbers(site, batch, groups), site.data(contents.scalar(i64, fresh)))
+    start = site.emit("mul", _numbers(site, batch, groups), site.scalar(fresh, i64))
     flat = site.reshape(new, (batch * groups * fresh, size))
     index = site.reshape(site.emit("add", index, start), (batch, groups, cache.length))
     moved = site.emit("gather", flat, index, axis=0)  # [batch, groups, cache.length, size]
@@ -235,7 +235,7 @@ def _joined(site: Draft, old: str, new: str, cache: Cache) -> str:
 
 def _numbers(site: Draft, batch: Dim, groups: Dim) -> str:
     """The number of each key head of each sequence, [batch, groups, 1, 1]."""
-    b = site.emit("mul", site.data(contents.arange(i64, 0, 1, batch)), site.data(contents.scalar(i64, groups)))
+    b = site.emit("mul", site.data(contents.arange(i64, 0, 1, batch)), site.scalar(groups, i64))
     g = site.reshape(site.data(contents.arange(i64, 0, 1, groups)), (1, groups, 1, 1))
     return site.emit("add", site.reshape(b, (batch, 1, 1, 1)), g)
 
@@ -274,7 +274,7 @@ def group_query_attention(site: Site) -> list[Result]:
         site, (queries, keys), offset, left - 1 if left >= 0 else -1, -1 if aligned or not causal else 0
     )
     if cache.before and not causal:
-        after = site.emit("add", cache.before, site.data(contents.scalar(i64, fresh)))
+        after = site.emit("add", cache.before, site.scalar(fresh, i64))
         conditions.append(site.emit("lt", columns(site, keys), after))
     mask = additive(site, site.type_of(q).dtype, site.x(10) if site.has(10) else "", conditions)
     scale = default_scale(site, q, site.get_float("scale"))
@@ -308,7 +308,4 @@ def _with_sink(site: Draft, given: Operands, mask: str, scoring: Scoring, sink: 
     shape = (batch, heads, queries, 1)
     extra = site.expand(site.reshape(sink, (1, heads, 1, 1)) if sink else site.scalar(0.0, dtype), shape)
     shares = site.emit("softmax", site.emit("concat", biased, extra, axis=3), axis=3)
-    shared = exact_div(heads, site.type_of(given.v).shape[1])
-    if shared is None:
-        raise Unsupported("key heads do not divide the query heads")
     return site.emit("matmul", site.slice(shares, 3, 0, keys), repeated(site, given.v, heads))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ....ir.dims import exact_div, product
 from ....ir.types import i32, i64
+from ..norms import group_norm
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
@@ -57,34 +57,29 @@ def embed_layer_normalization(site: Site) -> list[Result]:
     return [*results, tokens, total]
 
 
-def _group_norm(site: Site, x: str, gamma: int, beta: int) -> str:
+def _normalised_groups(site: Site, x: str, gamma: int, beta: int) -> str:
     """x [batch, *extents, channels] (or channels second), each group of channels normalised, then perhaps silu."""
     rank = site.type_of(x).rank
     last = bool(site.get_int("channels_last", 1))
     shape, groups = site.type_of(x).shape, site.get_int("groups")
     if last:
         x = site.transpose(x, (0, rank - 1, *range(1, rank - 1)))
-    dims = site.type_of(x).shape
-    inside = exact_div(dims[1], groups)
-    if inside is None:
-        raise Unsupported(f"{groups} groups do not divide {dims[1]} channels")
-    flat = site.reshape(x, (dims[0], groups, inside * product(dims[2:])))
-    one, epsilon = site.scalar(1.0, site.type().dtype), site.get_float("epsilon", 1e-5)
-    value = site.reshape(site.emit("layer_norm", flat, one, axis=2, epsilon=epsilon), dims)
+    channels = site.type_of(x).shape[1]
+    value = group_norm(site, x, groups, site.get_float("epsilon", 1e-5))
     if last:
         value = site.transpose(value, (0, *range(2, rank), 1))
     each = (1,) * (rank - 1) if last else (1,)
     behind = () if last else (1,) * (rank - 2)
     for op, index in (("mul", gamma), ("add", beta)):
-        factor = site.reshape(site.cast(site.x(index), site.type().dtype), (*each, dims[1], *behind))
+        factor = site.reshape(site.cast(site.x(index), site.type().dtype), (*each, channels, *behind))
         value = site.emit(op, value, factor)
     assert site.type_of(value).shape == shape
     return site.emit("silu", value) if site.get_int("activation") else value
 
 
 @rule("GroupNorm", domain="com.microsoft")
-def group_norm(site: Site) -> Result:
-    return _group_norm(site, site.x(), 1, 2)
+def normalised_groups(site: Site) -> Result:
+    return _normalised_groups(site, site.x(), 1, 2)
 
 
 @rule("SkipGroupNorm", domain="com.microsoft")
@@ -100,4 +95,4 @@ def skip_group_norm(site: Site) -> list[Result]:
     if site.has(4):
         bias = site.x(4) if last else site.reshape(site.x(4), (*site.type(4).shape, *(1,) * (len(shape) - 2)))
         total = site.emit("add", total, bias)
-    return [_group_norm(site, total, 1, 2), total]
+    return [_normalised_groups(site, total, 1, 2), total]

@@ -92,12 +92,8 @@ def gather_block_quantized(site: Site) -> Result:
 
 def _spread(site: Site, value: str, size: int, width: Dim) -> str:
     """One number for each block [.., blocks] as one for each element [.., width]."""
-    type = site.type_of(value)
-    if not type.rank:
-        return value
-    *lead, blocks = type.shape
-    wide = site.expand(site.reshape(value, (*lead, blocks, 1)), (*lead, blocks, size))
-    return site.slice(site.reshape(wide, (*lead, blocks * size)), len(lead), 0, width)
+    axis = site.type_of(value).rank - 1
+    return value if axis < 0 else site.slice(site.repeat(value, axis, size), axis, 0, width)
 
 
 @rule("MatMulIntegerToFloat", domain="com.microsoft")

@@ -14,10 +14,9 @@ from ..known import Known
 from ..scalars import integer
 from ..unsupported import Consequence, Unsupported
 from .bodies import plain_name
-from .merge import Differs, graph_value, merge
+from .merge import Differs, merge
 from .registry import rule
-from .sequences import items_of, join, without_axis
-from .shape import part
+from .sequences import items_of, join, rank_of, without_axis
 from .site import Site
 from .structured import Items, Strings, Value
 
@@ -58,7 +57,7 @@ def _decided(site: Site, value: Value) -> bool | None:
 def _condition(site: Site, value: Value) -> str:
     """A condition as a scalar of the graph."""
     assert isinstance(value, (str, Known))
-    data = graph_value(site, value)
+    data = site.data(value)
     if site.type_of(data).dtype != bool_ or site.type_of(data).elements != 1:
         raise Unsupported(f"the condition must be one bool, got {site.type_of(data)}")
     return site.reshape(data, ())
@@ -119,19 +118,12 @@ class _Stacks:
                 raise Unsupported(f"stacks {label!r}, which is no tensor")
         try:
             if row:
-                rank = _rank(self.site, row[0]) + 1
+                rank = rank_of(self.site, row[0]) + 1
                 return join(self.site, tuple(row), self.site.axis(axis, rank), True)
         except VerifyError as error:
             raise Unsupported(f"cannot stack {label!r} of all iterations: {error}") from None
         assert sample is not None
-        return _none_of(self.site, sample, self.site.axis(axis, _rank(self.site, sample) + 1))
-
-
-def _rank(site: Site, value: Value) -> int:
-    if isinstance(value, Strings):
-        return len(value.shape)
-    assert isinstance(value, (str, Known))
-    return value.rank if isinstance(value, Known) else site.type_of(value).rank
+        return _none_of(self.site, sample, self.site.axis(axis, rank_of(self.site, sample) + 1))
 
 
 def _none_of(site: Site, sample: Value, axis: int) -> Value:
@@ -141,7 +133,7 @@ def _none_of(site: Site, sample: Value, axis: int) -> Value:
         value = site.data(contents.full(sample.type.dtype, shape, 0))
         return Strings(value, site.type_of(value))
     assert isinstance(sample, (str, Known))
-    type = sample.type if isinstance(sample, Known) else site.type_of(sample)
+    type = site.type_of(sample)
     return contents.full(type.dtype, (*type.shape[:axis], 0, *type.shape[axis:]), 0)
 
 
@@ -250,7 +242,7 @@ def _scan(site: Site, body: onnx.GraphProto, states: list[Value], sources: list[
     name = "directions" if site.opset < 9 else "scan_input_directions"
     directions = _listed(site, name, count)
     axes = [
-        site.axis(axis, _rank(site, value))
+        site.axis(axis, rank_of(site, value))
         for axis, value in zip(_listed(site, "scan_input_axes", count), sources, strict=True)
     ]
     out_axes, out_directions = (_listed(site, f"scan_output_{what}", outputs) for what in ("axes", "directions"))
@@ -283,7 +275,7 @@ def _listed(site: Site, name: str, count: int) -> list[int]:
 def _extent(site: Site, value: Value, axis: int) -> int:
     if not isinstance(value, (str, Known)):
         raise Unsupported("scans tensors of numbers")
-    shape = value.shape if isinstance(value, Known) else site.type_of(value).shape
+    shape = site.type_of(value).shape
     if not shape:
         raise Unsupported("scans a scalar")
     extent = shape[axis]
@@ -296,7 +288,7 @@ def _extent(site: Site, value: Value, axis: int) -> int:
 
 def _row(site: Site, value: Value, axis: int, position: Dim) -> Value:
     assert isinstance(value, (str, Known))
-    return without_axis(site, part(site, value, axis, position, 1), axis)
+    return without_axis(site, site.part(value, axis, position, 1), axis)
 
 
 @rule("SequenceMap")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from ....ir.dims import Expr
 from ....ir.graph import Attr, Node
@@ -11,6 +10,7 @@ from ....ir.rules import broadcast_shapes
 from ....ir.types import DType, bool_, f8e8m0, f64
 from .. import scalars
 from ..contents import cast_known, elementwise, expand, rounded
+from ..folding import FOLDS, Fold
 from ..known import Known
 from ..scalars import Facts, Scalar, Undecided
 from ..unsupported import Unsupported
@@ -29,19 +29,9 @@ _UNARY = {
     **{name: name.lower() for name in ("Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh")},
     "HardSwish": "hard_swish",
 }
-_FOLDED: dict[str, Callable[[Facts, Scalar], Scalar]] = {
-    "Neg": lambda f, a: scalars.negate(a),
-    "Abs": lambda f, a: scalars.negate(a) if f.less(a, 0) else a,
-    "Relu": lambda f, a: 0 * a if f.less(a, 0) else a,
-    "Floor": lambda f, a: scalars.floor(a),
-    "Ceil": lambda f, a: scalars.ceil(a),
-    "Sqrt": lambda f, a: scalars.square_root(a),
-    "Not": lambda f, a: 1 - scalars.integer(a),
-    "Sign": lambda f, a: -1 if f.less(a, 0) else 0 if f.equal(a, 0) else 1,
-}
 
 
-def _fold(site: Site, dtype: DType, function: Callable[..., Scalar] | None) -> Known | None:
+def _fold(site: Site, dtype: DType, function: Fold | None) -> Known | None:
     inputs = site.all_known() if function is not None else None
     if inputs is None or function is None:
         return None
@@ -50,8 +40,8 @@ def _fold(site: Site, dtype: DType, function: Callable[..., Scalar] | None) -> K
 
 @rule(*_UNARY)
 def unary(site: Site) -> Result:
-    folded = _fold(site, site.type().dtype, _FOLDED.get(site.op))
-    return folded or site.emit(_UNARY[site.op], site.x())
+    op = _UNARY[site.op]
+    return _fold(site, site.type().dtype, FOLDS.get(op)) or site.emit(op, site.x())
 
 
 @rule("LeakyRelu")
@@ -211,41 +201,33 @@ def cast_like(site: Site) -> Result:
 
 # -- two inputs
 
-_BINARY: dict[str, tuple[str, Callable[[Facts, Scalar, Scalar], Scalar] | None]] = {
-    "Add": ("add", lambda f, a, b: scalars.plus(a, b)),
-    "Sub": ("sub", lambda f, a, b: scalars.minus(a, b)),
-    "Mul": ("mul", lambda f, a, b: scalars.times(a, b)),
-    "And": ("and", lambda f, a, b: min(scalars.integer(a), scalars.integer(b))),  # type: ignore[type-var]
-    "Or": ("or", lambda f, a, b: max(scalars.integer(a), scalars.integer(b))),  # type: ignore[type-var]
-    "Xor": ("xor", lambda f, a, b: int(a != b)),
-}
-
 
 @rule("Add", "Sub", "Mul", "Div")
 def arithmetic(site: Site) -> Result:
-    dtype = site.type().dtype
-    if site.op == "Div":
-        op = "div"
-        function = (
-            (lambda f, a, b: scalars.quotient(a, b)) if dtype.is_float else (lambda f, a, b: f.truncated_div(a, b))
-        )
-    else:
-        op, function = _BINARY[site.op]  # type: ignore[assignment]
+    dtype, op = site.type().dtype, site.op.lower()
+    function = FOLDS[op] if op != "div" or dtype.is_float else lambda f, a, b: f.truncated_div(a, b)
     return _fold(site, dtype, function) or site.emit(op, site.x(0), site.x(1))
 
 
-@rule("And", "Or", "Xor")
+#: operator -> what it makes of known elements, and the element that changes nothing
+_LOGICAL: dict[str, tuple[Fold, int]] = {
+    "And": (lambda f, a, b: min(scalars.integer(a), scalars.integer(b)), 1),  # type: ignore[type-var]
+    "Or": (lambda f, a, b: max(scalars.integer(a), scalars.integer(b)), 0),  # type: ignore[type-var]
+    "Xor": (lambda f, a, b: int(a != b), 0),
+}
+
+
+@rule(*_LOGICAL)
 def logical(site: Site) -> Result:
-    op, function = _BINARY[site.op]
+    function, neutral = _LOGICAL[site.op]
     folded = _fold(site, bool_, function)
     if folded is not None:
         return folded
-    neutral = {"and": 1, "or": 0, "xor": 0}[op]
     for this, other in ((0, 1), (1, 0)):
         known = site.known(this)
         if known is not None and known.uniform is not None and known.uniform == neutral:
             return _spread_over(site, other, (this,))
-    return site.emit(op, site.x(0), site.x(1))
+    return site.emit(site.op.lower(), site.x(0), site.x(1))
 
 
 def _spread_over(site: Site, index: int, others: tuple[int, ...]) -> Result:
@@ -257,21 +239,15 @@ def _spread_over(site: Site, index: int, others: tuple[int, ...]) -> Result:
     return widened or site.expand(site.x(index), shape)
 
 
-_COMPARE: dict[str, tuple[str, Callable[[Facts, Scalar, Scalar], Scalar]]] = {
-    "Equal": ("eq", lambda f, a, b: int(f.equal(a, b))),
-    "Less": ("lt", lambda f, a, b: int(f.less(a, b))),
-    "LessOrEqual": ("le", lambda f, a, b: int(not f.less(b, a))),
-    "Greater": ("gt", lambda f, a, b: int(f.less(b, a))),
-    "GreaterOrEqual": ("ge", lambda f, a, b: int(not f.less(a, b))),
-}
+_COMPARE = {"Equal": "eq", "Less": "lt", "LessOrEqual": "le", "Greater": "gt", "GreaterOrEqual": "ge"}
 
 
 @rule(*_COMPARE)
 def compare(site: Site) -> Result:
-    op, function = _COMPARE[site.op]
+    op = _COMPARE[site.op]
     if site.type(0).dtype != site.type(1).dtype:
         raise Unsupported(f"compares {site.type(0).dtype} with {site.type(1).dtype}")
-    return _fold(site, bool_, function) or site.emit(op, site.x(0), site.x(1))
+    return _fold(site, bool_, FOLDS[op]) or site.emit(op, site.x(0), site.x(1))
 
 
 @rule("Mod")
@@ -279,7 +255,7 @@ def mod(site: Site) -> Result:
     dtype, fmod = site.type().dtype, bool(site.get_int("fmod"))
     folded = None
     if dtype.is_integer and not fmod:
-        folded = _fold(site, dtype, lambda f, a, b: f.remainder(a, b))
+        folded = _fold(site, dtype, FOLDS["mod"])
     return folded or site.emit("mod", site.x(0), site.x(1), fmod=fmod)
 
 
@@ -308,10 +284,7 @@ def power(site: Site) -> Result:
 
 @rule("Where")
 def where(site: Site) -> Result:
-    def choose(facts: Facts, condition: Scalar, yes: Scalar, no: Scalar) -> Scalar:
-        return yes if facts.equal(condition, 1) else no
-
-    folded = _fold(site, site.type(1).dtype, choose)
+    folded = _fold(site, site.type(1).dtype, FOLDS["where"])
     if folded is not None:
         return folded
     condition = site.known(0)

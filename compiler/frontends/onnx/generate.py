@@ -90,7 +90,7 @@ def range_(site: Site) -> Result:
         if dtype.is_narrow:
             array = widened(narrowed(array, dtype), dtype)
         known = contents.from_array(dtype, array.astype(dtype.wide.np))
-        return known or site.importer.emitter.constant(array, dtype)
+        return known or site.constant(array, dtype)
     try:
         first, step = scalars.integer(start), scalars.integer(delta)
         extent = _count(site, first, scalars.integer(limit), step)
@@ -106,13 +106,9 @@ def _count(site: Site, start: Dim, limit: Dim, step: Dim) -> Dim:
     return site.facts.maximum(0, count)
 
 
-def _grid(site: Site, rows: Dim, columns: Dim, offset: Dim) -> tuple[Known, Known]:
+def _grid(rows: Dim, columns: Dim, offset: Dim) -> tuple[Known, Known]:
     """Row positions plus an offset as a column, and column positions as a row."""
-    down = contents.reshape(contents.arange(i64, offset, 1, rows), (rows, 1))
-    across = contents.arange(i64, 0, 1, columns)
-    if down is None:
-        raise Unsupported("is not supported for this shape")
-    return down, across
+    return contents.along(i64, offset, rows, 0, 2), contents.arange(i64, 0, 1, columns)
 
 
 @rule("Trilu")
@@ -123,7 +119,7 @@ def trilu(site: Site) -> Result:
     if type.rank < 2:
         raise Unsupported(f"needs rank 2 or more, got {type}")
     offset = scalars.integer(site.number(1, "k")) if site.has(1) else 0
-    down, across = _grid(site, type.shape[-2], type.shape[-1], offset)
+    down, across = _grid(type.shape[-2], type.shape[-1], offset)
     kept = site.emit("ge" if site.get_int("upper", 1) else "le", site.data(across), site.data(down))
     return site.emit("where", kept, site.x(), site.scalar(0, type.dtype))
 
@@ -134,5 +130,5 @@ def eye_like(site: Site) -> Result:
     if type.rank != 2:
         raise Unsupported(f"needs a matrix, got {type}")
     dtype = site.dtype_of(site.get_int("dtype")) if site.has_attribute("dtype") else type.dtype
-    down, across = _grid(site, type.shape[0], type.shape[1], site.get_int("k"))
+    down, across = _grid(type.shape[0], type.shape[1], site.get_int("k"))
     return site.cast(site.emit("eq", site.data(across), site.data(down)), dtype)

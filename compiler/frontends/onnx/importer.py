@@ -8,6 +8,7 @@ its further failures are consequences and stay unreported, unless an operator is
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import onnx
 
 from ....ir.builder import GraphBuilder
 from ....ir.dims import Bounds, symbols_of
-from ....ir.errors import ModelError, Problem, Source, VerifyError, grouped
+from ....ir.errors import ModelError, Source, VerifyError
 from ....ir.graph import Graph, Port, Weight
 from ....ir.interface import Form, Interface
 from ....ir.types import DType, TensorType, string
@@ -26,7 +27,7 @@ from .. import contents
 from ..emit import Emitter
 from ..known import Known
 from ..scalars import Facts
-from ..unsupported import Consequence, Unsupported, UnsupportedType
+from ..unsupported import Consequence, Problems, Unsupported
 from .bodies import instance, nodes_within, plain_name
 from .constants import with_constants
 from .early import modern
@@ -99,7 +100,7 @@ class Importer:
         self.facts = Facts(self.builder.symbols)
         self.tensors = Tensors(path.parent, path.name, estimate)
         self.opsets = {domain_of(o.domain): int(o.version) for o in model.opset_import}
-        self.problems: list[Problem] = []
+        self.problems = Problems(self.file)
         self.current: onnx.NodeProto | None = None  # the node being imported
         self.values: dict[str, str] = {}  # ONNX name -> value of the graph
         self.contents: dict[str, Known] = {}
@@ -110,7 +111,6 @@ class Importer:
         self.bodies = self.unrolled = 0  # copies of graphs inside nodes, and the nodes in these
         self.unknown: set[str] = set()  # could not be imported, and no type is known either
         self.tainted: set[str] = set()  # depends on something that could not be imported
-        self.types_seen: dict[str, list[str]] = {}  # element types that are not supported -> tensors that have them
         self._declared: dict[str, onnx.TypeProto] | None = None
         self.read = set(_names_read(model.graph))
 
@@ -122,7 +122,7 @@ class Importer:
                 type = TensorType(item.dtype, (*self.signature.shape(item.dims), *width))
                 self.values[item.name] = self.builder.input(item.name, type)
             else:
-                self._report(item.problem or Unsupported("has no type"), "", Source(self.file, item.name), item.name)
+                self._report(item.problem or Unsupported("has no type"), "", Source(self.file, item.name))
                 self.unknown.add(item.name)
         for name, form in self.signature.forms:
             if all(port in self.values for port in form.ports()):
@@ -158,7 +158,7 @@ class Importer:
         self.unrolled += sum(1 for _ in nodes_within(graph))
         if self.unrolled > UNROLLED:
             raise Unsupported(f"the graphs inside nodes have more than {UNROLLED} nodes when loops are unrolled")
-        before = len(self.problems) + len(self.types_seen)
+        before = len(self.problems)
         copy = instance(graph, self.bodies)
         self.read |= set(_names_read(copy))
         for port, value in zip(copy.input, inputs, strict=True):
@@ -166,7 +166,7 @@ class Importer:
             self.producers[port.name] = node
         self.graph(copy)
         found = [self.found(port.name, Source(self.file, port.name)) for port in copy.output]
-        if len(self.problems) + len(self.types_seen) > before or any(one is None for one in found):
+        if len(self.problems) > before or any(one is None for one in found):
             raise Consequence("its graph could not be imported")
         return [one for one in found if one is not None]
 
@@ -225,9 +225,7 @@ class Importer:
         if name not in self.contents and name in self.constants:
             tensor = self.constants[name]
             type = self.tensors.type_of(tensor)
-            count = 1
-            for extent in tensor.dims:
-                count *= extent
+            count = math.prod(tensor.dims)
             if count <= (16 if type.dtype.is_float else _SMALL) and self.tensors.present(tensor):
                 found = contents.from_array(type.dtype, self.tensors.array(tensor))
                 if found is not None:
@@ -380,9 +378,12 @@ class Importer:
 
     # -- problems
 
-    def _problem(self, what: str, op: str, source: Source, hint: str = "", needs: tuple[str, ...] = ()) -> None:
+    def _problem(self, what: str, op: str, source: Source, hint: str = "") -> None:
+        self._report(Unsupported(what, hint), op, source)
+
+    def _report(self, error: Unsupported, op: str, source: Source) -> None:
         inputs = tuple(map(self._type_text, self.current.input)) if op and self.current is not None else ()
-        self.problems.append(Problem(what, op, source, hint, needs, inputs))
+        self.problems.add(error, op, source, inputs)
 
     def _type_text(self, name: str) -> str:
         """The type of a tensor for people; an input that is left out is nothing, one that is not known "?"."""
@@ -390,12 +391,6 @@ class Importer:
             return str(self.type_of(name)) if self._defined(name) else "?" if name else ""
         except (Unsupported, KeyError):
             return "?"
-
-    def _report(self, error: Unsupported, op: str, source: Source, tensor: str = "") -> None:
-        if isinstance(error, UnsupportedType):
-            self.types_seen.setdefault(error.dtype, []).append(tensor or source.node)
-        else:
-            self._problem(error.what, op, source, error.hint, error.needs)
 
     def _poison(self, node: onnx.NodeProto) -> None:
         """Outputs of a node that could not be imported go on with their declared type, if it is all known."""
@@ -473,20 +468,12 @@ class Importer:
         if isinstance(value, Strings):
             ports.append(Port(name, value.value))
             return Form("strings", name, value.width)
-        ports.append(
-            Port(name, self.emitter.known(value, Source(self.file, name)) if isinstance(value, Known) else value)
-        )
+        value = self.emitter.known(value, Source(self.file, name)) if isinstance(value, Known) else value
+        ports.append(Port(name, value))
         return Form("tensor", name)
 
     def _finish(self) -> None:
-        for dtype, names in self.types_seen.items():
-            few = ", ".join(repr(n) for n in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            self._problem(f"element type {dtype} is not supported ({few})", "", Source(self.file))
-        if self.problems:
-            count = len(grouped(self.problems))
-            raise ModelError(
-                f"{self.file} cannot be imported: {count} problem{'s' if count > 1 else ''}", self.problems
-            )
+        self.problems.check()
         free = {
             s for t in self.builder.types.values() for d in t.shape for s in symbols_of(d)
         } - self.builder.symbols.keys()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ....ir.dims import Dim, Expr, Shape, product, symbol
-from ....ir.types import DType, i64
+from ....ir.dims import Dim, Shape, product, symbol
+from ....ir.types import i64
 from .. import contents
-from ..indexing import evenly, not_negative
+from ..indexing import along_axis, apart, evenly, not_negative, row_numbers, taken, taken_together
 from ..known import Known
-from ..scalars import axis_name, plus, times, used_axes
+from ..scalars import axis_name, used_axes
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
@@ -25,14 +25,10 @@ def gather(site: Site) -> Result:
         if folded is not None:
             return folded
     even = evenly(site.facts, index, data.shape[axis])
-    if even is None or (even[3] is None and any(d != 1 for d in indices.shape)):
+    if even is None or (even.along is None and any(d != 1 for d in indices.shape)):
         _check_range(site, index, data.shape[axis])
         return site.emit("gather", site.x(0), site.x(1), axis=axis)
-    start, count, step, along = even
-    value = site.slice(site.x(0), axis, start, count, step)
-    middle = tuple(count if a == along else 1 for a in range(indices.rank))
-    value = site.reshape(value, (*data.shape[:axis], *middle, *data.shape[axis + 1 :]))
-    return site.expand(value, (*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :]))
+    return taken(site, site.x(0), axis, even, indices.shape)
 
 
 def _check_range(site: Site, index: Known, extent: Dim) -> None:
@@ -64,17 +60,13 @@ def gather_nd(site: Site) -> Result:
 
 def flat_rows(site: Site, dims: Shape, lead: Shape, batch: int = 0) -> str:
     """Input 1, coordinates [*lead, depth], as positions in row-major order over `dims`; the first `batch` of them are `lead`'s."""
-    indices, total = site.type(1), ""
+    indices, own = site.type(1), dims[batch:]
     where: Dim = 0
     for axis in range(batch):
         where = where + symbol(axis_name(axis)) * product(dims[axis + 1 :]) if lead[axis] != 1 else where
-    for axis in range(len(dims) - batch):
-        one = site.slice(site.x(1), indices.rank - 1, axis, 1)
-        one = not_negative(site, site.reshape(one, lead), dims[batch + axis])
-        stride = product(dims[batch + axis + 1 :])
-        if stride != 1:
-            one = site.emit("mul", one, _dim(site, stride, indices.dtype))
-        total = site.emit("add", total, one) if total else one
+    columns = (site.slice(site.x(1), indices.rank - 1, axis, 1) for axis in range(len(own)))
+    found = (not_negative(site, site.reshape(one, lead), extent) for one, extent in zip(columns, own, strict=True))
+    total = row_numbers(site, found, own)
     if where != 0:
         total = site.emit("add", total, site.data(contents.full(indices.dtype, lead, where)))
     return total
@@ -85,31 +77,14 @@ def _as_view(site: Site, index: Known, depth: int) -> Result | None:
     listed = index.listed_axis(index.rank - 1)
     if listed is None:
         return None
-    data, lead = site.type(0), index.rank - 1
     reads = []
     for axis in range(depth):
-        cells = listed.cells.take([axis], lead)[..., 0]
-        even = evenly(site.facts, Known(index.dtype, index.shape[:-1], cells), data.shape[axis])
+        cells = listed.cells.take([axis], index.rank - 1)[..., 0]
+        even = evenly(site.facts, Known(index.dtype, index.shape[:-1], cells), site.type(0).shape[axis])
         if even is None:
             return None
         reads.append(even)
-    along = [read[3] for read in reads if read[3] is not None]
-    if len(set(along)) != len(along):
-        return None
-    value = site.x(0)
-    for axis, (start, count, step, _) in enumerate(reads):
-        value = site.slice(value, axis, start, count, step)
-    single = [a for a in range(depth) if reads[a][3] is None]
-    running = sorted((a for a in range(depth) if reads[a][3] is not None), key=lambda a: reads[a][3] or 0)
-    rest = list(range(depth, data.rank))
-    value = site.transpose(value, [*single, *running, *rest])
-    tail = data.shape[depth:]
-    value = site.reshape(value, (*(index.shape[a] if a in along else 1 for a in range(lead)), *tail))
-    return site.expand(value, (*index.shape[:-1], *tail))
-
-
-def _dim(site: Site, value: Dim, dtype: DType) -> str:
-    return site.data(contents.scalar(dtype, value))
+    return taken_together(site, site.x(0), list(enumerate(reads)), index.shape[:-1]) if apart(reads) else None
 
 
 @rule("GatherElements")
@@ -128,29 +103,7 @@ def gather_elements(site: Site) -> Result:
             if a != axis and indices.shape[a] != data.shape[a]:
                 result = contents.slice_axis(result, a, 0, indices.shape[a], 1) or result
         return Known(data.dtype, indices.shape, result.cells)
-    stride: Dim = 1
-    where: Dim = 0
-    picked: Dim = 1
-    for a in reversed(range(data.rank)):
-        if a == axis:
-            picked = stride
-        elif indices.shape[a] != 1:
-            where = where + symbol(axis_name(a)) * stride
-        stride = stride * data.shape[a]
-    index, offsets = site.known(1), contents.full(i64, indices.shape, where)
-    moved = None
-    if index is not None:
-        extent = data.shape[axis]
-        moved = contents.elementwise(
-            site.facts, i64, lambda f, v, at: plus(times(f.position(v, extent), picked), at), index, offsets
-        )
-    total = site.data(moved) if moved is not None else ""
-    if not total:
-        total = not_negative(site, site.cast(site.x(1), i64), data.shape[axis])
-        if picked != 1:
-            total = site.emit("mul", total, _dim(site, picked, i64))
-        if isinstance(where, Expr):
-            total = site.emit("add", total, site.data(offsets))
+    total = along_axis(site, data, axis, indices.shape, site.known(1), lambda: site.cast(site.x(1), i64))
     return site.emit("gather", site.reshape(site.x(0), (data.elements,)), total, axis=0)
 
 
@@ -166,9 +119,7 @@ def one_hot(site: Site) -> Result:
     axis = site.axis(site.get_int("axis", -1), rank)
     indices = not_negative(site, indices, depth)
     indices = site.reshape(indices, (*shape[:axis], 1, *shape[axis:]))
-    classes: Known = contents.arange(i64, 0, 1, depth)
-    classes = contents.reshape(classes, (*(1,) * axis, depth, *(1,) * (rank - axis - 1))) or classes
-    here = site.emit("eq", indices, site.data(classes))
+    here = site.emit("eq", indices, site.data(contents.along(i64, 0, depth, axis, rank)))
     off, on = (site.reshape(site.slice(values, 0, i, 1), ()) for i in (0, 1))
     return site.emit("where", here, on, off)
 
@@ -187,6 +138,6 @@ def reverse_sequence(site: Site) -> Result:
     last = site.emit("sub", lengths, site.scalar(1, i64))
     step = site.emit("where", site.emit("lt", step, lengths), site.emit("sub", last, step), step)
     parts = (down, step) if time else (step, across)
-    total = site.emit("add", site.emit("mul", parts[0], _dim(site, type.shape[1], i64)), parts[1])
+    total = site.emit("add", site.emit("mul", parts[0], site.scalar(type.shape[1], i64)), parts[1])
     flat = site.reshape(site.x(0), (product(type.shape[:2]), *type.shape[2:]))
     return site.emit("gather", flat, total, axis=0)

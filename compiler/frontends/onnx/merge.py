@@ -30,11 +30,7 @@ def merge(site: Draft, condition: str, first: Value, second: Value) -> Value:
         raise Differs("one is a tensor, the other is not" if isinstance(first, (str, Known)) else "their kinds differ")
     if isinstance(first, Known) and isinstance(second, Known) and _equal(first, second):
         return first
-    return first if first == second else _where(site, condition, graph_value(site, first), graph_value(site, second))
-
-
-def graph_value(site: Draft, value: str | Known) -> str:
-    return site.data(value) if isinstance(value, Known) else value
+    return first if first == second else _where(site, condition, site.data(first), site.data(second))
 
 
 def widened(site: Draft, strings: Strings, width: int) -> str:

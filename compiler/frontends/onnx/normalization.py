@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ....ir.dims import exact_div, product
 from .. import contents
+from ..norms import group_norm, per_channel
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
@@ -30,11 +31,7 @@ def hardmax(site: Site) -> Result:
     x, dims, dtype = site.x(), site.type().shape, site.type().dtype
     axis = site.axis(site.get_int("axis", -1), len(dims))
     first = site.emit("argmax", x, axis=axis, keepdims=True)
-    position = contents.reshape(
-        contents.arange(site.type_of(first).dtype, 0, 1, dims[axis]), (dims[axis], *(1,) * (len(dims) - axis - 1))
-    )
-    if position is None:
-        raise Unsupported("is not supported for this shape")
+    position = contents.along(site.type_of(first).dtype, 0, dims[axis], 0, len(dims) - axis)
     return site.cast(site.emit("eq", first, site.data(position)), dtype)
 
 
@@ -103,37 +100,23 @@ def _training(site: Site, epsilon: float, momentum: float) -> list[Result]:
     return results if site.opset >= 14 else [*results, *own]
 
 
-def _per_channel(site: Site, value: str, op: str, factor: str) -> str:
-    """Multiply or add one number per channel (axis 1)."""
-    rank = site.type().rank
-    return site.emit(op, value, site.reshape(factor, (*site.type_of(factor).shape, *(1,) * (rank - 2))))
-
-
 @rule("InstanceNormalization")
 def instance_normalization(site: Site) -> Result:
-    dims, dtype = site.type().shape, site.type().dtype
-    flat = site.reshape(site.x(), (*dims[:2], product(dims[2:])))
-    one = site.scalar(1.0, dtype)
-    value = site.emit("layer_norm", flat, one, axis=2, epsilon=site.get_float("epsilon", 1e-5))
-    value = _per_channel(site, site.reshape(value, dims), "mul", site.x(1))
-    return _per_channel(site, value, "add", site.x(2))
+    value = group_norm(site, site.x(), site.type().shape[1], site.get_float("epsilon", 1e-5))
+    return per_channel(site, "add", per_channel(site, "mul", value, site.x(1)), site.x(2))
 
 
 @rule("GroupNormalization")
 def group_normalization(site: Site) -> Result:
     """Scale and bias are per group before opset 21, per channel since."""
-    dims, dtype, groups = site.type().shape, site.type().dtype, site.get_int("num_groups", 1)
-    inside = exact_div(dims[1], groups)
-    if inside is None:
-        raise Unsupported(f"{groups} groups do not divide {dims[1]} channels")
-    flat = site.reshape(site.x(), (dims[0], groups, inside * product(dims[2:])))
-    value = site.emit("layer_norm", flat, site.scalar(1.0, dtype), axis=2, epsilon=site.get_float("epsilon", 1e-5))
-    value = site.reshape(value, dims)
+    dims, groups = site.type().shape, site.get_int("num_groups", 1)
+    value = group_norm(site, site.x(), groups, site.get_float("epsilon", 1e-5))
+    inside = exact_div(dims[1], groups) or 1
     for op, index in (("mul", 1), ("add", 2)):
         factor = site.x(index)
         if site.opset < 21 and site.type(index).shape == (groups,) and inside != 1:
-            factor = site.reshape(site.expand(site.reshape(factor, (groups, 1)), (groups, inside)), (dims[1],))
-        value = _per_channel(site, value, op, factor)
+            factor = site.repeat(factor, 0, inside)
+        value = per_channel(site, op, value, factor)
     return value
 
 

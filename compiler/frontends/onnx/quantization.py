@@ -23,9 +23,7 @@ def _along(site: Site, index: int) -> str:
         return site.reshape(value, (*shape, *(1,) * (rank - axis - 1)))
     if block < 0 or len(shape) != rank:
         raise Unsupported(f"a scale or zero point of shape {shape} in blocks of {block}")
-    before, count, behind = shape[:axis], shape[axis], shape[axis + 1 :]
-    apart = site.reshape(value, (*before, count, 1, *behind))
-    repeated = site.reshape(site.expand(apart, (*before, count, block, *behind)), (*before, count * block, *behind))
+    repeated = site.repeat(value, axis, block)
     return site.slice(repeated, axis, 0, site.type(0).shape[axis])  # the last block may be cut off
 
 

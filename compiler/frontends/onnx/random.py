@@ -110,7 +110,7 @@ def multinomial(site: Site) -> Result:
     drawn = site.reshape(_uniform(site, (rows, size), wide), (rows, size, 1))
     passed = site.cast(site.emit("le", reached, drawn), i64)
     count = site.emit("reduce_sum", passed, axes=(2,), keepdims=False)
-    last = site.emit("sub", site.data(contents.full(i64, (), classes)), site.scalar(1, i64))
+    last = site.emit("sub", site.scalar(classes, i64), site.scalar(1, i64))
     return site.cast(site.emit("min", count, last), site.dtype_of(site.get_int("dtype", 6)))
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ....ir.dims import Dim, symbol
 from ....ir.types import f64, i64, u64
 from .. import contents, scalars
 from ..known import Known
-from ..scalars import Scalar, Undecided, axis_name
+from ..scalars import Scalar, Undecided
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
@@ -112,12 +111,8 @@ def cumulative(site: Site) -> Result:
     axis = site.axis(int(number) if isinstance(number, (int, float)) else 0, site.type().rank)
     exclusive, reverse = bool(site.get_int("exclusive")), bool(site.get_int("reverse"))
     known = site.known() if site.op == "CumSum" and not exclusive and not reverse else None
-    if known is not None and known.uniform is not None and not known.dtype.is_float:
-        # the running sum of one number; _axis counts from 0
-        where: Dim = symbol(axis_name(axis)) if known.shape[axis] != 1 else 0
-        value = scalars.times(scalars.plus(where, 1), known.uniform)
-        return contents.full(known.dtype, known.shape, value)
-    return site.emit(site.op.lower(), site.x(), axis=axis, exclusive=exclusive, reverse=reverse)
+    folded = contents.running_sum(known, axis) if known is not None else None
+    return folded or site.emit(site.op.lower(), site.x(), axis=axis, exclusive=exclusive, reverse=reverse)
 
 
 @rule("LpNormalization")

@@ -10,7 +10,7 @@ import numpy as np
 
 from ....ir.dims import Dim, Expr, exact_div, floordiv
 from ....ir.types import f32
-from ..resampling import coordinates, repeated, smooth_taps, taps, weighted
+from ..resampling import coordinates, smooth_taps, taps, weighted
 from ..scalars import Scalar
 from ..unsupported import Unsupported
 from .registry import Result, rule
@@ -139,7 +139,7 @@ def resize(site: Site) -> Result:
     for axis, target in targets.items():
         extent, size, scale = site.type_of(value).shape[axis], target.size, target.scale
         if mode == "nearest" and _repeats(how, nearest, scale):
-            value = repeated(site, value, axis, int(float(str(scale))))
+            value = site.repeat(value, axis, int(float(str(scale))))
             continue
         if not isinstance(extent, int) or not isinstance(size, int) or isinstance(scale, Expr):
             raise Unsupported(f"resizing the extent {extent} to {size} in mode {mode!r}", "fix it with --dim NAME=N")

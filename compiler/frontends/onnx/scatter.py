@@ -47,12 +47,11 @@ def tensor_scatter(site: Site) -> Result:
         raise Unsupported(f"an update {update} of {past} along axis {axis} in mode {mode!r}")
     batch, extent, length = past.shape[0], past.shape[axis], update.shape[axis]
     between, rest = product(past.shape[1:axis]), past.shape[axis + 1 :]
-    here: Result = contents.reshape(contents.arange(i64, 0, 1, length), (1, 1, length)) or ""
-    steps = site.data(here) if not isinstance(here, str) else ""
+    steps = site.data(contents.along(i64, 0, length, 2, 3))
     if site.has(2):
         steps = site.emit("add", site.reshape(site.cast(site.x(2), i64), (batch, 1, 1)), steps)
     if mode == "circular":
-        steps = site.emit("mod", steps, site.data(contents.scalar(i64, extent)))
+        steps = site.emit("mod", steps, site.scalar(extent, i64))
     blocks = site.data(contents.arange(i64, 0, extent, batch * between))
     rows = site.emit("add", site.reshape(blocks, (batch, between, 1)), steps)
     flat = site.reshape(site.x(0), (batch * between * extent, *rest))

@@ -8,9 +8,8 @@ from .. import contents
 from ..known import Known
 from ..scalars import integer
 from ..unsupported import Unsupported
-from .merge import graph_value, widened
+from .merge import widened
 from .registry import rule
-from .shape import part
 from .site import Site
 from .structured import Items, Nothing, Strings, Value
 
@@ -59,10 +58,10 @@ def sequence_at(site: Site) -> Value:
     if site.importer.required(site.node.input[1]) is not None or len(items) < 2:
         return items[_position(site, 1, len(items))]
     tensors = [item for item in items if isinstance(item, (str, Known))]
-    values = [graph_value(site, item) for item in tensors]
+    values = [site.data(item) for item in tensors]
     if len(values) != len(items) or len({site.type_of(v) for v in values}) != 1:
         site.contents(1, "the position among elements of different types")
-    return site.emit("gather", graph_value(site, stack(site, tensors, 0)), site.reshape(site.x(1), ()), axis=0)
+    return site.emit("gather", site.data(stack(site, tensors, 0)), site.reshape(site.x(1), ()), axis=0)
 
 
 @rule("SequenceInsert")
@@ -111,7 +110,7 @@ def split_to_sequence(site: Site) -> Value:
     total: Dim = 0
     items: list[Value] = []
     for size in sizes:
-        piece = part(site, source, axis, total, size)
+        piece = site.part(source, axis, total, size)
         items.append(piece if site.has(1) or keep else without_axis(site, piece, axis))
         total = total + size
     if total != extent or any(site.facts.range(size)[0] < 0 for size in sizes):
@@ -125,20 +124,17 @@ def concat_from_sequence(site: Site) -> Value:
     axis = site.get_int("axis")
     if not items:
         raise Unsupported("joins an empty sequence")
-    if all(isinstance(item, (str, Known)) for item in items):
-        rank = shape_rank(site, items[0]) + new
-        return join(site, items, site.axis(axis, rank), new)
-    if all(isinstance(item, Strings) for item in items):
-        rank = shape_rank(site, items[0]) + new
-        return join(site, items, site.axis(axis, rank), new)
-    raise Unsupported("joins tensors only")
+    if not any(all(isinstance(item, kind) for item in items) for kind in ((str, Known), Strings)):
+        raise Unsupported("joins tensors only")
+    return join(site, items, site.axis(axis, rank_of(site, items[0]) + new), new)
 
 
-def shape_rank(site: Site, value: Value) -> int:
+def rank_of(site: Site, value: Value) -> int:
+    """The rank of a tensor, of strings too."""
     if isinstance(value, Strings):
         return len(value.shape)
     assert isinstance(value, (str, Known))
-    return value.rank if isinstance(value, Known) else site.type_of(value).rank
+    return site.type_of(value).rank
 
 
 def stack(site: Site, items: list[str | Known], axis: int) -> str | Known:
@@ -153,7 +149,7 @@ def join(site: Site, items: tuple[Value, ...], axis: int, new: bool) -> Value:
     if strings:
         width = max(item.width for item in strings)
         slots = [widened(site, item, width) for item in strings]
-        joined = graph_value(site, _joined(site, slots, axis, new))
+        joined = site.data(_joined(site, slots, axis, new))
         return Strings(joined, site.type_of(joined))
     return _joined(site, [item for item in items if isinstance(item, (str, Known))], axis, new)
 
@@ -168,24 +164,19 @@ def _joined(site: Site, items: list[str] | list[str | Known], axis: int, new: bo
         folded = contents.concat(known, axis)
         if folded is not None:
             return folded
-    return site.emit("concat", *(graph_value(site, item) for item in parts), axis=axis)
+    return site.emit("concat", *(site.data(item) for item in parts), axis=axis)
 
 
 def with_axis(site: Site, value: str | Known, axis: int) -> str | Known:
     """A new axis of extent 1."""
-    shape = value.shape if isinstance(value, Known) else site.type_of(value).shape
-    return _viewed(site, value, (*shape[:axis], 1, *shape[axis:]))
+    shape = site.type_of(value).shape
+    return site.viewed(value, (*shape[:axis], 1, *shape[axis:]))
 
 
 def without_axis(site: Site, value: str | Known, axis: int) -> str | Known:
     """An axis of extent 1 taken away."""
-    shape = value.shape if isinstance(value, Known) else site.type_of(value).shape
-    return _viewed(site, value, (*shape[:axis], *shape[axis + 1 :]))
-
-
-def _viewed(site: Site, value: str | Known, shape: tuple[Dim, ...]) -> str | Known:
-    folded = contents.reshape(value, shape) if isinstance(value, Known) else None
-    return folded or site.reshape(graph_value(site, value), shape)
+    shape = site.type_of(value).shape
+    return site.viewed(value, (*shape[:axis], *shape[axis + 1 :]))
 
 
 # -- optionals

@@ -9,7 +9,6 @@ import numpy as np
 from ....ir.dims import Dim, Shape, ceildiv, exact_div, product
 from ....ir.types import i64
 from .. import contents
-from ..known import Known
 from ..scalars import Undecided
 from ..unsupported import Unsupported
 from .registry import Result, rule
@@ -197,23 +196,13 @@ def _slice_inputs(site: Site) -> tuple[list[Dim], list[Dim], list[int], list[int
     return starts, ends, axes, steps
 
 
-def part(site: Site, value: Result, axis: int, start: Dim, extent: Dim, step: int = 1) -> Result:
-    """`extent` elements of one axis of a value or of known contents."""
-    if isinstance(value, Known):
-        folded = contents.slice_axis(value, axis, start, extent, step)
-        if folded is not None:
-            return folded
-        value = site.data(value)
-    return site.slice(value, axis, start, extent, step)
-
-
 @rule("Slice")
 def slice_(site: Site) -> Result:
     starts, ends, axes, steps = _slice_inputs(site)
     known = site.known()
     value: Result = known if known is not None else site.x()
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        dims = value.shape if isinstance(value, Known) else site.type_of(value).shape
+        dims = site.type_of(value).shape
         axis = site.axis(axis, len(dims))
         if step == 0:
             raise Unsupported("a step of 0")
@@ -222,7 +211,7 @@ def slice_(site: Site) -> Result:
         except Undecided:
             text = f"whether {start}:{end} counts from the end of axis {axis} (extent {dims[axis]}) depends on the dims"
             raise Unsupported(text, "narrow the bounds with --dim") from None
-        value = part(site, value, axis, first, extent, step)
+        value = site.part(value, axis, first, extent, step)
     return value
 
 
@@ -257,7 +246,7 @@ def split(site: Site) -> list[Result]:
     results: list[Result] = []
     start: Dim = 0
     for one in sizes:
-        results.append(part(site, value, axis, start, one))
+        results.append(site.part(value, axis, start, one))
         start = start + one
     return results
 

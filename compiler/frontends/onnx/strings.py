@@ -19,7 +19,7 @@ from .. import contents
 from ..emit import Emitter
 from ..known import Known
 from ..unsupported import Unsupported
-from .merge import graph_value, widened
+from .merge import widened
 from .site import Site
 from .structured import Items, Strings, Value
 
@@ -94,10 +94,10 @@ def moved(site: Site, rule: Callable[[Site], Union[Value, Sequence[Value]]]) -> 
             return Items(tuple(strings_at(item) for item in value.items))
         if not isinstance(value, (str, Known)):
             raise Unsupported("does not move strings")
-        shape = (value.type if isinstance(value, Known) else site.type_of(value)).shape
+        shape = site.type_of(value).shape
         if site.op in _VIEWS:
             return strings_of(site, site.reshape(table, (*shape, width)))
-        return strings_of(site, site.emit("gather", table, graph_value(site, value), axis=0))
+        return strings_of(site, site.emit("gather", table, site.data(value), axis=0))
 
     if isinstance(results, (str, Known, Items)):
         return strings_at(results)
@@ -111,5 +111,4 @@ def strings_of(site: Site, value: str) -> Strings:
 
 
 def _positions(site: Site, offset: Dim, count: Dim, shape: Shape) -> Value:
-    known = contents.arange(i64, offset, 1, count)
-    return contents.reshape(known, shape) or site.reshape(site.data(known), shape)
+    return site.viewed(contents.arange(i64, offset, 1, count), shape)

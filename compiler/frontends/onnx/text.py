@@ -13,7 +13,7 @@ from .. import contents
 from ..known import Known
 from ..unsupported import Unsupported
 from .casing import case_table, grown
-from .merge import graph_value, widened
+from .merge import widened
 from .regex import automaton
 from .registry import RULES, rule, text_rule
 from .selecting import chosen
@@ -147,7 +147,7 @@ def _label_positions(site: Site, keys: list[Any]) -> str:
     if any(isinstance(key, bytes) for key in keys):
         raise Unsupported("looks up numbers among keys that are strings")
     assert isinstance(x, (str, Known))
-    value = graph_value(site, x)
+    value = site.data(x)
     type = site.type_of(value)
     wide = site.reshape(value, (*type.shape, 1))
     same = site.emit("eq", wide, site.constant(np.array(keys, type.dtype.np)))

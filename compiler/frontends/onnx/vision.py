@@ -53,7 +53,7 @@ def deform_conv(site: Site) -> Result:
     for k in (1, 0):
         here = site.reshape(site.slice(moved, 2, k, 1), (batch * places, taps, *extents))
         own = _starts(kernel, extents, k, strides, pads, dilations)
-        parts.append(site.emit("add", here, site.emitter.constant(own, offset.dtype)))
+        parts.append(site.emit("add", here, site.constant(own, offset.dtype)))
     where = [site.reshape(part, (*site.type_of(part).shape, 1)) for part in parts]
     image = site.reshape(site.x(0), (batch * places, inside, *x.shape[2:]))
     value = site.emit("sample", image, site.emit("concat", *where, axis=4), align_corners=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from ....ir.dims import Dim, exact_div, product
+from ....ir.dims import Dim, exact_div
 from ..unsupported import Unsupported
+from ..windows import Ints, beyond, extended, mean_of_windows
 from .registry import Result, rule
 from .site import Site
-
-Ints = tuple[int, ...]
 
 
 def window_attributes(site: Site, kernel: Sequence[int]) -> tuple[Ints, Ints, Ints]:
@@ -50,66 +50,35 @@ def _same(extent: Dim, kernel: int, stride: int, dilation: int) -> int:
     return max(0, reach - stride)
 
 
-def _pool(site: Site) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-    """Kernel, strides, pads, dilations, and how far ceil_mode lets windows reach beyond the pads at the end."""
+def _pool(site: Site) -> tuple[dict[str, Ints], Ints]:
+    """Kernel, strides, pads and dilations, and how far ceil_mode lets windows reach beyond the pads at the end."""
     kernel = site.get_ints("kernel_shape") or ()
     spatial = site.type().shape[2:]
     n = len(spatial)
     if len(kernel) != n or not 1 <= n <= 3:
         raise Unsupported(f"kernel_shape {list(kernel)} does not fit {site.type()}")
     strides, pads, dilations = window_attributes(site, kernel)
-    beyond = (0,) * n
+    more = (0,) * n
     if site.get_int("ceil_mode") and site.get_str("auto_pad", "NOTSET") in ("NOTSET", "", "VALID"):
-        beyond = tuple(
-            _beyond(spatial[i], pads[i], pads[i + n], dilations[i] * (kernel[i] - 1) + 1, strides[i]) for i in range(n)
-        )
-    return kernel, strides, pads, dilations, beyond
-
-
-def _beyond(extent: Dim, before: int, after: int, reach: int, stride: int) -> int:
-    """Extra padding at the end so that the rounded-down count is ONNX's rounded-up one.
-
-    A window that would start in the padding at the end does not count.
-    """
-    if stride == 1:
-        return 0
-    if not isinstance(extent, int):
-        raise Unsupported(f"ceil_mode with stride {stride} depends on the extent {extent}", "fix it with --dim NAME=N")
-    count = -(-(extent + before + after - reach) // stride) + 1
-    if (count - 1) * stride >= extent + before:
-        count -= 1
-    return max(0, (count - 1) * stride + reach - (extent + before + after))
-
-
-def _extended(pads: Ints, beyond: Ints) -> Ints:
-    n = len(beyond)
-    return (*pads[:n], *(p + b for p, b in zip(pads[n:], beyond, strict=True)))
+        reaches = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+        more = tuple(beyond(spatial[i], pads[i], pads[i + n], reaches[i], strides[i]) for i in range(n))
+    return {"kernel": kernel, "strides": strides, "pads": pads, "dilations": dilations}, more
 
 
 @rule("MaxPool")
 def max_pool(site: Site) -> Result | tuple[Result, ...]:
-    kernel, strides, pads, dilations, beyond = _pool(site)
-    pads = _extended(pads, beyond)
+    window, more = _pool(site)
+    window["pads"] = extended(window["pads"], more)
     by_columns = bool(site.get_int("storage_order"))  # says how positions are counted
     if site.used(1):
-        window = {"kernel": kernel, "strides": strides, "pads": pads, "dilations": dilations}
         return site.emit_all("max_pool_at", site.x(), outputs=2, column_major=by_columns, **window)
-    return site.emit("max_pool", site.x(), kernel=kernel, strides=strides, pads=pads, dilations=dilations)
+    return site.emit("max_pool", site.x(), **window)
 
 
 @rule("AveragePool")
 def average_pool(site: Site) -> Result:
-    kernel, strides, pads, dilations, beyond = _pool(site)
-    x, include = site.x(), bool(site.get_int("count_include_pad"))
-    if include and any(beyond):
-        # the pads count, what lies beyond them does not: make the pads data
-        n = len(beyond)
-        x = site.emit("pad", x, pads=(0, 0, *pads[:n], 0, 0, *pads[n:]))
-        pads, include = (0,) * (2 * n), False
-    pads = _extended(pads, beyond)
-    return site.emit(
-        "avg_pool", x, kernel=kernel, strides=strides, pads=pads, dilations=dilations, count_include_pad=include
-    )
+    window, more = _pool(site)
+    return mean_of_windows(site, site.x(), window, more, bool(site.get_int("count_include_pad")))
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool")
@@ -128,11 +97,11 @@ def global_lp_pool(site: Site) -> Result:
 @rule("LpPool")
 def lp_pool(site: Site) -> Result:
     """The p-norm of each window; what lies outside of the input counts as zero."""
-    kernel, strides, pads, dilations, beyond = _pool(site)
+    window, more = _pool(site)
+    window["pads"] = extended(window["pads"], more)
     p = _exponent(site)
-    window: dict[str, Ints] = {"kernel": kernel, "strides": strides, "dilations": dilations}
-    mean = site.emit("avg_pool", _power(site, p), pads=_extended(pads, beyond), count_include_pad=True, **window)
-    count = site.scalar(float(product(kernel)), site.type().dtype)  # type: ignore[arg-type]
+    mean = site.emit("avg_pool", _power(site, p), count_include_pad=True, **window)
+    count = site.scalar(float(math.prod(window["kernel"])), site.type().dtype)
     return _root(site, site.emit("mul", mean, count), p)
 
 

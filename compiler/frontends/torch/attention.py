@@ -63,9 +63,7 @@ def _mask(site: Site, rank: int, causal: bool, queries: Dim, keys: Dim) -> str:
         if mask:
             mask = _mask_of_rank(site, mask, rank)
     if causal:
-        rows = contents.reshape(contents.arange(i64, 0, 1, queries), (queries, 1))
-        if rows is None:
-            raise Unsupported("is_causal is not supported for this shape")
+        rows = contents.along(i64, 0, queries, 0, 2)
         seen = site.emit("le", site.data(contents.arange(i64, 0, 1, keys)), site.data(rows))
         triangle = site.emit("where", seen, zero, masked)
         mask = site.emit("add", mask, triangle) if mask else triangle

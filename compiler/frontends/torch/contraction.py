@@ -22,10 +22,8 @@ def linear(site: Site) -> Result:
 @rule("mm", "bmm", "mv", "dot", "matmul")
 def matmul(site: Site) -> Result:
     dtype = site.result().dtype
-    first, second = ("tensor" if site.name == "dot" else "other"), "other"
-    names = {"mm": ("self", "mat2"), "bmm": ("self", "mat2"), "mv": ("self", "vec"), "dot": ("self", first)}
-    a, b = names.get(site.name, ("self", second))
-    return site.emit("matmul", site.x(a, dtype), site.x(b, dtype))
+    other = {"mm": "mat2", "bmm": "mat2", "mv": "vec", "dot": "tensor"}.get(site.name, "other")
+    return site.emit("matmul", site.x("self", dtype), site.x(other, dtype))
 
 
 @rule("addmm", "baddbmm", "addbmm", "addmv")

@@ -82,10 +82,7 @@ def linspace(site: Site) -> Result:
 @rule("eye", "eye.m")
 def eye(site: Site) -> Result:
     kind = site.result()
-    rows = contents.reshape(contents.arange(i64, 0, 1, kind.shape[0]), (kind.shape[0], 1))
-    columns = contents.arange(i64, 0, 1, kind.shape[1])
-    if rows is None:
-        raise Unsupported("is not supported for this shape")
+    rows, columns = contents.along(i64, 0, kind.shape[0], 0, 2), contents.arange(i64, 0, 1, kind.shape[1])
     return site.cast(site.emit("eq", site.data(rows), site.data(columns)), kind.dtype)
 
 
@@ -94,10 +91,7 @@ def triangle(site: Site) -> Result:
     """Where column - row <= diagonal (below), or >= (above); zeros elsewhere."""
     kind = site.type("self")
     rows, columns = kind.shape[-2:]
-    down = contents.reshape(contents.arange(i64, site.dim("diagonal"), 1, rows), (rows, 1))
-    if down is None:
-        raise Unsupported("is not supported for this shape")
-    across = contents.arange(i64, 0, 1, columns)
+    down, across = contents.along(i64, site.dim("diagonal"), rows, 0, 2), contents.arange(i64, 0, 1, columns)
     kept = site.emit("le" if site.name == "tril" else "ge", site.data(across), site.data(down))
     if kind.dtype.kind == "bool":
         return site.emit("and", kept, site.x("self"))

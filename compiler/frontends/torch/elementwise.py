@@ -10,35 +10,21 @@ import numpy as np
 from ....ir.dims import Expr
 from ....ir.types import DType, bool_
 from .. import contents, scalars
+from ..folding import FOLDS, Fold
 from ..scalars import Facts, Scalar, Undecided
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 
-Fold = Callable[..., Scalar] | None
-
 # -- one input
 
-_UNARY: dict[str, tuple[str, Fold]] = {
-    **{name: (name, None) for name in ("rsqrt", "reciprocal", "exp", "log", "tanh", "sigmoid", "erf", "sin", "cos")},
-    **{name: (name, None) for name in ("round", "silu", "isnan", "isinf")},
-    "neg": ("neg", lambda f, a: scalars.negate(a)),
-    "abs": ("abs", lambda f, a: scalars.negate(a) if f.less(a, 0) else a),
-    "relu": ("relu", lambda f, a: 0 * a if f.less(a, 0) else a),
-    "floor": ("floor", lambda f, a: scalars.floor(a)),
-    "ceil": ("ceil", lambda f, a: scalars.ceil(a)),
-    "sqrt": ("sqrt", lambda f, a: scalars.square_root(a)),
-    "sign": ("sign", lambda f, a: -1 if f.less(a, 0) else 0 if f.equal(a, 0) else 1),
-    "logical_not": ("not", lambda f, a: 1 - scalars.integer(a)),
-}
 
-
-@rule(*(name for name in _UNARY if name not in ("isnan", "isinf", "logical_not")))
+@rule("rsqrt", "reciprocal", "exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "round", "silu")
+@rule("neg", "abs", "relu", "floor", "ceil", "sqrt", "sign")
 def unary(site: Site) -> Result:
     """Whole numbers become floats where torch makes them so."""
-    op, function = _UNARY[site.name]
     dtype = site.result().dtype
-    return site.fold(dtype, dtype, function, "self") or site.emit(op, site.x("self", dtype))
+    return site.fold(dtype, dtype, FOLDS.get(site.name), "self") or site.emit(site.name, site.x("self", dtype))
 
 
 @rule("isnan", "isinf")
@@ -55,7 +41,7 @@ def inverted(site: Site) -> Result:
     dtype = site.type("self").dtype
     if site.name == "bitwise_not" and dtype != bool_:
         return site.emit("sub", site.scalar(-1, dtype), site.x("self"))
-    return site.fold(bool_, bool_, _UNARY["logical_not"][1], "self") or site.emit("not", site.x("self", bool_))
+    return site.fold(bool_, bool_, FOLDS["not"], "self") or site.emit("not", site.x("self", bool_))
 
 
 @rule("gelu")
@@ -82,13 +68,14 @@ def leaky_relu(site: Site) -> Result:
 def elu(site: Site) -> Result:
     """scale * elu(input_scale * x); celu divides by alpha what it multiplies by."""
     x, dtype = site.x("self"), site.type("self").dtype
-    if site.name == "selu":
-        alpha, scale, inner = 1.6732632423543772, 1.0507009873554805, 1.0
-    else:
-        alpha = site.number("alpha", 1.0)
-        scale, inner = (alpha, 1 / alpha) if site.name == "celu" else (site.number("scale", 1.0), 1.0)
-        inner = inner if site.name == "celu" else site.number("input_scale", 1.0)
-        alpha = 1.0 if site.name == "celu" else alpha
+    match site.name:
+        case "selu":
+            alpha, scale, inner = 1.6732632423543772, 1.0507009873554805, 1.0
+        case "celu":
+            scale = site.number("alpha", 1.0)
+            alpha, inner = 1.0, 1 / scale
+        case _:
+            alpha, scale, inner = (site.number(name, 1.0) for name in ("alpha", "scale", "input_scale"))
     if inner != 1.0:
         x = site.emit("mul", x, site.scalar(inner, dtype))
     value = site.emit("elu", x, alpha=alpha)
@@ -165,14 +152,12 @@ def truncated(site: Site, x: str) -> str:
 def identity(site: Site) -> Result:
     if site.flag("train"):
         raise Unsupported("drops elements at random in training", "call eval() before exporting")
-    argument = site.get("self", site.get("input"))
-    return site.known_of(argument) or site.value_of(argument)
+    return site.tensor_of(site.get("self", site.get("input")))
 
 
 @rule("_to_copy", "to.dtype", "to.device", "to.dtype_layout", "to.other", "type_as")
 def cast(site: Site) -> Result:
-    to = site.result().dtype
-    return site.known("self", to) or site.x("self", to)
+    return site.tensor("self", site.result().dtype)
 
 
 @rule("_local_scalar_dense")
@@ -191,23 +176,8 @@ def _floor_div(facts: Facts, a: Scalar, b: Scalar) -> Scalar:
     return facts.truncated_div(a, b)  # decided only where nothing is negative
 
 
-_BINARY: dict[str, tuple[str, Fold]] = {
-    "add": ("add", lambda f, a, b: scalars.plus(a, b)),
-    "sub": ("sub", lambda f, a, b: scalars.minus(a, b)),
-    "mul": ("mul", lambda f, a, b: scalars.times(a, b)),
-    "div": ("div", lambda f, a, b: scalars.quotient(a, b)),
-    "true_divide": ("div", lambda f, a, b: scalars.quotient(a, b)),
-    "maximum": ("max", lambda f, a, b: _extreme(f, a, b, True)),
-    "minimum": ("min", lambda f, a, b: _extreme(f, a, b, False)),
-    "fmod": ("mod", None),
-    "remainder": ("mod", lambda f, a, b: f.remainder(a, b)),
-}
-
-
-def _extreme(facts: Facts, a: Scalar, b: Scalar, greatest: bool) -> Scalar:
-    if isinstance(a, float) or isinstance(b, float):
-        return b if facts.less(a, b) == greatest else a
-    return facts.maximum(a, b) if greatest else facts.minimum(a, b)
+#: What the ops are called here.
+_BINARY = {"true_divide": "div", "maximum": "max", "minimum": "min", "fmod": "mod", "remainder": "mod"}
 
 
 @rule("add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar", "mul.Tensor", "mul.Scalar", "div.Tensor", "div.Scalar")
@@ -221,10 +191,10 @@ def arithmetic(site: Site) -> Result:
         name, first, second = "sub", second, first
     if dtype == bool_:
         return _of_bools(site, name)
-    op, function = _BINARY[name]
+    op = _BINARY.get(name, name)
     alpha = site.get("alpha", 1)
-    if alpha == 1:
-        folded = site.fold(dtype, dtype, function if not (dtype.is_integer and op == "div") else None, first, second)
+    if alpha == 1 and name != "fmod" and not (dtype.is_integer and op == "div"):
+        folded = site.fold(dtype, dtype, FOLDS[op], first, second)
         if folded is not None:
             return folded
     a, b = site.x(first, dtype), site.x(second, dtype)
@@ -292,20 +262,10 @@ def logical(site: Site) -> Result:
     return site.emit(op, site.x("self", dtype), site.x("other", dtype))
 
 
-_COMPARE: dict[str, Callable[[Facts, Scalar, Scalar], Scalar]] = {
-    "eq": lambda f, a, b: int(f.equal(a, b)),
-    "ne": lambda f, a, b: int(not f.equal(a, b)),
-    "lt": lambda f, a, b: int(f.less(a, b)),
-    "le": lambda f, a, b: int(not f.less(b, a)),
-    "gt": lambda f, a, b: int(f.less(b, a)),
-    "ge": lambda f, a, b: int(not f.less(a, b)),
-}
-
-
-@rule(*(f"{name}.{kind}" for name in _COMPARE for kind in ("Tensor", "Scalar")))
+@rule(*(f"{name}.{kind}" for name in ("eq", "ne", "lt", "le", "gt", "ge") for kind in ("Tensor", "Scalar")))
 def compare(site: Site) -> Result:
     dtype = site.promoted("self", "other")
-    folded = site.fold(bool_, dtype, _COMPARE[site.name], "self", "other")
+    folded = site.fold(bool_, dtype, FOLDS[site.name], "self", "other")
     return folded or site.emit(site.name, site.x("self", dtype), site.x("other", dtype))
 
 
@@ -335,16 +295,13 @@ def power(site: Site) -> Result:
 @rule("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
 def where(site: Site) -> Result:
     """A condition that is known chooses at once."""
-
-    def choose(facts: Facts, condition: Scalar, yes: Scalar, no: Scalar) -> Scalar:
-        return yes if facts.equal(condition, 1) else no
-
     dtype = site.result().dtype
     condition = site.known("condition")
     if condition is not None:
         sides = site.known("self", dtype), site.known("other", dtype)
         if sides[0] is not None and sides[1] is not None:
-            folded = contents.elementwise(site.facts, dtype, choose, condition, *(s for s in sides if s is not None))
+            known = (condition, *(side for side in sides if side is not None))
+            folded = contents.elementwise(site.facts, dtype, FOLDS["where"], *known)
             if folded is not None:
                 return folded
         if condition.uniform is not None:

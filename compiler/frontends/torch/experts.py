@@ -31,7 +31,7 @@ def experts(
     x: torch.Tensor, chosen: torch.Tensor, shares: torch.Tensor, up: torch.Tensor, down: torch.Tensor, activation: str
 ) -> torch.Tensor:
     """x [T, H], the experts chosen for each row [T, k] and their shares [T, k], up [E, 2 F, H] (gate first), down [E, H, F]."""
-    function = {"silu": torch.nn.functional.silu, "relu": torch.relu, "gelu": partial(_gelu)}[activation]
+    function = {"silu": torch.nn.functional.silu, "relu": torch.relu, "gelu": _gelu}[activation]
     rows = torch.einsum("th,efh->tef", x, up)
     gate, linear = rows.chunk(2, -1)
     all_of_them = torch.einsum("tef,ehf->teh", function(gate) * linear, down)

@@ -18,14 +18,14 @@ from torch.utils import _pytree as pytree
 
 from ....ir.builder import GraphBuilder
 from ....ir.dims import Bounds, evaluate
-from ....ir.errors import ModelError, Problem, Source, VerifyError
+from ....ir.errors import Source, VerifyError
 from ....ir.graph import FileBytes, Graph, Inline, Port, Weight
 from ....ir.types import TensorType
 from .. import contents
 from ..emit import Emitter
 from ..known import Known
 from ..scalars import Facts
-from ..unsupported import Unsupported, UnsupportedType
+from ..unsupported import Problems, Unsupported
 from .registry import RULES
 from .site import Site, Value
 from .symbols import Symbols, batch_axes, bounded_axes, dynamic_axes, read_symbols
@@ -126,8 +126,7 @@ class Importer:
         self.builder.folder = str(weights.folder or "")
         self.emitter = Emitter(self.builder)
         self.facts = Facts(self.symbols.bounds)
-        self.problems: dict[tuple[str, str, str], list[str]] = {}  # (op, what, hint) -> nodes
-        self.types_seen: dict[str, list[str]] = {}
+        self.problems = Problems(self.file)
         self.values: dict[Any, Any] = {}  # node -> Value, Known, number, or a list of these
         self.tainted: set[Any] = set()
         self.shared: dict[tuple[TensorType, FileBytes | Inline], str] = {}  # tied parameters are one weight
@@ -139,7 +138,7 @@ class Importer:
             if node.op not in ("placeholder", "output"):
                 self._node(node, self.program.graph_module)
         ports = self._outputs(next(n for n in nodes if n.op == "output"))
-        self._finish()
+        self.problems.check()
         return self.builder.finish(ports)
 
     # -- inputs and outputs
@@ -189,10 +188,8 @@ class Importer:
     def _parameter(self, node: Any, name: str) -> None:
         kind, content = self.weights.place(name)
         wanted = dtype_of(node.meta["val"].dtype)
-        count = 1
-        for extent in kind.shape:
-            count *= int(str(extent))
-        if kind.dtype == wanted and count <= (16 if wanted.is_float else _SMALL):
+        count = kind.elements
+        if kind.dtype == wanted and isinstance(count, int) and count <= (16 if wanted.is_float else _SMALL):
             array = self.weights.array(name)
             known = contents.from_array(wanted, array) if array is not None else None
             if known is not None:
@@ -422,22 +419,7 @@ class Importer:
         return Value(name)
 
     def _report(self, error: Unsupported, op: str, node: str) -> None:
-        if isinstance(error, UnsupportedType):
-            self.types_seen.setdefault(error.dtype, []).append(node)
-        else:
-            self.problems.setdefault((op, error.what, error.hint), []).append(node)
-
-    def _finish(self) -> None:
-        found = []
-        for (op, what, hint), nodes in self.problems.items():
-            more = f" ({len(nodes)} times)" if len(nodes) > 1 else ""
-            found.append(Problem(what + more, op, Source(self.file, nodes[0]), hint))
-        for dtype, nodes in self.types_seen.items():
-            few = ", ".join(repr(n) for n in nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
-            found.append(Problem(f"element type {dtype} is not supported ({few})", "", Source(self.file)))
-        if found:
-            count = len(found)
-            raise ModelError(f"{self.file} cannot be imported: {count} problem{'s' if count > 1 else ''}", found)
+        self.problems.add(error, op, Source(self.file, node))
 
 
 def _output_names(program: Any, count: int) -> list[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....ir.dims import Dim, Expr, product, symbol
+from ....ir.dims import Dim, Expr, product
 from ....ir.types import bool_, i64
 from .. import contents
-from ..indexing import evenly, not_negative
+from ..indexing import along_axis, apart, evenly, not_negative, row_numbers, taken, taken_together
 from ..known import Known
-from ..scalars import Undecided, axis_name, plus, times
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
@@ -33,13 +32,9 @@ def picked(site: Site, data: Any, indices: Any, axis: int) -> Result:
         if folded is not None:
             return folded
     even = evenly(site.facts, index, have.shape[axis])
-    if even is None or (even[3] is None and any(d != 1 for d in index.shape)):
+    if even is None or (even.along is None and any(d != 1 for d in index.shape)):
         return site.emit("gather", site.value_of(data), site.data(index), axis=axis)
-    start, count, step, along = even
-    value = site.slice(site.value_of(data), axis, start, count, step)
-    middle = tuple(count if a == along else 1 for a in range(index.rank))
-    value = site.reshape(value, (*have.shape[:axis], *middle, *have.shape[axis + 1 :]))
-    return site.expand(value, (*have.shape[:axis], *index.shape, *have.shape[axis + 1 :]))
+    return taken(site, site.value_of(data), axis, even, index.shape)
 
 
 @rule("index.Tensor", "_unsafe_index.Tensor")
@@ -62,7 +57,7 @@ def index(site: Site) -> Result:
     rest = [a for a in range(have.rank) if a not in axes]
     together = axes == list(range(axes[0], axes[0] + len(axes)))
     where = len([a for a in rest if a < axes[0]]) if together else 0
-    folded = _known(site, chosen, shape) or _as_view(site, chosen, shape, rest)
+    folded = _known(site, chosen, shape) or _as_view(site, chosen, shape)
     value = folded or _gathered(site, chosen, shape, rest)
     if isinstance(value, Known):
         return value
@@ -87,7 +82,7 @@ def _known(site: Site, chosen: list[tuple[int, Any]], shape: tuple[Dim, ...]) ->
     return contents.gather_nd(site.facts, known, joined) if joined is not None else None
 
 
-def _as_view(site: Site, chosen: list[tuple[int, Any]], shape: tuple[Dim, ...], rest: list[int]) -> str | None:
+def _as_view(site: Site, chosen: list[tuple[int, Any]], shape: tuple[Dim, ...]) -> str | None:
     """Slices, a transpose and an expand, where each axis is read at a number or along one axis of the indices."""
     have = site.type("self").shape
     reads = []
@@ -97,19 +92,8 @@ def _as_view(site: Site, chosen: list[tuple[int, Any]], shape: tuple[Dim, ...], 
         even = evenly(site.facts, wide, have[axis]) if wide is not None else None
         if even is None:
             return None
-        reads.append((axis, *even))
-    along = [read[4] for read in reads if read[4] is not None]
-    if len(set(along)) != len(along):
-        return None
-    value = site.x("self")
-    for axis, start, count, step, _ in reads:
-        value = site.slice(value, axis, start, count, step)
-    single = [axis for axis, _, _, _, at in reads if at is None]
-    running = [axis for axis, _, _, _, at in sorted(reads, key=lambda r: r[4] or 0) if at is not None]
-    value = site.transpose(value, [*single, *running, *rest])
-    tail = tuple(have[a] for a in rest)
-    value = site.reshape(value, (*(shape[a] if a in along else 1 for a in range(len(shape))), *tail))
-    return site.expand(value, (*shape, *tail))
+        reads.append((axis, even))
+    return taken_together(site, site.x("self"), reads, shape) if apart(even for _, even in reads) else None
 
 
 def _gathered(site: Site, chosen: list[tuple[int, Any]], shape: tuple[Dim, ...], rest: list[int]) -> str:
@@ -117,22 +101,18 @@ def _gathered(site: Site, chosen: list[tuple[int, Any]], shape: tuple[Dim, ...],
     have, axes = site.type("self").shape, [axis for axis, _ in chosen]
     value = site.transpose(site.x("self"), [*axes, *rest])
     flat = site.reshape(value, (product(have[a] for a in axes), *(have[a] for a in rest)))
-    total = ""
-    for position, (axis, one) in enumerate(chosen):
-        part = site.value_of(one, i64)
-        known = site.known_of(one)
-        if known is None or not _never_negative(site, known):
-            part = not_negative(site, part, have[axis])
-        stride = product(have[a] for a in axes[position + 1 :])
-        if stride != 1:
-            part = site.emit("mul", part, site.value_of(stride, i64))
-        total = site.emit("add", total, part) if total else part
+    total = row_numbers(site, (_counted(site, one, have[axis]) for axis, one in chosen), tuple(have[a] for a in axes))
     return site.emit("gather", flat, site.expand(total, shape), axis=0)
 
 
-def _never_negative(site: Site, known: Known) -> bool:
-    facts = site.facts.over(known.shape)
-    return all(isinstance(cell, (int, Expr)) and facts.at_least(cell, 0) for cell in known.cells.flat)
+def _counted(site: Site, indices: Any, extent: Dim) -> str:
+    """Indices that count from the start, left as they are where they are known to."""
+    value, known = site.value_of(indices, i64), site.known_of(indices)
+    if known is not None:
+        facts = site.facts.over(known.shape)
+        if all(isinstance(cell, (int, Expr)) and facts.at_least(cell, 0) for cell in known.cells.flat):
+            return value
+    return not_negative(site, value, extent)
 
 
 @rule("gather")
@@ -145,39 +125,8 @@ def gather(site: Site) -> Result:
     known = site.known("self")
     if known is not None and known.uniform is not None:
         return contents.full(data.dtype, indices.shape, known.uniform)
-    stride: Dim = 1
-    where: Dim = 0
-    step: Dim = 1
-    for a in reversed(range(data.rank)):
-        if a == axis:
-            step = stride
-        elif indices.shape[a] != 1:
-            where = where + symbol(axis_name(a)) * stride
-        stride = stride * data.shape[a]
-    offsets = contents.full(i64, indices.shape, where)
-    index, total = site.known("index", i64), ""
-    if index is not None:
-        folded = _moved(site, index, offsets, data.shape[axis], step)
-        total = site.data(folded) if folded is not None else ""
-    if not total:
-        total = not_negative(site, site.x("index", i64), data.shape[axis])
-        if step != 1:
-            total = site.emit("mul", total, site.value_of(step, i64))
-        if isinstance(where, Expr):
-            total = site.emit("add", total, site.data(offsets))
+    total = along_axis(site, data, axis, indices.shape, site.known("index", i64), lambda: site.x("index", i64))
     return site.emit("gather", site.reshape(site.x("self"), (data.elements,)), total, axis=0)
-
-
-def _moved(site: Site, index: Known, offsets: Known, extent: Dim, step: Dim) -> Known | None:
-    """position * step + offset, an index that counts from the end made to count from the start."""
-
-    def place(facts: Any, value: Any, at: Any) -> Any:
-        return plus(times(facts.position(value, extent), step), at)
-
-    try:
-        return contents.elementwise(site.facts, i64, place, index, offsets)
-    except Undecided:
-        return None
 
 
 @rule("one_hot")

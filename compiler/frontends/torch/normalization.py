@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ....ir.dims import exact_div, product
 from ....ir.types import f32
+from ..norms import group_norm, per_channel
 from ..unsupported import Unsupported
-from .registry import Result, rule
+from .registry import Result, Results, rule
 from .site import Site
 
 
@@ -20,7 +20,7 @@ def softmax(site: Site) -> Result:
 
 
 @rule("layer_norm", "rms_norm", "native_layer_norm", "_fused_rms_norm")
-def layer_norm(site: Site) -> list[Result]:
+def layer_norm(site: Site) -> Results:
     """Over the last axes, as many as `normalized_shape` has. Mean and 1 / deviation, where something reads them, apart."""
     kind = site.type("input")
     axes = len(site.dims("normalized_shape"))
@@ -35,11 +35,11 @@ def layer_norm(site: Site) -> list[Result]:
     value = site.emit("rms_norm" if rms else "layer_norm", site.x("input"), *extra, axis=axis, epsilon=float(epsilon))
     if site.name in ("native_layer_norm", "_fused_rms_norm") and (site.used(1) or site.used(2)):
         raise Unsupported("mean and deviation as outputs are not supported")
-    return [value] if site.name in ("native_layer_norm", "_fused_rms_norm") else value  # type: ignore[return-value]
+    return [value] if site.name in ("native_layer_norm", "_fused_rms_norm") else value
 
 
 @rule("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm")
-def batch_norm(site: Site) -> list[Result]:
+def batch_norm(site: Site) -> Results:
     """Inference: with the running mean and variance."""
     if site.flag("training") or site.flag("train"):
         raise Unsupported("computes its mean in training", "call eval() before exporting")
@@ -60,32 +60,19 @@ def batch_norm(site: Site) -> list[Result]:
         site.x("running_var"),
         epsilon=site.number("eps", 1e-5),
     )
-    return value if site.name == "batch_norm" else [value]  # type: ignore[return-value]
-
-
-def _per_channel(site: Site, value: str, op: str, name: str) -> str:
-    """Multiply or add one number per channel (axis 1)."""
-    rank = site.type_of(value).rank
-    return site.emit(op, value, site.reshape(site.x(name), (*site.type(name).shape, *(1,) * (rank - 2))))
+    return value if site.name == "batch_norm" else [value]
 
 
 @rule("group_norm", "instance_norm", "native_group_norm")
-def group_norm(site: Site) -> list[Result]:
+def normalised_groups(site: Site) -> Results:
     """Layer norms over groups of channels; an instance norm has a group for each channel."""
     kind = site.type("input")
     if site.name == "instance_norm" and not site.flag("use_input_stats"):
         raise Unsupported("with running statistics is not supported")
     name = "group" if site.name == "native_group_norm" else "num_groups"
     groups = kind.shape[1] if site.name == "instance_norm" else site.whole(name, 1)
-    inside = exact_div(kind.shape[1], groups)
-    if inside is None:
-        raise Unsupported(f"{groups} groups do not divide {kind.shape[1]} channels")
-    flat = site.reshape(site.x("input"), (kind.shape[0], groups, inside * product(kind.shape[2:])))
-    one = site.scalar(1.0, kind.dtype)
-    value = site.emit("layer_norm", flat, one, axis=2, epsilon=site.number("eps", 1e-5))
-    value = site.reshape(value, kind.shape)
-    if site.has("weight"):
-        value = _per_channel(site, value, "mul", "weight")
-    if site.has("bias"):
-        value = _per_channel(site, value, "add", "bias")
-    return [value] if site.name == "native_group_norm" else value  # type: ignore[return-value]
+    value = group_norm(site, site.x("input"), groups, site.number("eps", 1e-5))
+    for op, factor in (("mul", "weight"), ("add", "bias")):
+        if site.has(factor):
+            value = per_channel(site, op, value, site.x(factor))
+    return [value] if site.name == "native_group_norm" else value

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from ....ir.dims import Dim, product, symbol
+from ....ir.dims import Dim, product
 from ....ir.types import bool_, i64
-from .. import contents, scalars
-from ..scalars import axis_name
-from .registry import Result, rule
+from .. import contents
+from .registry import Result, Results, rule
 from .site import Site
 
 
@@ -66,7 +65,7 @@ def extreme(site: Site) -> list[Result]:
 
 @rule("var.correction", "std.correction", "var.dim", "std.dim", "var_mean.correction", "std_mean.correction")
 @rule("var", "std")
-def variance(site: Site) -> list[Result]:
+def variance(site: Site) -> Results:
     """Squared distances from the mean over n - correction."""
     kind, x = site.type("self"), site.x("self")
     axes = site.axes_at("dim", kind.rank) if "dim" in site.arguments else tuple(range(kind.rank))
@@ -91,7 +90,7 @@ def variance(site: Site) -> list[Result]:
     if site.name.startswith("std"):
         value = site.emit("sqrt", value)
     if not site.name.endswith("_mean"):
-        return value  # type: ignore[return-value]
+        return value
     kept = mean if site.flag("keepdim") else site.reshape(mean, site.result(1).shape)
     return [value, kept]
 
@@ -136,8 +135,5 @@ def cumsum(site: Site) -> Result:
         return site.x("self", kind.dtype)
     axis = site.axis_at("dim", kind.rank)
     known = site.known("self", kind.dtype)
-    if known is not None and known.uniform is not None and not kind.dtype.is_float:
-        # the running sum of one number; a position counts from 0
-        where: Dim = symbol(axis_name(axis)) if kind.shape[axis] != 1 else 0
-        return contents.full(kind.dtype, kind.shape, scalars.times(scalars.plus(where, 1), known.uniform))
-    return site.emit("cumsum", site.x("self", kind.dtype), axis=axis)
+    folded = contents.running_sum(known, axis) if known is not None else None
+    return folded or site.emit("cumsum", site.x("self", kind.dtype), axis=axis)

@@ -10,7 +10,8 @@ from .site import Site
 
 #: What a rule gives for one output: a value of the graph, or known contents.
 Result = Union[str, Known]
-Rule = Callable[[Site], Union[Result, Sequence[Result]]]
+Results = Union[Result, Sequence[Result]]
+Rule = Callable[[Site], Results]
 
 #: By the name of the overload as torch prints it, such as `aten.add.Tensor`.
 RULES: dict[str, Rule] = {}

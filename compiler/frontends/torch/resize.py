@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir.dims import exact_div
-from ..resampling import coordinates, repeated, taps, weighted
+from ..resampling import coordinates, taps, weighted
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
@@ -39,7 +39,7 @@ def upsample(site: Site) -> Result:
         ratio = exact_div(size, extent)
         nearest = "nearest" in site.name
         if nearest and isinstance(ratio, int) and scale in (None, float(ratio)):
-            value = repeated(site, value, axis, ratio)
+            value = site.repeat(value, axis, ratio)
             continue
         if not isinstance(extent, int) or not isinstance(size, int):
             raise Unsupported(f"resizing the extent {extent} to {size}", "fix it with --dim NAME=N")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,9 @@ def _stored(file: str, name: str, entry: Mapping[str, Any], base: int, held: int
     dtype = _DTYPES.get(entry["dtype"])
     if dtype is None:
         raise ModelError(f"{file}: tensor {name!r} has the element type {entry['dtype']}, which is not supported yet")
-    kind = TensorType(dtype, tuple(int(d) for d in entry["shape"]))
+    shape = tuple(int(d) for d in entry["shape"])
+    kind, size = TensorType(dtype, shape), dtype.bytes * math.prod(shape)
     begin, end = (int(v) for v in entry["data_offsets"])
-    size = dtype.bytes
-    for extent in kind.shape:
-        size *= int(str(extent))
     if not 0 <= begin <= end or end - begin != size or base + end > held:
         hint = "was its download interrupted?"
         raise ModelError(f"{file}: tensor {name!r} of type {kind} does not lie within the file", hint=hint)

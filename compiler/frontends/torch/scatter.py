@@ -5,7 +5,7 @@ from __future__ import annotations
 from ....ir.dims import Dim, product
 from ....ir.types import bool_, i64
 from .. import contents
-from ..indexing import not_negative
+from ..indexing import not_negative, row_numbers
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
@@ -50,13 +50,12 @@ def index_put(site: Site) -> Result:
     if shape is None:
         raise Unsupported("the shapes of the indices do not broadcast")
     lead, rest = kind.shape[: len(indices)], kind.shape[len(indices) :]
-    count, total = product(shape), ""
-    for position, one in enumerate(indices):  # rows of the leading axes taken as one
-        part = not_negative(site, site.value_of(one, i64), lead[position])
-        stride = product(lead[position + 1 :])
-        if stride != 1:
-            part = site.emit("mul", part, site.value_of(stride, i64))
-        total = site.emit("add", total, part) if total else part
+    count = product(shape)  # rows of the leading axes taken as one
+    total = row_numbers(
+        site,
+        (not_negative(site, site.value_of(one, i64), extent) for one, extent in zip(indices, lead, strict=True)),
+        lead,
+    )
     rows = site.reshape(site.expand(total, shape), (count,))
     updates = site.reshape(site.expand(site.x("values", kind.dtype), (*shape, *rest)), (count, *rest))
     flat = site.reshape(site.x("self"), (product(lead), *rest))

@@ -23,14 +23,14 @@ def reshape(site: Site) -> Result:
         if missing is None:
             raise Unsupported(f"cannot find the extent -1 of {wanted} for {site.type('self')}", "fix one of the dims")
         wanted[at] = missing
-    return site.viewed(site.get("self"), wanted)
+    return site.viewed(site.tensor("self"), wanted)
 
 
 @rule("unsqueeze", "squeeze", "squeeze.dim", "squeeze.dims", "flatten.using_ints", "unflatten.int")
 @rule("unsqueeze_copy", "squeeze_copy.dim", "atleast_1d")
 def viewed(site: Site) -> Result:
     """What torch derived is the shape."""
-    return site.viewed(site.get("self"), site.result().shape)
+    return site.viewed(site.tensor("self"), site.result().shape)
 
 
 def moved(site: Site, perm: Sequence[int]) -> Result:
@@ -86,12 +86,11 @@ def repeat(site: Site) -> Result:
     known = site.known("self")
     if known is not None and known.uniform is not None:
         return contents.full(known.dtype, target, known.uniform)
-    value = site.viewed(site.get("self"), have)
+    value = site.viewed(site.tensor("self"), have)
     if all(c == 1 or d == 1 for c, d in zip(counts, have, strict=True)):
         folded = contents.expand(value, target) if isinstance(value, Known) else None
-        return folded or site.expand(site.data(value) if isinstance(value, Known) else value, target)
-    plain = site.data(value) if isinstance(value, Known) else value
-    return _copies(site, plain, list(zip(counts, have, strict=True)), target)
+        return folded or site.expand(site.data(value), target)
+    return _copies(site, site.data(value), list(zip(counts, have, strict=True)), target)
 
 
 def _copies(site: Site, value: str, sizes: Sequence[tuple[Dim, Dim]], target: Sequence[Dim]) -> str:
@@ -110,9 +109,7 @@ def repeat_interleave(site: Site) -> Result:
         shape = (product(shape),)
         x = site.reshape(x, shape)
     axis = site.axis_at("dim", len(shape)) if site.has("dim") else 0
-    before, extent, after = shape[:axis], shape[axis], shape[axis + 1 :]
-    wide = site.expand(site.reshape(x, (*before, extent, 1, *after)), (*before, extent, count, *after))
-    return site.reshape(wide, (*before, extent * count, *after))
+    return site.repeat(x, axis, count)
 
 
 # -- joining
@@ -147,7 +144,7 @@ def stack(site: Site) -> Result:
     parts = site.tensors("tensors")
     shape = site.type_of_argument(parts[0]).shape
     axis = site.axis_at("dim", len(shape) + 1)
-    wide = [site.viewed(part, (*shape[:axis], 1, *shape[axis:])) for part in parts]
+    wide = [site.viewed(site.tensor_of(part), (*shape[:axis], 1, *shape[axis:])) for part in parts]
     return joined(site, [part if isinstance(part, Known) else Value(part) for part in wide], axis)
 
 
@@ -167,14 +164,14 @@ def slice_(site: Site) -> Result:
     except Undecided:
         text = f"whether {start}:{end} counts from the end of axis {axis} (extent {extent}) depends on the dims"
         raise Unsupported(text, "narrow the bounds with --dim") from None
-    return site.part(site.get("self"), axis, first, count, step)
+    return site.part(site.tensor("self"), axis, first, count, step)
 
 
 @rule("narrow", "narrow_copy")
 def narrow(site: Site) -> Result:
     axis = site.axis_at("dim", site.type("self").rank)
     start = _position(site, site.dim("start"), site.type("self").shape[axis])
-    return site.part(site.get("self"), axis, start, site.dim("length"))
+    return site.part(site.tensor("self"), axis, start, site.dim("length"))
 
 
 @rule("select.int", "select_copy.int")
@@ -182,7 +179,7 @@ def select(site: Site) -> Result:
     kind = site.type("self")
     axis = site.axis_at("dim", kind.rank)
     at = _position(site, site.dim("index"), kind.shape[axis])
-    found = site.part(site.get("self"), axis, at, 1)
+    found = site.part(site.tensor("self"), axis, at, 1)
     return _dropped(site, found, axis)
 
 
@@ -195,14 +192,8 @@ def _position(site: Site, index: Dim, extent: Dim) -> Dim:
 
 
 def _dropped(site: Site, found: Result, axis: int) -> Result:
-    shape = found.shape if isinstance(found, Known) else site.type_of(found).shape
-    rest = (*shape[:axis], *shape[axis + 1 :])
-    if isinstance(found, Known):
-        folded = contents.reshape(found, rest)
-        if folded is not None:
-            return folded
-        found = site.data(found)
-    return site.reshape(found, rest)
+    shape = site.type_of(found).shape
+    return site.viewed(found, (*shape[:axis], *shape[axis + 1 :]))
 
 
 @rule("split.Tensor", "split_with_sizes", "chunk", "tensor_split.sections", "split.sizes", "split_copy.Tensor")
@@ -214,7 +205,7 @@ def split(site: Site) -> list[Result]:
     start: Dim = 0
     for index in range(len(site.node.meta["val"])):
         extent = site.result(index).shape[axis]
-        results.append(site.part(site.get("self"), axis, start, extent))
+        results.append(site.part(site.tensor("self"), axis, start, extent))
         start = start + extent
     return results
 
@@ -223,7 +214,7 @@ def split(site: Site) -> list[Result]:
 def unbind(site: Site) -> list[Result]:
     axis = site.axis_at("dim", site.type("self").rank)
     count = len(site.node.meta["val"])
-    return [_dropped(site, site.part(site.get("self"), axis, i, 1), axis) for i in range(count)]
+    return [_dropped(site, site.part(site.tensor("self"), axis, i, 1), axis) for i in range(count)]
 
 
 @rule("flip")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +12,7 @@ from ....ir.errors import Source
 from ....ir.types import DType, TensorType, bool_, f32, i64
 from .. import contents
 from ..contents import cast_known, rounded
-from ..draft import Draft
+from ..draft import Draft, Tensor
 from ..known import Known
 from ..scalars import Scalar
 from ..unsupported import Unsupported
@@ -155,6 +155,13 @@ class Site(Draft):
             return None
         return self._literal(argument, dtype)
 
+    def tensor(self, name: str, dtype: DType | None = None) -> Tensor:
+        """An argument as what is known of it, else as a graph value; in `dtype` where that is given."""
+        return self.known(name, dtype) or self.x(name, dtype)
+
+    def tensor_of(self, argument: Any) -> Tensor:
+        return self.known_of(argument) or self.value_of(argument)
+
     def fold(self, dtype: DType, within: DType, function: Callable[..., Scalar] | None, *names: str) -> Known | None:
         """`function(facts, *elements)` of arguments that are all known, taken in `within`; the result is of `dtype`."""
         if function is None or not any(isinstance(self.arguments.get(name), Known) for name in names):
@@ -164,21 +171,6 @@ class Site(Draft):
         if len(inputs) != len(found):
             return None
         return contents.elementwise(self.facts, dtype, rounded(dtype, function), *inputs)
-
-    def viewed(self, argument: Any, shape: Sequence[Dim]) -> str | Known:
-        """A tensor under another shape."""
-        known = self.known_of(argument)
-        folded = contents.reshape(known, tuple(shape)) if known is not None else None
-        return folded or self.reshape(self.value_of(argument), shape)
-
-    def part(self, argument: Any, axis: int, start: Dim, extent: Dim, step: int = 1) -> str | Known:
-        """Evenly spaced elements of one axis."""
-        known = self.known_of(argument)
-        if known is not None:
-            folded = contents.slice_axis(known, axis, start, extent, step)
-            if folded is not None:
-                return folded
-        return self.slice(self.value_of(argument), axis, start, extent, step)
 
     # -- results
 

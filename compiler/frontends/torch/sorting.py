@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ....ir.types import i64
 from .. import contents
-from .registry import Result, rule
+from .registry import Result, Results, rule
 from .site import Site
 
 
 @rule("topk", "sort", "sort.stable", "argsort", "argsort.stable")
-def in_order(site: Site) -> list[Result]:
+def in_order(site: Site) -> Results:
     """The k first elements in order and where they were; all of them to sort. Of equal ones the first stands first."""
     kind, x = site.type("self"), site.x("self")
     if not kind.rank:
@@ -18,7 +18,7 @@ def in_order(site: Site) -> list[Result]:
     largest = site.flag("largest") if site.name == "topk" else site.flag("descending")
     k = site.dim("k") if site.name == "topk" else kind.shape[axis]
     values, places = site.emit_all("topk", x, outputs=2, axis=axis, k=k, largest=largest, sorted=True)
-    return places if site.name == "argsort" else [values, places]  # type: ignore[return-value]
+    return places if site.name == "argsort" else [values, places]
 
 
 @rule("kthvalue")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....ir.dims import Dim
 from ..unsupported import Unsupported
-from .registry import Result, rule
+from ..windows import Ints, beyond, extended, mean_of_windows
+from .registry import Result, Results, rule
 from .site import Site
 
-Ints = tuple[int, ...]
 
-
-def _pool(site: Site) -> tuple[str, Ints, Ints, Ints, Ints, Ints]:
-    """x as a batch, kernel, strides, pads, dilations, and how far ceil_mode lets windows reach beyond the pads at the end."""
+def _pool(site: Site) -> tuple[str, dict[str, Ints], Ints]:
+    """x as a batch; kernel, strides, pads and dilations; how far ceil_mode lets windows reach beyond the pads at the end."""
     n = int(site.name.removesuffix("_with_indices")[-2])  # max_pool2d
     kind = site.type("self")
     x = site.x("self")
@@ -23,38 +21,21 @@ def _pool(site: Site) -> tuple[str, Ints, Ints, Ints, Ints, Ints]:
     strides = site.ints("stride", n) if site.get("stride") else kernel
     pads = site.ints("padding", n)
     dilations = site.ints("dilation", n) if "dilation" in site.arguments else (1,) * n
-    beyond = (0,) * n
+    more = (0,) * n
     if site.flag("ceil_mode"):
-        extents = kind.shape[-n:]
-        beyond = tuple(_beyond(extents[i], pads[i], dilations[i] * (kernel[i] - 1) + 1, strides[i]) for i in range(n))
-    return x, kernel, strides, (*pads, *pads), dilations, beyond
-
-
-def _beyond(extent: Dim, pad: int, reach: int, stride: int) -> int:
-    """Extra padding at the end so that the rounded-down count is torch's rounded-up one; no window starts in it."""
-    if stride == 1:
-        return 0
-    if not isinstance(extent, int):
-        raise Unsupported(f"ceil_mode with stride {stride} depends on the extent {extent}", "fix it with --dim NAME=N")
-    count = -(-(extent + 2 * pad - reach) // stride) + 1
-    if (count - 1) * stride >= extent + pad:
-        count -= 1
-    return max(0, (count - 1) * stride + reach - (extent + 2 * pad))
-
-
-def _extended(pads: Ints, beyond: Ints) -> Ints:
-    n = len(beyond)
-    return (*pads[:n], *(p + b for p, b in zip(pads[n:], beyond, strict=True)))
+        reaches = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+        more = tuple(beyond(kind.shape[i - n], pads[i], pads[i], reaches[i], strides[i]) for i in range(n))
+    return x, {"kernel": kernel, "strides": strides, "pads": (*pads, *pads), "dilations": dilations}, more
 
 
 @rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
-def max_pool(site: Site) -> list[Result]:
+def max_pool(site: Site) -> Results:
     """The greatest; where it was is not supported."""
-    x, kernel, strides, pads, dilations, beyond = _pool(site)
-    value = site.emit("max_pool", x, kernel=kernel, strides=strides, pads=_extended(pads, beyond), dilations=dilations)
+    x, window, more = _pool(site)
+    value = site.emit("max_pool", x, **{**window, "pads": extended(window["pads"], more)})
     value = site.reshape(value, site.result().shape)
     if "with_indices" not in site.name:
-        return value  # type: ignore[return-value]
+        return value
     if site.used(1):
         raise Unsupported("the positions of the greatest are not supported")
     return [value]
@@ -64,21 +45,8 @@ def max_pool(site: Site) -> list[Result]:
 def avg_pool(site: Site) -> Result:
     if site.has("divisor_override"):
         raise Unsupported("divisor_override is not supported")
-    x, kernel, strides, pads, dilations, beyond = _pool(site)
-    include = site.flag("count_include_pad")
-    if include and any(beyond):  # the pads count, what lies beyond them does not: make the pads data
-        n = len(beyond)
-        x = site.emit("pad", x, pads=(0, 0, *pads[:n], 0, 0, *pads[n:]))
-        pads, include = (0,) * (2 * n), False
-    value = site.emit(
-        "avg_pool",
-        x,
-        kernel=kernel,
-        strides=strides,
-        pads=_extended(pads, beyond),
-        dilations=dilations,
-        count_include_pad=include,
-    )
+    x, window, more = _pool(site)
+    value = mean_of_windows(site, x, window, more, site.flag("count_include_pad"))
     return site.reshape(value, site.result().shape)
 
 

@@ -137,9 +137,10 @@ def test_every_problem_is_reported_at_once() -> None:
 
     with pytest.raises(ModelError) as caught:
         imported(Odd(), (torch.ones(3, 3),))
-    text = "\n".join(map(str, caught.value.problems))
-    assert len(caught.value.problems) == 2 and caught.value.exit_code == 2
-    assert "aten._linalg_svd.default is not supported: (float32[3, 3]) -> 3 outputs (2 times)" in text
+    text = str(caught.value)
+    assert "cannot be imported: 2 problems" in text and caught.value.exit_code == 2
+    assert "aten._linalg_svd.default is not supported: (float32[3, 3]) -> 3 outputs at 2 nodes" in text
+    assert [problem["count"] for problem in caught.value.facts()["problems"]] == [2, 1]
     assert "aten.lgamma.default is not supported: (float32[3, 3]) -> float32[3, 3]" in text
 
 
