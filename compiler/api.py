@@ -42,6 +42,7 @@ def compile(
     constants: Mapping[str, Any] | None = None,
     sequences: Mapping[str, Any] | None = None,
     string_bytes: int = STRING_BYTES,
+    states: Mapping[str, str] | None = None,
     target: str = "native",
     threads: int = 0,
     budgets: Mapping[str, int | str] | None = None,
@@ -63,7 +64,9 @@ def compile(
     `output` defaults to the model's name with `.plan`. `dims` bounds symbolic dims: an int, "min:typical:max" or Bounds.
     `constants` gives values of inputs by name (arrays, numbers or lists): they are compiled in and the plan does not ask for them.
     `sequences` gives for each input that is a sequence its length, or a list with the shape of each element (extents and names of
-    dims), and None for an optional input without a value; `string_bytes` is the UTF-8 length that strings may have.
+    dims), and None for an optional input without a value; `string_bytes` is the UTF-8 length that strings may have. `states` ties
+    inputs to outputs by name: the plan keeps what a run leaves there for the next one (`Session.state`, `Session.reset`), as it
+    does with buffers that a module changes.
     `target` is `native`, a shipped machine or a TOML file; `threads` the planned count (0: the target's cores).
     `budgets` maps a tier to the bytes the plan may use there, as a number or "2GiB"; weights that do not fit are streamed from
     storage. `objective` is latency, throughput or memory. `pins` maps regular expressions over node and weight names to where
@@ -79,7 +82,7 @@ def compile(
         target=target,
         dims=bounds,
         constants={name: np.asarray(value) for name, value in (constants or {}).items()},
-        layout=make_layout(sequences, string_bytes),
+        layout=make_layout(sequences, string_bytes, states),
         threads=threads,
         budgets={tier: parse_size(str(size)) for tier, size in (budgets or {}).items()},
         objective=objective,

@@ -87,6 +87,7 @@ def check_bits(folder: Path) -> list[dict[str, Any]]:
         with load(folder, threads=threads) as session:
             counts.append(session.threads)
             for _ in range(2):
+                session.reset()
                 bits = [array.tobytes() for array in session.run_ports(None, inputs)]
                 first = first or bits
                 if bits != first:
@@ -131,14 +132,17 @@ def _reference(model: Path, plan: Plan, options: CompileOptions, plain: bool) ->
     except Exception as error:  # onnxruntime raises its own family of exceptions
         raise StratacError(f"onnxruntime cannot load {model}: {str(error).splitlines()[0]}") from error
     names = [p.name for p in plan.outputs]
+    states = options.layout.states
+    first = {s.name: np.zeros(evaluate_shape(s.type.shape, {}), s.type.dtype.np) for s in plan.states}
+    given = {p.name for p in plan.inputs} | constants.keys() | states.keys()
     for kind, ours, theirs in (
-        ("inputs", {p.name for p in plan.inputs} | constants.keys(), {p.name for p in session.get_inputs()}),
-        ("outputs", set(names), {p.name for p in session.get_outputs()}),
+        ("inputs", given, {p.name for p in session.get_inputs()}),
+        ("outputs", {*names, *states.values()}, {p.name for p in session.get_outputs()}),
     ):
         if ours != theirs:
             what = f"{model} has the {kind} {', '.join(sorted(theirs))}, the plan has {', '.join(sorted(ours))}"
             raise StratacError(what, hint="give the model the plan was made from")
-    return f"onnxruntime {onnxruntime.__version__}", lambda inputs: session.run(names, {**inputs, **constants})
+    return f"onnxruntime {onnxruntime.__version__}", lambda inputs: session.run(names, {**inputs, **constants, **first})
 
 
 def sizes_to_try(plan: Plan) -> list[dict[str, int]]:
@@ -194,6 +198,7 @@ def check_results(folder: Path, model: Path, tolerance: float) -> list[dict[str,
         for seed, sizes in enumerate(sizes_to_try(plan)):
             inputs = random_inputs(folder, sizes, seed)
             assert set(inputs) == expected
+            session.reset()
             ours = session.run_ports(None, inputs)
             try:
                 theirs = reference(inputs)

@@ -357,6 +357,14 @@ def _layout_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"how many bytes of UTF-8 strings in inputs may have (default {STRING_BYTES})",
     )
+    parser.add_argument(
+        "--state",
+        action="append",
+        default=[],
+        metavar="INPUT=OUTPUT",
+        help="keep an output from one run as an input of the next, as caches are (past_key=present_key): neither is asked for or "
+        "given any more; it starts as zeros",
+    )
 
 
 def _compile_options(parser: argparse.ArgumentParser) -> None:

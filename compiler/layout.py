@@ -1,4 +1,5 @@
-"""What inputs that are no tensors of numbers become: lengths of sequences, optionals without a value, slots of strings."""
+"""What the inputs and outputs of a model become: lengths of sequences, optionals without a value, slots of strings, and which pairs
+of them are state."""
 
 from __future__ import annotations
 
@@ -21,10 +22,12 @@ _HINT = "write NAME=3, NAME=[2,3],[n] (the shape of each element) or NAME=none"
 @dataclass(frozen=True)
 class Layout:
     """`sequences` gives the elements of sequences by the name of the input (None: an optional without a value), `string_bytes` is
-    the length of the slots of strings."""
+    the length of the slots of strings. `states` gives by the names of inputs the outputs they are tied to: what a run leaves there
+    the next one finds, and neither is a port."""
 
     sequences: Mapping[str, Elements] = field(default_factory=dict)
     string_bytes: int = STRING_BYTES
+    states: Mapping[str, str] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """As plain data, what is not the default."""
@@ -36,20 +39,25 @@ class Layout:
             }
         if self.string_bytes != STRING_BYTES:
             found["string_bytes"] = self.string_bytes
+        if self.states:
+            found["states"] = dict(self.states)
         return found
 
 
 def layout_from_facts(facts: Mapping[str, Any]) -> Layout:
     """The layout whose `facts` these are."""
     sequences = {name: _elements(name, value) for name, value in facts.get("sequences", {}).items()}
-    return Layout(sequences, facts.get("string_bytes", STRING_BYTES))
+    return Layout(sequences, facts.get("string_bytes", STRING_BYTES), dict(facts.get("states", {})))
 
 
-def make_layout(sequences: Mapping[str, Any] | None, string_bytes: int) -> Layout:
+def make_layout(
+    sequences: Mapping[str, Any] | None, string_bytes: int, states: Mapping[str, str] | None = None
+) -> Layout:
     """From the caller's values: a length, a list of shapes or None for each sequence. Raises StratacError."""
     if not 1 <= string_bytes <= 1 << 20:
         raise StratacError(f"strings of {string_bytes} bytes are not possible", hint="give 1 to 1048576")
-    return Layout({name: _elements(name, value) for name, value in (sequences or {}).items()}, string_bytes)
+    elements = {name: _elements(name, value) for name, value in (sequences or {}).items()}
+    return Layout(elements, string_bytes, dict(states or {}))
 
 
 def _elements(name: str, value: Any) -> Elements:
@@ -66,6 +74,17 @@ def _elements(name: str, value: Any) -> Elements:
             raise StratacError(f"the sequence {name!r} of {value!r} is not understood", hint=_HINT)
         shapes.append(tuple(shape))
     return tuple(shapes)
+
+
+def parse_states(texts: Sequence[str]) -> dict[str, str]:
+    """`past_key=present_key`: an input and the output it becomes. Raises StratacError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, output = (part.strip() for part in text.partition("="))
+        if not equals or not name or not output or name in found:
+            raise StratacError(f"--state {text!r} is not understood", hint="write INPUT=OUTPUT, each input once")
+        found[name] = output
+    return found
 
 
 def parse_sequences(texts: Sequence[str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from . import resident
 #: runs that are measured unless the user says how many, and the seconds after which no further one begins
 RUNS, ENOUGH_S = 5, 20.0
 #: arenas of a session as reports call them
-_PARTS = {"weights": "weights", "ring": "ring", "scratch": "activations"}
+_PARTS = {"weights": "weights", "ring": "ring", "scratch": "activations", "states": "states"}
 
 
 class Watch:

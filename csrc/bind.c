@@ -347,11 +347,14 @@ int32_t st_run(st_session *s)
     if ((s->program.pool || s->storage.io) && s->process != getpid())
         status = st_fail(&error, ST_STATE, "the process forked after the plan was opened, and its threads stayed behind; "
                          "open the plan again in the child");
-    else if (!s->ready)
+    else
+        status = st_states_check(s, &error);
+    if (!status && !s->ready)
         status = prepare(s, &error);
     if (!status)
         status = st_storage_check(&s->storage, &error);
     if (!status) {
+        s->torn = s->plan.counts[STP_SECTION_STATE] > 0; /* until all of the run is known to be well */
         const int whole = st_program_run(&s->program);
         /* again: what was read meanwhile may be of another file's bytes */
         status = st_storage_check(&s->storage, &error);
@@ -362,6 +365,7 @@ int32_t st_run(st_session *s)
             status = st_fail(&error, ST_ARGUMENT, "dim %s came out as %lld, outside its bounds %lld to %lld, and the outputs "
                              "are not valid", symbol_name(s, exceeded - 1), (long long)s->program.exceeding,
                              (long long)s->plan.symbols[exceeded - 1].min, (long long)s->plan.symbols[exceeded - 1].max);
+        s->torn &= status != ST_OK;
     }
     s->found = !status;
     if (status)

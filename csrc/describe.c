@@ -28,6 +28,7 @@ int32_t st_get_info(st_session *s, st_info *info)
         .predicted_seconds = plan->header->seconds,
         .reads = (int32_t)plan->read_count,
         .io = s->storage.text,
+        .states = (int32_t)plan->counts[STP_SECTION_STATE],
     };
     return ST_OK;
 }
@@ -112,6 +113,7 @@ int32_t st_get_memory(st_session *s, st_memory *memory)
     *memory = (st_memory){
         .weights = (int64_t)s->plan.header->resident_bytes,
         .ring = (int64_t)s->ring.bytes,
+        .states = (int64_t)s->states.bytes,
         .threads = s->program.threads,
         .session = (int64_t)(s->file.bytes + s->tables.bytes + sizeof *s),
         .stacks = st_pool_stack_bytes(s->program.threads) + st_storage_stack_bytes(&s->storage),
@@ -123,7 +125,8 @@ int32_t st_get_memory(st_session *s, st_memory *memory)
         else if (arena->kind == STP_ARENA_SCRATCH)
             memory->scratch += (int64_t)arena->bytes;
     }
-    memory->total = memory->weights + memory->ring + memory->scratch + memory->threads * memory->workspace + memory->session;
+    memory->total = memory->weights + memory->ring + memory->states + memory->scratch + memory->threads * memory->workspace +
+                    memory->session;
     return ST_OK;
 }
 

@@ -160,7 +160,8 @@ static int check_code(st_plan *plan, const stp_queue *queues, st_error *error)
     const uint64_t limits[STP_SPACE_COUNT] = {counts[STP_SECTION_INPUT], counts[STP_SECTION_OUTPUT],
                                               counts[STP_SECTION_BUFFER], counts[STP_SECTION_WEIGHT],
                                               (uint64_t)plan->workspaces, counts[STP_SECTION_WEIGHT],
-                                              counts[STP_SECTION_SYMBOL]};
+                                              counts[STP_SECTION_SYMBOL], counts[STP_SECTION_STATE],
+                                              counts[STP_SECTION_STATE]};
     for (uint64_t i = 0; i < counts[STP_SECTION_ARG]; i++) {
         const stp_arg *a = &plan->args[i];
         CHECK_AT(a->space < STP_SPACE_COUNT && a->index < limits[a->space], STP_SECTION_ARG, i,
@@ -207,6 +208,7 @@ static int check_strings(const st_plan *plan, const stp_queue *queues, const stp
     STRINGS(STP_SECTION_CALL, calls, plan->calls[i].label)
     STRINGS(STP_SECTION_READ, reads, plan->reads[i].label)
     STRINGS(STP_SECTION_NOTE, notes, notes[i].key, notes[i].value)
+    STRINGS(STP_SECTION_STATE, states, plan->states[i].name)
 #undef STRINGS
     return ST_OK;
 }
@@ -247,6 +249,7 @@ int st_plan_load(st_plan *plan, const void *bytes, uint64_t size, st_error *erro
     plan->calls = starts[STP_SECTION_CALL];
     plan->reads = starts[STP_SECTION_READ];
     plan->args = starts[STP_SECTION_ARG];
+    plan->states = starts[STP_SECTION_STATE];
     const stp_queue *queues = starts[STP_SECTION_QUEUE];
     /* the strings first: the other checks print and compare them */
     status = check_strings(plan, queues, starts[STP_SECTION_NOTE], error);

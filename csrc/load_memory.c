@@ -6,7 +6,7 @@ static int check_arenas(st_plan *plan, st_error *error)
 {
     const stp_header *header = plan->header;
     uint64_t total = header->weights_bytes, resident = 0, ring = 0;
-    int weights = 0, rings = 0;
+    int weights = 0, rings = 0, states = 0;
     for (uint64_t i = 0; i < plan->counts[STP_SECTION_ARENA]; i++) {
         const stp_arena *a = &plan->arenas[i];
         CHECK_AT(a->kind < STP_ARENA_COUNT, STP_SECTION_ARENA, i, "an unknown kind");
@@ -21,6 +21,8 @@ static int check_arenas(st_plan *plan, st_error *error)
         } else if (a->kind == STP_ARENA_WEIGHTS) {
             CHECK_AT(!weights++, STP_SECTION_ARENA, i, "there is an arena of weights before it");
             resident = a->bytes;
+        } else if (a->kind == STP_ARENA_STATE) {
+            CHECK_AT(!states++, STP_SECTION_ARENA, i, "there is an arena of states before it");
         } else if (a->kind == STP_ARENA_RING) {
             CHECK_AT(!rings++, STP_SECTION_ARENA, i, "there is a ring before it");
             CHECK_AT(a->bytes % STP_READ_ALIGNMENT == 0, STP_SECTION_ARENA, i,
@@ -37,6 +39,35 @@ static int check_arenas(st_plan *plan, st_error *error)
               (header->resident_bytes % STP_READ_ALIGNMENT == 0 && header->weights_bytes % STP_READ_ALIGNMENT == 0),
           "plan.bin is malformed: the streamed part of weights.bin is not aligned; " AGAIN);
     plan->ring_bytes = ring;
+    return ST_OK;
+}
+
+/* Constant extents, bytes that lie in the arena of states, and bytes to start from that are in memory.  Two states that share bytes
+ * are the compiler's verifier to find: nothing leaves the arena. */
+static int check_states(const st_plan *plan, st_error *error)
+{
+    uint64_t room = 0;
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_ARENA]; i++)
+        room += plan->arenas[i].kind == STP_ARENA_STATE ? plan->arenas[i].bytes : 0;
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_STATE]; i++) {
+        const stp_state *s = &plan->states[i];
+        CHECK_AT(s->type < plan->counts[STP_SECTION_TYPE], STP_SECTION_STATE, i, "an unknown type");
+        const stp_type *type = &plan->types[s->type];
+        int64_t shape[ST_MAX_RANK], bytes = -1;
+        for (uint32_t axis = 0; axis < type->rank; axis++)
+            for (uint32_t k = 0; k < plan->dims[type->first_dim + axis].count; k++)
+                CHECK_AT(plan->dim_ops[plan->dims[type->first_dim + axis].first + k].op != STP_DIM_SYMBOL, STP_SECTION_STATE, i,
+                         "its extents are not constant");
+        if (!st_type_shape(plan, type, NULL, shape))
+            bytes = st_shape_bytes(type->dtype, (int)type->rank, shape);
+        CHECK_AT(bytes >= 0 && (uint64_t)bytes == s->bytes, STP_SECTION_STATE, i, "its bytes are not those of its type");
+        CHECK_AT(s->offset % STP_ALIGNMENT == 0 && st_inside(s->offset, s->bytes, room), STP_SECTION_STATE, i,
+                 "it lies outside the arena of states, or is not aligned");
+        CHECK_AT(s->initial <= plan->counts[STP_SECTION_WEIGHT], STP_SECTION_STATE, i, "it starts from an unknown weight");
+        const stp_weight *w = s->initial ? &plan->weights[s->initial - 1] : NULL;
+        CHECK_AT(!w || (w->bytes == s->bytes && st_inside(w->offset, w->bytes, plan->header->resident_bytes)),
+                 STP_SECTION_STATE, i, "what it starts from is not in memory, or of another size");
+    }
     return ST_OK;
 }
 
@@ -68,5 +99,5 @@ int st_check_memory(st_plan *plan, st_error *error)
         CHECK_AT(resident || (w->offset >= header->resident_bytes && w->offset % STP_READ_ALIGNMENT == 0),
                  STP_SECTION_WEIGHT, i, "it lies between the resident and the streamed part, or is not aligned for reads");
     }
-    return ST_OK;
+    return check_states(plan, error);
 }

@@ -61,6 +61,7 @@ typedef struct st_plan {
     const stp_call *calls; /* of the queue `cpu` */
     const stp_read *reads; /* of the queue `io` */
     const stp_arg *args;
+    const stp_state *states;
     uint64_t counts[STP_SECTION_COUNT];
     int workspaces;
     uint32_t call_count;

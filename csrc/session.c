@@ -59,10 +59,10 @@ static int choose_threads(const st_plan *plan, int wanted, int available)
     return planned < available ? planned : available;
 }
 
-/* In the mapping that all arenas share but the resident weights and the ring, which have their own. */
+/* In the mapping that all arenas share but the resident weights, the ring and the states, which have their own. */
 static size_t arena_bytes(const stp_arena *arena, int threads)
 {
-    if (arena->kind == STP_ARENA_WEIGHTS || arena->kind == STP_ARENA_RING)
+    if (arena->kind == STP_ARENA_WEIGHTS || arena->kind == STP_ARENA_RING || arena->kind == STP_ARENA_STATE)
         return 0;
     return aligned((size_t)arena->bytes * (arena->kind == STP_ARENA_WORKSPACE ? (size_t)threads : 1), STP_ALIGNMENT);
 }
@@ -78,7 +78,7 @@ static int take_memory(st_session *s, int threads, int mapped, st_error *error)
         status = st_block_map(&s->weights, (size_t)s->plan.header->resident_bytes, error);
     if (!status)
         status = st_block_take(&s->ring, mapped ? 0 : (size_t)s->plan.ring_bytes, error);
-    return status;
+    return status ? status : st_states_open(s, error);
 }
 
 /* Take `bytes` of the tables; with no base, only count them. */
@@ -181,6 +181,10 @@ static void fill_tables(st_session *s, int threads)
         case STP_SPACE_DIM:
             s->args[i] = &s->symbols[arg->index];
             break;
+        case STP_SPACE_STATE:
+        case STP_SPACE_NEXT:
+            s->args[i] = st_state_place(s, arg->index);
+            break;
         default:
             s->patches[s->patch_count++] = (st_patch){(uint32_t)i, arg->space == STP_SPACE_OUTPUT, arg->index};
         }
@@ -273,6 +277,8 @@ static int open_session(st_session *s, const char *folder, const st_options *opt
         s->program.pool = pool;
     }
     status = st_resident_load(s, verify, error);
+    if (!status)
+        st_states_fill(s);
     if (!status && verify && s->storage.sources)
         status = st_sources_verify(s, error);
     if (!status)
@@ -331,6 +337,7 @@ void st_close(st_session *s)
         st_block_release(&s->ring);
     st_block_release(&s->weights);
     st_block_release(&s->memory);
+    st_block_release(&s->states);
     st_block_release(&s->tables);
     st_block_release(&s->file);
     pthread_mutex_destroy(&s->lock);

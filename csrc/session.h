@@ -44,6 +44,7 @@ struct st_session {
     st_block weights; /* the resident part of weights.bin */
     st_block ring;    /* where reads put streamed weights */
     st_block memory;  /* scratch arenas, workspaces */
+    st_block states;  /* what stays between runs */
     st_block tables;  /* everything below that has no fixed size, and the pool */
     st_storage storage; /* weights.bin */
     void *io_place;     /* of the queue of reads, in the tables */
@@ -51,6 +52,7 @@ struct st_session {
     int resolved; /* the symbols have values and the output shapes are known */
     int ready;    /* all is bound and checked */
     int found;    /* that has run: the symbols have the values of the run */
+    int torn;     /* a run began and failed: the states are neither as before nor as after it */
     uint32_t patch_count;
     st_program program;
     st_step *steps;
@@ -75,6 +77,12 @@ void st_leave(st_session *session);
 
 /* session.c: where an arena begins. */
 char *st_arena_base(const st_session *session, uint32_t arena);
+
+/* state.c: their memory; where one lies; all as they start; ST_STATE where they are torn. */
+int st_states_open(st_session *session, st_error *error);
+char *st_state_place(const st_session *session, uint64_t index);
+void st_states_fill(st_session *session);
+int st_states_check(const st_session *session, st_error *error);
 
 /* layout.c: ST_DAMAGED where buffers share bytes that are in use at once.  The tables are laid. */
 int st_layout_open(st_session *session, st_error *error);

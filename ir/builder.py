@@ -10,7 +10,7 @@ import numpy as np
 
 from .dims import Bounds
 from .errors import Source
-from .graph import Attr, Graph, Inline, Node, Port, Weight, make_attrs
+from .graph import Attr, Graph, Inline, Node, Port, State, Weight, make_attrs
 from .ops import dims_set, infer
 from .types import TensorType, from_numpy
 from .verify import mentions
@@ -29,10 +29,11 @@ class GraphBuilder:
         self.interface = base.interface if base else None
         self.symbols = dict(base.symbols if base else symbols or {})
         self.inputs = list(base.inputs) if base else []
+        self.states = list(base.states) if base else []
         self.weights = dict(base.weights) if base else {}
         self.types: dict[str, TensorType] = {}
         if base:
-            self.types = {p.value: base.types[p.value] for p in base.inputs}
+            self.types = {value: base.types[value] for value in base.input_values}
             self.types |= {name: weight.type for name, weight in base.weights.items()}
         self.nodes: list[Node] = []
         self._taken = set(base.types) if base else set()
@@ -52,6 +53,13 @@ class GraphBuilder:
     def input(self, name: str, type: TensorType, value: str | None = None) -> str:
         value = value or self.fresh("in")
         self.inputs.append(Port(name, value))
+        self.types[value] = type
+        return value
+
+    def state(self, name: str, type: TensorType, initial: str = "") -> str:
+        """A state that starts as a weight, or as zeros: the value a run finds. What it becomes is told to `finish`."""
+        value = self.fresh("state")
+        self.states.append(State(name, value, value, initial))
         self.types[value] = type
         return value
 
@@ -128,7 +136,9 @@ class GraphBuilder:
             names = (mentions([value for _, value in node.attrs]) | mentions(kinds)) & self._behind.keys()
             self._loose.update(dict.fromkeys(node.outputs, names))
 
-    def finish(self, outputs: Iterable[Port]) -> Graph:
+    def finish(self, outputs: Iterable[Port], updates: Mapping[str, str] | None = None) -> Graph:
+        """The graph. `updates` gives by their names what states become; others become what they became in the base graph, or
+        never change."""
         ports = []
         for port in outputs:
             for name in sorted(self._loose.get(port.value, ())):
@@ -146,4 +156,5 @@ class GraphBuilder:
             self.folder,
             self.absent,
             self.interface,
+            tuple(replace(state, update=(updates or {}).get(state.name, state.update)) for state in self.states),
         )

@@ -98,6 +98,20 @@ class Port:
 
 
 @dataclass(frozen=True)
+class State:
+    """What stays from one run to the next: a cache, a window, a counter. Its type has constant extents.
+
+    `value` is what a run finds, `update` the value it has for the next run (`value` itself: it never changes). It starts as the
+    weight `initial`, which nothing else reads, or as zeros where that is empty. `name` is public.
+    """
+
+    name: str
+    value: str
+    update: str
+    initial: str = ""
+
+
+@dataclass(frozen=True)
 class Graph:
     """A model. `types` holds the type of every value, those inside cluster bodies included."""
 
@@ -113,6 +127,7 @@ class Graph:
         default=frozenset(), compare=False
     )  # files of weights that were missing; never printed
     interface: Interface | None = field(default=None, compare=False)  # what callers see of the ports; never printed
+    states: tuple[State, ...] = ()
 
     def readable(self, weight: str) -> bool:
         """Whether the bytes of a weight can be read: no file it comes from was missing."""
@@ -143,10 +158,21 @@ class Graph:
                 found.setdefault(value, []).append(node)
         return found
 
+    def overwrites(self) -> Iterator[tuple[State, Node, list[Node]]]:
+        """Each state that changes, the top-level node that computes what it becomes, and the other nodes that read it: in a graph
+        of clusters these come before that node, which writes where they read."""
+        producers = self.producers()
+        for state in self.states:
+            if state.update != state.value and state.update in producers:
+                writer = producers[state.update]
+                yield state, writer, [n for n in self.nodes if state.value in n.used and n is not writer]
+
     @property
     def input_values(self) -> tuple[str, ...]:
-        return tuple(port.value for port in self.inputs)
+        """What a run finds: inputs, then states."""
+        return (*(port.value for port in self.inputs), *(state.value for state in self.states))
 
     @property
     def output_values(self) -> tuple[str, ...]:
-        return tuple(port.value for port in self.outputs)
+        """What a run must leave: outputs, then what the states become."""
+        return (*(port.value for port in self.outputs), *(state.update for state in self.states))

@@ -68,3 +68,4 @@ class Op:
     attrs: Mapping[str, AttrSpec] = field(default_factory=dict)
     flops_per_element: int = 1
     summary: str = ""
+    in_place: bool = False  # a routine that may write its result where its first input lies

@@ -58,6 +58,7 @@ ROWS = (
         {"reduction": _REDUCTION},
         1,
         "x with updates put in place of, or combined with, the rows named; one after the other; negative rows count from the end",
+        in_place=True,
     ),
     Op(
         "scatter_elements",
@@ -67,6 +68,7 @@ ROWS = (
         {"axis": AttrSpec("int"), "reduction": _REDUCTION},
         1,
         "the same element by element: the position along the axis is the index, along the others the update's own",
+        in_place=True,
     ),
     Op(
         "unique",

@@ -7,13 +7,13 @@ what was expected. Parsing checks the grammar only: what the text means is the v
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .dims import Bounds, Dim, dim_max, dim_min, floordiv, mod, symbol
 from .errors import Source
-from .graph import Attr, Attrs, Derived, FileBytes, Graph, Inline, Node, Port, Weight, make_attrs
+from .graph import Attr, Attrs, Derived, FileBytes, Graph, Inline, Node, Port, State, Weight, make_attrs
 from .lexer import Lexer, ParseError, parse
 from .text import number_from_text, readable_dtype
 from .types import DTYPES, TensorType
@@ -163,6 +163,7 @@ class _Parts:
     weights: dict[str, Weight]
     nodes: list[Node]
     types: dict[str, TensorType]
+    states: list[State] = field(default_factory=list)
 
     def declare(self, lexer: Lexer, value: str, kind: TensorType, position: int) -> None:
         """A value may be annotated twice (inside its cluster and on it) if both agree."""
@@ -176,16 +177,24 @@ def read_graph(lexer: Lexer, folder: str = "") -> Graph:
     name = lexer.global_name()
     lexer.expect("{")
     parts = _Parts({}, [], [], {}, [], {})
-    readers = {"dim": _read_symbol, "input": _read_input, "weight": _read_weight, "output": _read_output}
     while not lexer.accept("}"):
         if lexer.at("value"):
             parts.nodes.append(_read_node(lexer, parts))
-        elif lexer.at("name") and lexer.token.text in readers:
-            readers[lexer.next().text](lexer, parts)
+        elif lexer.at("name") and lexer.token.text in _READERS:
+            _READERS[lexer.next().text](lexer, parts)
         else:
-            lexer.expected("dim, input, weight, output, a node such as %0 = op(..), or '}'")
-    inputs, outputs, nodes = tuple(parts.inputs), tuple(parts.outputs), tuple(parts.nodes)
-    return Graph(name, parts.symbols, inputs, outputs, parts.weights, nodes, parts.types, folder)
+            lexer.expected(f"{', '.join(_READERS)}, a node such as %0 = op(..), or '}}'")
+    return Graph(
+        name,
+        parts.symbols,
+        tuple(parts.inputs),
+        tuple(parts.outputs),
+        parts.weights,
+        tuple(parts.nodes),
+        parts.types,
+        folder,
+        states=tuple(parts.states),
+    )
 
 
 def read_symbol(lexer: Lexer) -> tuple[str, Bounds]:
@@ -222,6 +231,25 @@ def _read_output(lexer: Lexer, parts: _Parts) -> None:
     name = lexer.string("the output's name in quotes")
     lexer.expect("=")
     parts.outputs.append(Port(name, lexer.value()))
+
+
+def _read_state(lexer: Lexer, parts: _Parts) -> None:
+    position, value = lexer.token.position, lexer.value()
+    name = lexer.string("the state's name in quotes")
+    lexer.expect(":")
+    parts.declare(lexer, value, read_type(lexer), position)
+    lexer.expect("=")
+    initial = "" if lexer.accept_word("zeros") else lexer.value("a weight such as %w0, or zeros")
+    parts.states.append(State(name, value, value, initial))
+
+
+def _read_next(lexer: Lexer, parts: _Parts) -> None:
+    position, name = lexer.token.position, lexer.string("the state's name in quotes")
+    place = next((k for k, state in enumerate(parts.states) if state.name == name), None)
+    if place is None:
+        lexer.fail(f"there is no state {name!r}", position)
+    lexer.expect("=")
+    parts.states[place] = replace(parts.states[place], update=lexer.value())
 
 
 def _read_weight(lexer: Lexer, parts: _Parts) -> None:
@@ -297,6 +325,16 @@ def _read_node(lexer: Lexer, parts: _Parts) -> Node:
                 lexer.expected("a node such as %0 = op(..), or '}'")
             body.append(_read_node(lexer, parts))
     return Node(op, inputs, tuple(outputs), attrs, source, tuple(body))
+
+
+_READERS: dict[str, Callable[[Lexer, _Parts], None]] = {
+    "dim": _read_symbol,
+    "input": _read_input,
+    "state": _read_state,
+    "weight": _read_weight,
+    "output": _read_output,
+    "next": _read_next,
+}
 
 
 def parse_graph(text: str, folder: str = "") -> Graph:

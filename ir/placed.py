@@ -1,9 +1,9 @@
-"""Level two, *where*: clusters with their chosen candidates, a home tier for every weight, explicit transfers."""
+"""Level two, *where*: clusters with their chosen candidates, a home tier for every weight and state, explicit transfers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .candidate import Priced
 from .graph import Graph
@@ -47,6 +47,16 @@ class Home:
 
 
 @dataclass(frozen=True)
+class StateHome:
+    """The memory tier that keeps a state while the plan is open. What it starts from, if no zeros, has a home like any weight, in
+    memory too: `st_reset` copies it from there."""
+
+    state: str
+    tier: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class Transfer:
     """A value copied from one tier to another. None exist while there is one device and one tier."""
 
@@ -78,7 +88,8 @@ class Solution:
 class Placed:
     """A graph of clusters with every decision of placement. `machine` names the profile the costs came from.
 
-    `choices` has a cluster's choice under its first output; `homes` a weight's home in a format under their `home_key`.
+    `choices` has a cluster's choice under its first output; `homes` a weight's home in a format under their `home_key`; `states` a
+    state's home under its name.
     """
 
     graph: Graph
@@ -88,3 +99,4 @@ class Placed:
     transfers: tuple[Transfer, ...] = ()
     ring_bytes: int = 0  # memory through which weights at home in storage are streamed
     solution: Solution | None = None
+    states: Mapping[str, StateHome] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from .dims import Bounds, Shape
 from .types import TensorType
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 ALIGNMENT = 64  # bytes; every buffer and every packed weight starts at a multiple
 REQUEST_BYTES = 1 << 20  # a read is split into requests of at most this many bytes ..
 REQUEST_DEPTH = 4  # .. of which so many are in flight: enough for a disk, and little for a lookup to wait behind
@@ -25,7 +25,7 @@ class Arena:
     """One block of memory taken at open.
 
     `kind`: `scratch` (activations), `workspace` (bytes for each thread), `weights` (the resident part of weights.bin,
-    read at open and never written again) or `ring` (where reads put streamed weights).
+    read at open and never written again), `ring` (where reads put streamed weights) or `state` (what stays between runs).
     """
 
     name: str
@@ -68,6 +68,18 @@ class WeightEntry:
 
 
 @dataclass(frozen=True)
+class StateEntry:
+    """What stays from one run to the next: a place in the arena of kind `state`, live from open to close. It starts as the bytes of
+    the resident weight number `initial`, or as zeros."""
+
+    name: str
+    type: TensorType
+    offset: int
+    bytes: int
+    initial: int | None = None
+
+
+@dataclass(frozen=True)
 class PlanPort:
     """An input or output: its public name and type. Its memory is the caller's, dense and row-major."""
 
@@ -77,11 +89,12 @@ class PlanPort:
 
 @dataclass(frozen=True)
 class Arg:
-    """One kernel argument: `space` is input, output, buffer, weight, workspace, file or dim; `index` counts within it.
+    """One kernel argument: `space` is input, output, buffer, weight, workspace, file, dim, state or next; `index` counts within it.
 
     `weight` and `file` both count weights: the first is a pointer to resident bytes, the second to an `st_source` from which
     the kernel reads rows of a weight that stays in storage. `dim` is a pointer to the value of a symbol, which the call sets: such
-    a run-time dim has no value before; all others follow from the inputs' extents.
+    a run-time dim has no value before; all others follow from the inputs' extents. `state` and `next` both count states and are the
+    same bytes: as the run finds them, and as it leaves them for the next.
     """
 
     space: str
@@ -153,6 +166,7 @@ class Plan:
     queues: tuple[Queue, ...]
     seconds: float = 0.0  # predicted latency at the typical dims and planned threads, waits for reads included
     notes: Mapping[str, str] = field(default_factory=dict)  # decisions worth a line: lower bounds, algorithms
+    states: tuple[StateEntry, ...] = ()
 
     def peak_bytes(self, threads: int | None = None) -> int:
         """Bytes the runtime holds for this plan at `threads` threads: all arenas, with one workspace per thread."""

@@ -5,6 +5,7 @@ from them (a test compares). The file is a header, a section table and the secti
 a multiple of eight bytes. A string is an offset into the section of zero-terminated strings; offset 0 is empty.
 
 A symbol's `setter` is one more than the number of the call that sets it during the run, or 0 where it follows from the inputs.
+A state's `initial` is one more than the number of the weight it starts from, or 0 where it starts as zeros.
 A dim is a postfix program over `DIM_OPS`. A polynomial is written term by term (coefficient, then each factor followed
 by `mul`, terms joined by `add`), so decoding rebuilds the same expression and evaluating needs only a small stack.
 """
@@ -33,6 +34,7 @@ from .plan import (
     PlanPort,
     Queue,
     Read,
+    StateEntry,
     WeightEntry,
     shape_text,
 )
@@ -111,11 +113,12 @@ SECTIONS: tuple[Record, ...] = (
     _record("read", "u64 offset, u64 bytes, u32 buffer, str label, i64 after, u64 digest, f64 seconds"),
     _record("arg", "u32 space, u32 index"),
     _record("note", "str key, str value"),
+    _record("state", "str name, u32 type, u64 offset, u64 bytes, u32 initial, u32 reserved"),
 )
 _BY_NAME = {record.name: record for record in SECTIONS}
 
-ARENA_KINDS = ("scratch", "workspace", "weights", "ring")
-ARG_SPACES = ("input", "output", "buffer", "weight", "workspace", "file", "dim")
+ARENA_KINDS = ("scratch", "workspace", "weights", "ring", "state")
+ARG_SPACES = ("input", "output", "buffer", "weight", "workspace", "file", "dim", "state", "next")
 CALL_KINDS = ("kernel",)
 DIM_OPS = ("const", "symbol", "add", "mul", "floordiv", "mod", "min", "max")
 DIM_DEPTH = 32  # values an evaluation may hold at once
@@ -271,6 +274,9 @@ def encode(plan: Plan, *, digests: WeightDigests | None = None, plan_id: int | N
             writer.add("read", *span, read.after, digest, read.seconds)
     for key, value in plan.notes.items():
         writer.add("note", writer.string(key), writer.string(value))
+    for s in plan.states:
+        start = 0 if s.initial is None else s.initial + 1
+        writer.add("state", writer.string(s.name), writer.type(s.type), s.offset, s.bytes, start, 0)
     header = {
         "magic": MAGIC,
         "format_version": FORMAT_VERSION,
@@ -442,6 +448,10 @@ def _decode(data: bytes, header: dict[str, Any]) -> Plan:
         ),
         seconds=header["seconds"],
         notes={text(key): text(value) for key, value in rows["note"]},
+        states=tuple(
+            StateEntry(text(n), reader.type(type_), offset, size, start - 1 if start else None)
+            for n, type_, offset, size, start, _ in rows["state"]
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from .graph import Derived, Graph, Node, Port, Weight
+from .graph import Derived, Graph, Node, Port, State, Weight
 
 
 def free_values(body: Iterable[Node]) -> tuple[str, ...]:
@@ -38,7 +38,13 @@ def replace_values(graph: Graph, mapping: Mapping[str, str]) -> Graph:
         nodes=tuple(edit(node) for node in graph.nodes),
         outputs=tuple(replace(port, value=target.get(port.value, port.value)) for port in graph.outputs),
         weights={name: _map_bases(weight, target) for name, weight in graph.weights.items()},
+        states=map_updates(graph, target),
     )
+
+
+def map_updates(graph: Graph, names: Mapping[str, str]) -> tuple[State, ...]:
+    """The states, what they become renamed."""
+    return tuple(replace(state, update=names.get(state.update, state.update)) for state in graph.states)
 
 
 def _end_of_chain(value: str, mapping: Mapping[str, str]) -> str:
@@ -59,13 +65,13 @@ def _map_bases(weight: Weight, names: Mapping[str, str]) -> Weight:
 
 
 def drop_unused(graph: Graph) -> Graph:
-    """Without nodes, cluster outputs, body nodes, cluster inputs, weights and types that no graph output needs.
+    """Without nodes, cluster outputs, body nodes, cluster inputs, weights and types that no graph output and no state needs.
 
-    Graph inputs and symbols stay, since they are the model's signature; so do the bases of Derived weights in use.
+    Graph inputs, states and symbols stay, since they are the model's signature; so do the bases of Derived weights in use.
     """
     live = set(graph.output_values)
     nodes = _live_nodes(graph.nodes, live)
-    live |= set(graph.input_values)
+    live |= {*graph.input_values, *(state.initial for state in graph.states if state.initial)}
     pending = [name for name in graph.weights if name in live]
     while pending:
         content = graph.weights[pending.pop()].content
@@ -167,13 +173,23 @@ def rename_values(graph: Graph, names: Mapping[str, str]) -> Graph:
     weights = {names.get(k, k): replace(_map_bases(w, names), name=names.get(k, k)) for k, w in graph.weights.items()}
     types = {names.get(value, value): kind for value, kind in graph.types.items()}
     nodes = tuple(edit(node) for node in graph.nodes)
+    states = tuple(
+        replace(s, value=names.get(s.value, s.value), initial=names.get(s.initial, s.initial))
+        for s in map_updates(graph, names)
+    )
     return replace(
-        graph, inputs=ports(graph.inputs), outputs=ports(graph.outputs), weights=weights, nodes=nodes, types=types
+        graph,
+        inputs=ports(graph.inputs),
+        outputs=ports(graph.outputs),
+        weights=weights,
+        nodes=nodes,
+        types=types,
+        states=states,
     )
 
 
 def renumber(graph: Graph) -> Graph:
-    """Canonical names: inputs in0.. and node outputs v0.. by order, weights w0.. by first use, bases before derived.
+    """Canonical names: inputs in0.., states s0.. and node outputs v0.. by order, weights w0.. by first use, bases before derived.
 
     Two graphs that differ only in names and in the order of their weights become equal, and print alike.
     """
@@ -198,6 +214,7 @@ def renumber(graph: Graph) -> Graph:
             visit(value)
     ordered = replace(graph, weights={name: graph.weights[name] for name in order})
     names = {port.value: f"in{i}" for i, port in enumerate(graph.inputs)}
+    names |= {state.value: f"s{i}" for i, state in enumerate(graph.states)}
     names |= {name: f"w{i}" for i, name in enumerate(order)}
     inner = [value for value in _definitions(ordered) if value not in names]
     names |= {value: f"v{i}" for i, value in enumerate(inner)}

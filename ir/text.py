@@ -148,11 +148,17 @@ def graph_lines(graph: Graph, indent: str = "") -> Iterator[str]:
     for port in graph.inputs:
         kind = type_text(graph.types[port.value])
         yield f"{inner}input {value_text(port.value)} {string_text(port.name)} : {kind}"
+    for state in graph.states:
+        kind = type_text(graph.types[state.value])
+        initial = value_text(state.initial) if state.initial else "zeros"
+        yield f"{inner}state {value_text(state.value)} {string_text(state.name)} : {kind} = {initial}"
     for weight in graph.weights.values():
         yield f"{inner}{weight_text(weight)}"
     yield from nodes_text(graph.nodes, graph.types, inner)
     for port in graph.outputs:
         yield f"{inner}output {string_text(port.name)} = {value_text(port.value)}"
+    for state in graph.states:
+        yield f"{inner}next {string_text(state.name)} = {value_text(state.update)}"
     yield f"{indent}}}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from .candidate import Candidate, Priced, Work
 from .lexer import Lexer, parse
 from .parse import read_graph
-from .placed import Choice, Home, Placed, Solution, Transfer, home_key
+from .placed import Choice, Home, Placed, Solution, StateHome, Transfer, home_key
 from .text import float_text, graph_lines, name_text, string_text, value_text
 
 
@@ -30,6 +30,8 @@ def _placed_lines(placed: Placed) -> Iterator[str]:
         place = f"{string_text(home.format)} in {string_text(home.tier)} + {home.nbytes}"
         why = f" {string_text(home.why)}" if home.why else ""
         yield f"  home {value_text(home.weight)} = {place}{why}"
+    for state in placed.states.values():
+        yield f"  state {string_text(state.state)} in {string_text(state.tier)} + {state.nbytes}"
     for transfer in placed.transfers:
         where = f"{string_text(transfer.source)} -> {string_text(transfer.target)}"
         yield f"  transfer {value_text(transfer.value)} : {where}"
@@ -84,6 +86,7 @@ def read_placed(lexer: Lexer, folder: str = "") -> Placed:
     graph = read_graph(lexer, folder)
     choices: dict[str, Choice] = {}
     homes: dict[str, Home] = {}
+    states: dict[str, StateHome] = {}
     transfers: list[Transfer] = []
     ring_bytes, solution = 0, None
     while not lexer.accept("}"):
@@ -98,6 +101,11 @@ def read_placed(lexer: Lexer, folder: str = "") -> Placed:
             if (key := home_key(home.weight, home.format)) in homes:
                 lexer.fail(f"%{home.weight} has two homes in format {home.format!r}", position)
             homes[key] = home
+        elif lexer.accept_word("state"):
+            state = _read_state(lexer)
+            if state.state in states:
+                lexer.fail(f"state {state.state!r} has two homes", position)
+            states[state.state] = state
         elif lexer.accept_word("transfer"):
             transfers.append(_read_transfer(lexer))
         elif lexer.accept_word("ring"):
@@ -105,8 +113,8 @@ def read_placed(lexer: Lexer, folder: str = "") -> Placed:
         elif lexer.accept_word("solution"):
             solution = _read_solution(lexer)
         else:
-            lexer.expected("choice, home, transfer, ring, solution or '}'")
-    return Placed(graph, machine, choices, homes, tuple(transfers), ring_bytes, solution)
+            lexer.expected("choice, home, state, transfer, ring, solution or '}'")
+    return Placed(graph, machine, choices, homes, tuple(transfers), ring_bytes, solution, states)
 
 
 def _read_choice(lexer: Lexer) -> Choice:
@@ -184,6 +192,14 @@ def _read_tier_bytes(lexer: Lexer) -> tuple[str, int]:
     tier = lexer.string("a tier in quotes")
     lexer.expect("=")
     return tier, lexer.integer("a number of bytes")
+
+
+def _read_state(lexer: Lexer) -> StateHome:
+    name = lexer.string("the state's name in quotes")
+    lexer.expect_word("in")
+    tier = lexer.string("a tier in quotes")
+    lexer.expect("+")
+    return StateHome(name, tier, lexer.integer("a number of bytes"))
 
 
 def _read_transfer(lexer: Lexer) -> Transfer:

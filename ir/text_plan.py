@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from .dims import Bounds
 from .lexer import Lexer, parse
 from .parse import read_symbol, read_type
-from .plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, WeightEntry
+from .plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, StateEntry, WeightEntry
 from .text import float_text, name_text, string_text, type_text, value_text
 
 
@@ -38,6 +38,9 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
         label = f" {string_text(w.label)}" if w.label else ""
         place = f"{string_text(w.format)} @ {w.offset} + {w.bytes}"
         yield f"  weight {number} {string_text(w.name)} = {place}{label}"
+    for number, s in enumerate(plan.states):
+        start = "zeros" if s.initial is None else f"weight {s.initial}"
+        yield f"  state {number} {string_text(s.name)} : {type_text(s.type)} = @ {s.offset} + {s.bytes} from {start}"
     yield f"  weights_bytes {plan.weights_bytes} resident {plan.resident_bytes}"
     yield f"  seconds {float_text(plan.seconds)}"
     for number, kernel in enumerate(plan.kernels):
@@ -80,6 +83,7 @@ class _Parts:
     kernels: list[str] = field(default_factory=list)
     queues: list[Queue] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+    states: list[StateEntry] = field(default_factory=list)
 
 
 def parse_plan(text: str) -> Plan:
@@ -132,6 +136,7 @@ def read_plan(lexer: Lexer) -> Plan:
         tuple(parts.queues),
         seconds,
         parts.notes,
+        tuple(parts.states),
     )
 
 
@@ -204,6 +209,21 @@ def _read_weight(lexer: Lexer, parts: _Parts) -> None:
     parts.weights.append(WeightEntry(name, offset, nbytes, format, _read_text(lexer)))
 
 
+def _read_state(lexer: Lexer, parts: _Parts) -> None:
+    _read_number(lexer, len(parts.states))
+    name = lexer.string("the state's name in quotes")
+    lexer.expect(":")
+    kind = read_type(lexer)
+    lexer.expect("=")
+    offset, nbytes = _read_extent(lexer)
+    lexer.expect_word("from")
+    initial = None
+    if not lexer.accept_word("zeros"):
+        lexer.expect_word("weight")
+        initial = lexer.integer("a weight's number")
+    parts.states.append(StateEntry(name, kind, offset, nbytes, initial))
+
+
 def _read_kernel(lexer: Lexer, parts: _Parts) -> None:
     _read_number(lexer, len(parts.kernels))
     parts.kernels.append(lexer.string("the kernel's name in quotes"))
@@ -231,7 +251,7 @@ def _read_queue(lexer: Lexer, parts: _Parts) -> None:
 
 
 def _read_arg(lexer: Lexer) -> Arg:
-    space = lexer.name("input, output, buffer, weight, workspace, file or dim")
+    space = lexer.name("input, output, buffer, weight, workspace, file, dim, state or next")
     return Arg(space, lexer.integer("a number"))
 
 
@@ -282,6 +302,7 @@ _READERS = {
     "arena": _read_arena,
     "buffer": _read_buffer,
     "weight": _read_weight,
+    "state": _read_state,
     "kernel": _read_kernel,
     "queue": _read_queue,
     "note": _read_note,

@@ -65,10 +65,12 @@ class _Verifier:
         for name, weight in self.graph.weights.items():
             self.check_weight(name, weight)
         self.check_derivations()
+        self.check_states()
         visible = set(self.types)
         for node in self.graph.nodes:
             self.check_node(node, visible, LEVELS[self.level].top)
         self.check_outputs(visible)
+        self.check_updates(visible)
         if stale := [value for value in self.graph.types if value not in self.types]:
             self.fail(f"types has {stale[0]!r}, which nothing defines", hint="drop_unused keeps types in step")
 
@@ -171,6 +173,43 @@ class _Verifier:
             if port.value not in visible:
                 inner = "it is local to a cluster" if port.value in self.types else "nothing defines it"
                 self.fail(f"output {port.name!r} is %{port.value}, but {inner}")
+
+    def check_states(self) -> None:
+        """What states are before a run: constant extents, and a weight of their own or zeros to start from."""
+        taken = {value for node in self.graph.walk() for value in node.used} | {p.value for p in self.graph.outputs}
+        for weight in self.graph.weights.values():
+            taken |= set(weight.content.inputs) if isinstance(weight.content, Derived) else set()
+        names: set[str] = set()
+        for state in self.graph.states:
+            where = f"state {state.name!r}"
+            kind = self.graph.types.get(state.value)
+            if not state.name or state.name in names:
+                self.fail(f"the name {state.name!r} of a state is empty or given twice")
+            if kind is None:
+                self.fail(f"{where} (%{state.value}) has no type")
+            self.check_type(kind, where)
+            if any(isinstance(extent, Expr) for extent in kind.shape):
+                self.fail(f"{where} has the symbolic type {kind}", hint="states have constant shapes")
+            self.define(state.value, kind)
+            if state.initial:
+                if state.initial not in self.graph.weights:
+                    self.fail(f"{where} starts as %{state.initial}, which is no weight")
+                if (found := self.graph.weights[state.initial].type) != kind:
+                    self.fail(f"{where} of type {kind} starts as %{state.initial} of type {found}")
+                if state.initial in taken:
+                    hint = "its bytes are kept for that alone"
+                    self.fail(f"{where} starts as %{state.initial}, which something else reads", hint=hint)
+            names.add(state.name)
+            taken.add(state.initial)
+
+    def check_updates(self, visible: set[str]) -> None:
+        """What states become: values of their types."""
+        for state in self.graph.states:
+            if state.update not in visible:
+                inner = "it is local to a cluster" if state.update in self.types else "nothing defines it"
+                self.fail(f"state {state.name!r} becomes %{state.update}, but {inner}")
+            if (found := self.types[state.update]) != (kind := self.types[state.value]):
+                self.fail(f"state {state.name!r} of type {kind} becomes %{state.update} of type {found}")
 
     def check_weight(self, name: str, weight: Weight) -> None:
         if weight.name != name:

@@ -9,6 +9,7 @@ from typing import NoReturn
 from .candidate import Priced
 from .errors import Source, VerifyError
 from .graph import Node
+from .in_place import writes_in_place
 from .machine import Machine
 from .placed import DENSE, Home, Placed, Transfer, home_key
 from .plan import READ_ALIGNMENT
@@ -17,7 +18,7 @@ from .verify import verify_graph
 
 #: The legality table of tiers: what may live in which kind of tier.
 TIERS = {
-    "memory": "activations; weights, used in place or copied over a link for each use",
+    "memory": "activations; states; weights, used in place or copied over a link for each use",
     "disk": "weights that are streamed through the ring for each use, or read row by row by their kernels",
 }
 #: The tiers and their kinds where no machine says.
@@ -57,7 +58,8 @@ class _Verifier:
         known = {node.outputs[0] for node in self.graph.nodes}
         if lost := [name for name in self.placed.choices if name not in known]:
             self.fail(f"there is a choice for %{lost[0]}, which is no cluster's first output")
-        self.check_homes(wanted)
+        self.check_homes(wanted | {home_key(state.initial, DENSE) for state in self.graph.states if state.initial})
+        self.check_states()
         self.check_ring()
         self.check_transfers()
         self.check_reach()
@@ -149,6 +151,39 @@ class _Verifier:
             kind: TensorType = self.graph.weights[home.weight].type
             if home.nbytes < 0 or (home.format == DENSE and home.nbytes != kind.nbytes):
                 self.fail(f"holds {home.nbytes} bytes of {kind}, expected {kind.nbytes}", where)
+
+    def check_states(self) -> None:
+        """Every state has a home in memory, starts from memory, and is written after all that read it, by a cluster that may write
+        over it."""
+        for name in self.placed.states:
+            if all(state.name != name for state in self.graph.states):
+                self.fail(f"there is a home of the state {name!r}, which does not exist")
+        for state in self.graph.states:
+            where, kind = f"state {state.name!r}", self.graph.types[state.value]
+            home = self.placed.states.get(state.name)
+            if home is None or home.state != state.name:
+                self.fail("has no home", where, hint="placement must give each state one")
+            if self.tiers.get(home.tier) != "memory":
+                self.fail(f"is in the tier {home.tier!r}", where, hint="states live in memory")
+            if home.nbytes != kind.nbytes:
+                self.fail(f"holds {home.nbytes} bytes of {kind}, expected {kind.nbytes}", where)
+            initial = self.placed.homes.get(home_key(state.initial, DENSE))
+            if state.initial and (initial is None or self.tiers.get(initial.tier) != "memory"):
+                self.fail(f"starts as %{state.initial}, which is not in memory", where)
+        written = self.graph.output_values
+        computed = self.graph.producers()
+        for state in self.graph.states:
+            where = f"state {state.name!r}"
+            if state.update != state.value and (state.update not in computed or written.count(state.update) > 1):
+                self.fail(f"becomes %{state.update}, which no cluster computes for it alone", where)
+        place = {node.outputs[0]: number for number, node in enumerate(self.graph.nodes)}
+        for state, writer, readers in self.graph.overwrites():
+            where, at = f"state {state.name!r}", f"cluster %{writer.outputs[0]}"
+            if late := [node for node in readers if place[node.outputs[0]] > place[writer.outputs[0]]]:
+                self.fail(f"is written by {at} before %{late[0].outputs[0]} reads it", where, late[0].source)
+            given = (state.value, state.update, self.graph.types, self.graph.symbols)
+            if state.value in writer.used and not writes_in_place(writer, *given):
+                self.fail(f"is read by {at} where that has written", where, writer.source, "it needs a copy")
 
     def check_transfers(self) -> None:
         for transfer in self.placed.transfers:

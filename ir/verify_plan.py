@@ -1,8 +1,9 @@
 """The verifier of plans. It shares nothing with the planner: lifetimes, overlaps and barriers are derived from the calls.
 
-A plan does not say what a call writes. Every value is computed once, so the first call that mentions a buffer or an output
-is the one that writes it, and the later ones read. Given the placed graph the plan was made from, `verify_plan` holds each
-call against its cluster instead.
+A plan does not say what a call writes. Every value is computed once, so the first call that mentions a buffer, an output or the
+next value of a state is the one that writes it, and the later ones read. Given the placed graph the plan was made from,
+`verify_plan` holds each call against its cluster instead. A call may write over a state that it reads itself; whether its kernel
+can is for the verifier of placed graphs to judge.
 """
 
 from __future__ import annotations
@@ -43,9 +44,13 @@ SPACES = {
     "file": Space(False, True, "a weight that stays in storage, whose rows the kernel reads by itself"),
     "dim": Space(True, False, "the value of a symbol, set by one call of one part, with a barrier before it is used"),
     "workspace": Space(True, False, "bytes of a workspace arena, private to each thread, dead after the call"),
+    "state": Space(False, True, "bytes of the state arena as the run before left them, never written"),
+    "next": Space(
+        True, True, "the same bytes for the next run: written by one call, after all that read the state, then read"
+    ),
 }
 #: The legality table of arenas: whether buffers may lie in them.
-ARENAS = {"scratch": True, "workspace": False, "weights": False, "ring": True}
+ARENAS = {"scratch": True, "workspace": False, "weights": False, "ring": True, "state": False}
 
 
 def verify_plan(plan: Plan, placed: Placed | None = None) -> None:
@@ -82,6 +87,7 @@ class _Verifier:
     def check(self) -> None:
         self.check_head()
         self.check_weights()
+        self.check_states()
         for number, buffer in enumerate(self.plan.buffers):
             self.check_buffer(number, buffer)
         names = [buffer.name for buffer in self.plan.buffers]
@@ -96,6 +102,7 @@ class _Verifier:
         self.check_overlaps()
         check_reads(self.plan, self.fail)
         self.check_weight_order()
+        self.check_updates()
         self.check_runtime_dims()
         for number, port in enumerate(self.plan.outputs):
             if Arg("output", number) not in self.mentions:
@@ -171,6 +178,43 @@ class _Verifier:
         if stored and top > plan.weights_bytes:
             self.fail(f"weights end at {top}, but weights_bytes is {plan.weights_bytes}")
 
+    def check_states(self) -> None:
+        """States lie side by side in one arena of their own, and each starts from zeros or a resident weight of its size."""
+        plan, top = self.plan, 0
+        room = [arena.bytes for arena in plan.arenas if arena.kind == "state"]
+        if len(room) != bool(plan.states):
+            self.fail(
+                f"the plan has {len(room)} arenas of states and {len(plan.states)} states",
+                hint="one where there are any",
+            )
+        names = [entry.name for entry in plan.states]
+        for number, entry in enumerate(plan.states):
+            where = f"state {number} ({entry.name})"
+            if not entry.name or names.count(entry.name) > 1:
+                self.fail(f"the name {entry.name!r} of a state is empty or given twice")
+            if entry.type.nbytes != entry.bytes:
+                self.fail(f"{where} has {entry.bytes} bytes, but {entry.type} needs {entry.type.nbytes}")
+            if entry.offset % ALIGNMENT or entry.offset < top or entry.offset + entry.bytes > room[0]:
+                what = f"{where} at {entry.offset} + {entry.bytes} overlaps the one before, is not aligned or leaves its arena"
+                self.fail(what, hint=f"multiples of {ALIGNMENT} from {top} to {room[0]}")
+            top = entry.offset + entry.bytes
+            if entry.initial is not None:
+                if not 0 <= entry.initial < len(plan.weights):
+                    self.fail(f"{where} starts from weight {entry.initial}, but there are {len(plan.weights)}")
+                weight = plan.weights[entry.initial]
+                if not is_resident(plan, entry.initial) or (weight.bytes, weight.format) != (entry.bytes, DENSE):
+                    what = f"{where} starts from {weight.bytes} bytes of {weight.format}"
+                    self.fail(what, hint=f"{entry.bytes} resident bytes, {DENSE}")
+
+    def check_updates(self) -> None:
+        """No call reads a state after the call that writes over it."""
+        for number, entry in enumerate(self.plan.states):
+            written = self.mentions.get(Arg("next", number), [])
+            read = self.mentions.get(Arg("state", number), [])
+            if written and read and read[-1] > written[0]:
+                what = f"reads the state {entry.name!r}, which call {written[0]} has written over"
+                self.fail(what, self.place(read[-1]), "after it there is `next` only")
+
     def check_buffer(self, number: int, buffer: Buffer) -> None:
         where = f"buffer {number} (%{buffer.name})"
         if not 0 <= buffer.arena < len(self.plan.arenas):
@@ -201,6 +245,8 @@ class _Verifier:
             "file": len(self.plan.weights),
             "dim": len(self.plan.symbols),
             "workspace": sum(arena.kind == "workspace" for arena in self.plan.arenas),
+            "state": len(self.plan.states),
+            "next": len(self.plan.states),
         }
         for arg in call.args:
             if arg.space not in SPACES:
@@ -242,7 +288,7 @@ class _Verifier:
 
     def check_weight_order(self) -> None:
         """Both parts of weights.bin are in order of first use."""
-        first: dict[int, int] = {}
+        first = {entry.initial: -1 for entry in self.plan.states if entry.initial is not None}  # at open
         for arg, weight in stored_args(self.plan).items():
             if uses := self.mentions.get(arg):
                 first[weight] = min(uses[0], first.get(weight, uses[0]))
@@ -296,6 +342,9 @@ class _Verifier:
             if arg.space == "buffer":
                 b = self.plan.buffers[arg.index]
                 yield _Touch(f"arena {b.arena}", b.offset, b.offset + b.bytes, arg in written, f"%{b.name}")
+            elif arg.space in ("state", "next"):
+                name = self.plan.states[arg.index].name
+                yield _Touch(f"state {arg.index}", 0, 1, arg in written, f"the state {name!r}")
             else:
                 yield _Touch(f"{arg.space} {arg.index}", 0, 1, arg in written, f"{arg.space} {arg.index}")
 
@@ -334,12 +383,17 @@ class _Clusters:
                 return self.placed.graph.inputs[arg.index].value
             case "output":
                 return self.placed.graph.outputs[arg.index].value
+            case "state":
+                return self.placed.graph.states[arg.index].value
+            case "next":
+                return self.placed.graph.states[arg.index].update
             case "buffer" if arg not in self.stored:
                 return self.plan.buffers[arg.index].name
         return self.plan.weights[self.stored[arg]].name
 
     def written(self) -> list[set[Arg]]:
         """What each call writes, once every call is known to run one cluster on that cluster's values."""
+        self.check_states()
         ready = set(self.placed.graph.input_values)
         run: dict[str, int] = {}
         found: list[set[Arg]] = []
@@ -367,6 +421,15 @@ class _Clusters:
             if node.outputs[0] not in run:
                 raise VerifyError("is never run", op=f"cluster %{node.outputs[0]}", level="plan", source=node.source)
         return found
+
+    def check_states(self) -> None:
+        """The plan's states are the graph's, and start from their weights."""
+        graph, weights = self.placed.graph, self.plan.weights
+        wanted = [(state.name, graph.types[state.value], state.initial) for state in graph.states]
+        starts = ["" if s.initial is None else weights[s.initial].name for s in self.plan.states]
+        got = [(s.name, s.type, start) for s, start in zip(self.plan.states, starts, strict=True)]
+        if got != wanted:
+            raise VerifyError(f"the plan has the states {got}, expected {wanted}", level="plan")
 
     def check_args(self, number: int, node: Node, args: Sequence[Arg]) -> None:
         candidate = self.placed.choices[node.outputs[0]].chosen.candidate

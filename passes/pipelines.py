@@ -12,6 +12,7 @@ from .graph.fold_constants import fold_constants
 from .graph.fuse import fuse
 from .graph.recompose import recompose
 from .graph.split_weights import split_weights
+from .graph.store_states import store_states
 from .graph.widen import widen
 
 _CANONICALIZE = Pass("canonicalize", canonicalize, summary="local rewrites to one form")
@@ -32,8 +33,10 @@ CPU_PASSES: tuple[Pass, ...] = (Pass("widen", widen, summary="products of narrow
 #: From an imported graph to one that is ready to be fused for a CPU.
 GRAPH_PASSES: tuple[Pass, ...] = (*MODEL_PASSES, *CPU_PASSES)
 
+_STATES = Pass("store_states", store_states, "clusters", "clusters", "who writes what stays between runs")
+
 #: Graph of ops -> graph of clusters.
-CLUSTER_PASSES: tuple[Pass, ...] = (Pass("fuse", fuse, "graph", "clusters", "one kernel for each cluster"),)
+CLUSTER_PASSES: tuple[Pass, ...] = (Pass("fuse", fuse, "graph", "clusters", "one kernel for each cluster"), _STATES)
 
 
 def storage_passes(limit_bytes: int) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
@@ -42,4 +45,5 @@ def storage_passes(limit_bytes: int) -> tuple[tuple[Pass, ...], tuple[Pass, ...]
     """
     split = Pass("split_weights", split_weights(limit_bytes), summary="large products taken apart by columns")
     apart = partial(fuse, lookup_bytes=limit_bytes)
-    return (split,), (Pass("fuse", apart, "graph", "clusters", "one kernel for each cluster; large lookups apart"),)
+    fusion = Pass("fuse", apart, "graph", "clusters", "one kernel for each cluster; large lookups apart")
+    return (split,), (fusion, _STATES)

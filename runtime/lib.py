@@ -9,7 +9,7 @@ from typing import Any
 
 from ..ir.errors import EnvironmentProblem, PlanError, StratacError
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 STATUS = ("ok", "io", "damaged", "version", "machine", "memory", "argument", "state", "busy")
 IO_MODES = ("auto", "uring", "threads", "mmap")
 _ERROR_BYTES = 1024
@@ -61,6 +61,7 @@ typedef struct st_info {
     double predicted_seconds;
     int32_t reads;
     const char *io;
+    int32_t states;
 } st_info;
 
 typedef struct st_symbol {
@@ -77,6 +78,16 @@ typedef struct st_port {
     int32_t dtype;
     int32_t rank;
 } st_port;
+
+typedef struct st_state {
+    const char *name;
+    const char *shape;
+    const char *dtype_name;
+    int32_t dtype;
+    int32_t rank;
+    int64_t bytes;
+    int32_t zeros;
+} st_state;
 
 typedef struct st_dim {
     int64_t value;
@@ -123,6 +134,7 @@ typedef struct st_memory {
     int64_t total;
     int64_t stacks;
     int64_t ring;
+    int64_t states;
 } st_memory;
 
 int32_t st_abi_version(void);
@@ -146,6 +158,13 @@ int32_t st_bind_output(st_session *session, int32_t index, void *data, int32_t d
 int32_t st_run(st_session *session);
 
 int32_t st_found_shape(st_session *session, int32_t index, int64_t *shape, int32_t capacity);
+
+int32_t st_get_state(st_session *session, int32_t index, st_state *row);
+
+int32_t st_save_state(st_session *session, int32_t index, void *data, int64_t bytes);
+int32_t st_load_state(st_session *session, int32_t index, const void *data, int64_t bytes);
+
+int32_t st_reset(st_session *session);
 
 int32_t st_get_profile(st_session *session, int32_t index, st_profile *row);
 int32_t st_get_read(st_session *session, int32_t index, st_read *row);
@@ -241,6 +260,23 @@ class Library:
 
     def memory(self) -> Any:
         return self._get("memory")
+
+    def state(self, index: int) -> Any:
+        return self._get("state", index)
+
+    def save_state(self, index: int, into: Any) -> None:
+        """Copy a state into a dense array of its bytes."""
+        data = self._ffi.from_buffer(into, require_writable=True)
+        self._check(self._lib.st_save_state(self._session, index, data, len(data)))
+
+    def load_state(self, index: int, data: Any) -> None:
+        """Copy a dense array into a state."""
+        held = self._ffi.from_buffer(data)
+        self._check(self._lib.st_load_state(self._session, index, held, len(held)))
+
+    def reset(self) -> None:
+        """All states as they were at open."""
+        self._check(self._lib.st_reset(self._session))
 
     def reset_profile(self) -> None:
         self._check(self._lib.st_reset_profile(self._session))

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..ir.errors import EnvironmentProblem, PlanError
-from ..ir.plan import FORMAT_VERSION, Plan, PlanPort, shape_text
+from ..ir.plan import FORMAT_VERSION, Plan, PlanPort, StateEntry, shape_text
 
 MANIFEST = "manifest.json"
 PLAN = "plan.bin"
@@ -39,7 +39,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _ports(ports: Iterable[PlanPort]) -> list[dict[str, str]]:
+def _ports(ports: Iterable[PlanPort | StateEntry]) -> list[dict[str, str]]:
     return [{"name": p.name, "dtype": p.type.dtype.name, "shape": shape_text(p.type.shape)} for p in ports]
 
 
@@ -58,12 +58,14 @@ def plan_fields(plan: Plan, *, stratac_version: str, process_floor: int = 0) -> 
         },
         "inputs": _ports(plan.inputs),
         "outputs": _ports(plan.outputs),
+        **({"states": _ports(plan.states)} if plan.states else {}),
         "memory": {
             "weights": plan.resident_bytes,
             "storage": plan.weights_bytes - plan.resident_bytes,
             "ring": sum(a.bytes for a in plan.arenas if a.kind == "ring"),
             "scratch": sum(a.bytes for a in plan.arenas if a.kind == "scratch"),
             "workspace_per_thread": sum(a.bytes for a in plan.arenas if a.kind == "workspace"),
+            **({"states": sum(a.bytes for a in plan.arenas if a.kind == "state")} if plan.states else {}),
             "process_floor": process_floor,
         },
         "predicted_seconds": float(plan.seconds),

@@ -97,4 +97,5 @@ class Memory:
     total: int
     stacks: int
     ring: int
+    states: int
     arenas: tuple[tuple[str, str, int], ...]

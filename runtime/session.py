@@ -68,7 +68,12 @@ def _conversion(dtype: DType) -> str:
     return f"array.astype(ml_dtypes.{name}), or its bits" if name else f"array.astype(np.{dtype.np.name})"
 
 
-def _input_array(value: Any, port: Port) -> np.ndarray:
+def _constant_shape(port: Port) -> tuple[int, ...]:
+    """The extents of a state."""
+    return tuple(int(extent) for extent in port.shape.strip("[]").split(",") if extent)
+
+
+def _input_array(value: Any, port: Port, what: str = "input") -> np.ndarray:
     """`value` as the runtime takes it: native byte order, dense, row-major, aligned. Copies only where it must."""
     wanted = port.dtype.np
     if isinstance(value, np.ndarray):
@@ -87,7 +92,7 @@ def _input_array(value: Any, port: Port) -> np.ndarray:
         array = array.astype(wanted) if port.dtype.is_integer else np.ascontiguousarray(array).view(wanted)
     if array.dtype.newbyteorder("=") != wanted:
         raise StratacError(
-            f"input {port.name!r} has element type {port.dtype} ({wanted}) and got {array.dtype}",
+            f"{what} {port.name!r} has element type {port.dtype} ({wanted}) and got {array.dtype}",
             hint=f"convert it: {_conversion(port.dtype)}",
         )
     return np.require(array, dtype=wanted, requirements=["C", "A"])
@@ -110,7 +115,11 @@ def _interface(manifest: Mapping[str, Any]) -> Interface | None:
 
 
 class Session:
-    """An open plan. Calls from several threads take turns; different sessions run at the same time."""
+    """An open plan. Calls from several threads take turns; different sessions run at the same time, each with a state of its own.
+
+    A plan with state goes on in each run from where the last one ended. A run that is refused for its inputs leaves the state as it
+    was; after one that fails on its way (a read from storage, a dim beyond its bounds) runs raise StratacError until `reset`.
+    """
 
     def __init__(
         self,
@@ -146,6 +155,10 @@ class Session:
         self._instructions: int = info.instructions
         self._reads: int = info.reads
         self._arenas: int = info.arenas
+        rows = [library.state(i) for i in range(info.states)]
+        self._states = tuple(
+            Port(library.text(row.name), BY_ONNX[row.dtype], library.text(row.shape), row.rank) for row in rows
+        )
         #: the plan has dims that a run finds out
         self._late = any(row.get("runtime") for row in self.manifest["symbols"].values())
         self._interface = _interface(self.manifest)
@@ -161,6 +174,10 @@ class Session:
 
     def get_outputs(self) -> list[Port]:
         return list(self._outputs)
+
+    def get_states(self) -> list[Port]:
+        """What stays from one run to the next: caches, windows, counters."""
+        return list(self._states)
 
     @property
     def interface(self) -> Interface | None:
@@ -197,6 +214,7 @@ class Session:
                 total=row.total,
                 stacks=row.stacks,
                 ring=row.ring,
+                states=row.states,
                 arenas=tuple((library.text(a.name), library.text(a.tier), a.bytes) for a in arenas),
             )
 
@@ -292,6 +310,41 @@ class Session:
             library = self._open()
             self._bind_inputs(library, inputs)
             return {port.name: library.output_shape(index, port.rank) for index, port in enumerate(self._outputs)}
+
+    # ---- state ----
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What the last run left of each state, by name, as arrays of the caller's own. Raises StratacError after a run that failed
+        half-way."""
+        with self._lock:
+            library = self._open()
+            found = {}
+            for index, port in enumerate(self._states):
+                found[port.name] = np.empty(_constant_shape(port), port.dtype.np)
+                library.save_state(index, found[port.name].reshape(-1).view(np.uint8))
+            return found
+
+    def set_state(self, values: Mapping[str, Any]) -> None:
+        """What the next run finds of these states; others stay. Arrays as for inputs, none of them written where one is refused.
+        Raises StratacError, also after a run that failed half-way: `reset` first."""
+        names = [port.name for port in self._states]
+        self._known(values, names, "state")
+        held: dict[int, np.ndarray] = {}
+        for index, port in enumerate(self._states):
+            if port.name in values:
+                array = _input_array(values[port.name], port, "state")
+                if array.shape != _constant_shape(port):
+                    raise StratacError(f"state {port.name!r} takes shape {port.shape} and got {list(array.shape)}")
+                held[index] = array
+        with self._lock:
+            library = self._open()
+            for index, array in held.items():
+                library.load_state(index, array.reshape(-1).view(np.uint8))
+
+    def reset(self) -> None:
+        """All states as they were when the plan was opened."""
+        with self._lock:
+            self._open().reset()
 
     def _bind_inputs(self, library: Library, inputs: Mapping[str, Any]) -> list[np.ndarray]:
         """What the inputs are bound to: to be kept until the run has returned."""

@@ -43,7 +43,7 @@ ROOMS = {
     "onnxruntime": {"compiler/checks.py", "compiler/peer_systems.py"},
     "openvino": {"compiler/peer_systems.py"},
     "iree": {"compiler/peer_systems.py"},
-    "networkx": {"passes/graph/fuse.py", "passes/place/cuts.py"},
+    "networkx": {"passes/graph/fuse.py", "passes/graph/store_states.py", "passes/place/cuts.py"},
     "highspy": {"passes/place/milp.py"},
     "platformdirs": {"compiler/options.py"},
 }

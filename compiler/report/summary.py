@@ -60,6 +60,7 @@ def build_report(plan: Plan, placed: Placed, machine: Machine) -> dict[str, Any]
         "input_ranges": input_ranges(placed.graph),
         "clusters": clusters,
         "weights": _weights(plan, placed),
+        "states": _states(plan, placed),
         "queues": _queues(plan, timeline),
         "crossings": bill,
         "links": link_bytes(bill),
@@ -159,6 +160,22 @@ def _weights(plan: Plan, placed: Placed) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _states(plan: Plan, placed: Placed) -> list[dict[str, Any]]:
+    """What stays between runs: its home, what it starts from, and the cluster that writes it, if any does."""
+    writers = {state.name: writer.outputs[0] for state, writer, _ in placed.graph.overwrites()}
+    return [
+        {
+            "name": entry.name,
+            "type": str(entry.type),
+            "bytes": entry.bytes,
+            "tier": placed.states[entry.name].tier,
+            "starts": "zeros" if entry.initial is None else plan.weights[entry.initial].name,
+            "writer": writers.get(entry.name),
+        }
+        for entry in plan.states
+    ]
 
 
 def _queues(plan: Plan, timeline: Timeline) -> list[dict[str, Any]]:

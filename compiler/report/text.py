@@ -29,6 +29,10 @@ def inspect_text(manifest: Mapping[str, Any], report: Mapping[str, Any], top: in
     ]
     for kind in ("inputs", "outputs"):
         lines += [f"  {kind[:-1]:6}  {p['name']}: {p['dtype']}{p['shape']}" for p in manifest[kind]]
+    lines += [
+        f"  state   {row['name']}: {row['type']}, {size_text(row['bytes'])}, starts as {row['starts']}"
+        for row in report["states"]
+    ]
     for name, b in manifest["symbols"].items():
         when = ", found out in each run" if b.get("runtime") else ""
         lines.append(f"  dim     {name} = {b['min']}:{b['typical']}:{b['max']} (min:typical:max{when})")

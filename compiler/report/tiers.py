@@ -12,7 +12,7 @@ from ...ir.plan import REQUEST_BYTES, REQUEST_DEPTH, Plan
 from ...passes.place.cost import read_bandwidth
 
 #: kinds of arenas as reports call them, in the order they are stacked
-KINDS = {"weights": "weights", "ring": "ring", "workspace": "workspace", "scratch": "activations"}
+KINDS = {"weights": "weights", "ring": "ring", "workspace": "workspace", "scratch": "activations", "state": "states"}
 PROCESS = "process floor"
 
 

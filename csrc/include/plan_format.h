@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define STP_MAGIC UINT64_C(0x0a43415441525453)
-#define STP_FORMAT_VERSION 2
+#define STP_FORMAT_VERSION 3
 #define STP_ALIGNMENT 64
 #define STP_READ_ALIGNMENT 4096
 #define STP_REQUEST_BYTES 1048576
@@ -31,6 +31,7 @@ enum {
     STP_SECTION_READ = 14,
     STP_SECTION_ARG = 15,
     STP_SECTION_NOTE = 16,
+    STP_SECTION_STATE = 17,
     STP_SECTION_COUNT
 };
 enum {
@@ -38,6 +39,7 @@ enum {
     STP_ARENA_WORKSPACE = 1,
     STP_ARENA_WEIGHTS = 2,
     STP_ARENA_RING = 3,
+    STP_ARENA_STATE = 4,
     STP_ARENA_COUNT
 };
 enum {
@@ -48,6 +50,8 @@ enum {
     STP_SPACE_WORKSPACE = 4,
     STP_SPACE_FILE = 5,
     STP_SPACE_DIM = 6,
+    STP_SPACE_STATE = 7,
+    STP_SPACE_NEXT = 8,
     STP_SPACE_COUNT
 };
 enum {
@@ -253,9 +257,19 @@ typedef struct stp_note {
 } stp_note;
 _Static_assert(sizeof(stp_note) == 8, "layout of stp_note");
 
+typedef struct stp_state {
+    uint32_t name;
+    uint32_t type;
+    uint64_t offset;
+    uint64_t bytes;
+    uint32_t initial;
+    uint32_t reserved;
+} stp_state;
+_Static_assert(sizeof(stp_state) == 32, "layout of stp_state");
+
 /* Bytes of a record and name of each section. */
-#define STP_RECORD_BYTES {1, 16, 8, 16, 32, 4, 8, 8, 24, 48, 40, 4, 24, 56, 48, 8, 8}
+#define STP_RECORD_BYTES {1, 16, 8, 16, 32, 4, 8, 8, 24, 48, 40, 4, 24, 56, 48, 8, 8, 32}
 #define STP_SECTION_NAMES \
-    {"string", "dim_op", "dim", "type", "symbol", "feature", "input", "output", "arena", "buffer", "weight", "kernel", "queue", "call", "read", "arg", "note"}
+    {"string", "dim_op", "dim", "type", "symbol", "feature", "input", "output", "arena", "buffer", "weight", "kernel", "queue", "call", "read", "arg", "note", "state"}
 
 #endif

@@ -7,6 +7,11 @@
  * Weights that do not fit memory stay in storage and are read while the plan runs.  Should that fail, or weights.bin change
  * meanwhile, st_run returns ST_IO or ST_DAMAGED, and so does every later one: open the plan again.
  *
+ * A plan may keep state (caches, windows, counters), which belongs to the session: it starts when the plan is opened, every run goes
+ * on from where the last one ended, and st_reset starts again.  A run that is refused (ST_ARGUMENT for what is bound, ST_BUSY, ...)
+ * leaves it as it was; one that fails after it began leaves it half-way: then runs, reads and writes of it return ST_STATE until
+ * st_reset.
+ *
  * Every function that can fail returns a status and stores a text that says what, where and what to do.  Strings that a
  * function hands out live as long as the session.
  */
@@ -24,7 +29,7 @@ extern "C" {
 #pragma GCC visibility push(default) /* libplan.so hides everything else */
 #endif
 
-#define ST_ABI_VERSION 3
+#define ST_ABI_VERSION 4
 
 /* cdef begin: runtime/lib.py declares the same to cffi; a test compares */
 typedef struct st_session st_session;
@@ -37,7 +42,7 @@ enum {
     ST_MACHINE = 4,  /* the CPU lacks a feature the kernels need */
     ST_MEMORY = 5,   /* memory or threads could not be had */
     ST_ARGUMENT = 6, /* a wrong index, dtype, rank or extent */
-    ST_STATE = 7,    /* something is not bound, or the process forked */
+    ST_STATE = 7,    /* something is not bound, the process forked, or a failed run left the state half-way */
     ST_BUSY = 8      /* another thread is using the session */
 };
 
@@ -72,6 +77,7 @@ typedef struct st_info {
     double predicted_seconds; /* of a run, waits for reads included */
     int32_t reads;           /* of weights that stay in storage, in one run */
     const char *io;          /* how they are read and why: "io_uring, direct, registered"; "none" where nothing is */
+    int32_t states;          /* that stay from one run to the next */
 } st_info;
 
 typedef struct st_symbol {
@@ -88,6 +94,16 @@ typedef struct st_port {
     int32_t dtype;           /* ONNX's element type code: 1 is f32, 7 is i64, ... */
     int32_t rank;
 } st_port;
+
+typedef struct st_state {
+    const char *name;
+    const char *shape;       /* as text: "[2, 128]"; always constant */
+    const char *dtype_name;
+    int32_t dtype;
+    int32_t rank;
+    int64_t bytes;
+    int32_t zeros;           /* 1: it starts as zeros, else as bytes of weights.bin */
+} st_state;
 
 typedef struct st_dim {
     int64_t value;           /* a fixed extent, or -1 */
@@ -131,9 +147,10 @@ typedef struct st_memory {
     int64_t workspace;       /* of one thread */
     int32_t threads;
     int64_t session;         /* the loaded plan and the session's own tables */
-    int64_t total;           /* weights + ring + scratch + threads * workspace + session */
+    int64_t total;           /* weights + ring + states + scratch + threads * workspace + session */
     int64_t stacks;          /* address space of the workers' stacks; they touch a few pages of it */
     int64_t ring;            /* where weights that stay in storage are read to */
+    int64_t states;          /* what stays between runs */
 } st_memory;
 
 int32_t st_abi_version(void);
@@ -160,6 +177,13 @@ int32_t st_bind_output(st_session *session, int32_t index, void *data, int32_t d
 int32_t st_run(st_session *session);
 /* After a run: the shape an output came out with.  Its elements lie dense at the start of what was bound. */
 int32_t st_found_shape(st_session *session, int32_t index, int64_t *shape, int32_t capacity);
+
+int32_t st_get_state(st_session *session, int32_t index, st_state *row);
+/* Copy a whole state, as the last run left it or the next will find it; dense, row-major. */
+int32_t st_save_state(st_session *session, int32_t index, void *data, int64_t bytes);
+int32_t st_load_state(st_session *session, int32_t index, const void *data, int64_t bytes);
+/* All states as they were when the plan was opened. */
+int32_t st_reset(st_session *session);
 
 int32_t st_get_profile(st_session *session, int32_t index, st_profile *row);
 int32_t st_get_read(st_session *session, int32_t index, st_read *row);

@@ -15,7 +15,7 @@ from . import (
     trees,
     vision,
 )
-from .evaluate import bind_symbols, evaluate_weight, run
+from .evaluate import bind_symbols, evaluate_weight, initial_state, run, step
 from .registry import MEANINGS
 
 __all__ = [
@@ -27,12 +27,14 @@ __all__ = [
     "elementwise",
     "evaluate_weight",
     "indexing",
+    "initial_state",
     "matrix",
     "movement",
     "recurrent",
     "reduction",
     "run",
     "sorting",
+    "step",
     "strings",
     "trees",
     "vision",

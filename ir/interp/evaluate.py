@@ -25,11 +25,39 @@ _BLOCK_BYTES = 16 << 20
 def run(graph: Graph, inputs: Mapping[str, Array], *, keep: Collection[str] = ()) -> dict[str, Array]:
     """The graph's outputs by port name, and the values named in `keep` (those inside clusters too) by value name.
 
-    `inputs` maps port names to arrays. Raises StratacError for a wrong name, dtype, shape or dim, and if an op fails.
-    Run-time dims get their values as the nodes that set them are evaluated.
+    `inputs` maps port names to arrays; states are as they start. Raises StratacError for a wrong name, dtype, shape or dim, and if
+    an op fails. Run-time dims get their values as the nodes that set them are evaluated.
     """
+    found = _values(graph, inputs, initial_state(graph), keep)
+    return {value: found[value] for value in keep} | {port.name: found[port.value] for port in graph.outputs}
+
+
+def step(
+    graph: Graph, inputs: Mapping[str, Array], state: Mapping[str, Array]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """One run of a graph with states: its outputs by port name, and what the states become by their names."""
+    found = _values(graph, inputs, state, ())
+    outputs = {port.name: found[port.value] for port in graph.outputs}
+    return outputs, {row.name: found[row.update] for row in graph.states}
+
+
+def initial_state(graph: Graph) -> dict[str, Array]:
+    """What the states are before the first run, by their names."""
+    found: dict[str, Array] = {}
+    for state in graph.states:
+        kind = graph.types[state.value]
+        zeros = np.zeros(evaluate_shape(kind.shape, {}), kind.dtype.np)
+        found[state.name] = evaluate_weight(graph, state.initial) if state.initial else zeros
+    return found
+
+
+def _values(
+    graph: Graph, inputs: Mapping[str, Array], state: Mapping[str, Array], keep: Collection[str]
+) -> dict[str, Array]:
+    """By value name: at least the outputs, what the states become, and `keep`."""
     symbols = bind_symbols(graph, inputs)
     values: dict[str, Array] = {port.value: np.asarray(inputs[port.name]) for port in graph.inputs}
+    values |= {row.value: state[row.name] for row in graph.states}
     last_use = _last_uses(graph.nodes)
     wanted = {*graph.output_values, *keep}
     kept: dict[str, Array] = {}
@@ -51,7 +79,7 @@ def run(graph: Graph, inputs: Mapping[str, Array], *, keep: Collection[str] = ()
     found = {**values, **kept}
     if missing := sorted(wanted - found.keys()):
         raise StratacError(f"the graph has no value {missing[0]!r}", level="graph")
-    return {value: found[value] for value in keep} | {port.name: found[port.value] for port in graph.outputs}
+    return found
 
 
 def evaluate_weight(graph: Graph, name: str) -> Array:

@@ -117,4 +117,5 @@ def choose_layouts(graph: Graph) -> Graph:
         layouts.visit(node)
     last = graph.nodes[-1]
     ports = [Port(p.name, layouts.in_first(p.value, last)) for p in graph.outputs]
-    return drop_unused(layouts.work.builder.finish(ports))
+    updates = {s.name: layouts.in_first(s.update, last) for s in graph.states}
+    return drop_unused(layouts.work.builder.finish(ports, updates))

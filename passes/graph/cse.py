@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...ir.graph import Derived, Graph, Inline, Node, Port, Weight
-from ...ir.rewrite import drop_unused
+from ...ir.rewrite import drop_unused, map_updates
 
 
 def _weight_key(weight: Weight) -> object:
@@ -16,7 +16,10 @@ def cse(graph: Graph) -> Graph:
     """Nodes with the same op, inputs and attributes are merged into the first; so are equal inline and derived weights."""
     same: dict[str, str] = {}
     weights: dict[object, str] = {}
+    apart = {state.initial for state in graph.states}
     for name, weight in graph.weights.items():
+        if name in apart:
+            continue  # what a state starts from is nobody else's
         content = weight.content
         if isinstance(content, Derived):
             content = replace(content, inputs=tuple(same.get(v, v) for v in content.inputs))
@@ -34,4 +37,4 @@ def cse(graph: Graph) -> Graph:
         else:
             same.update(zip(node.outputs, first_node.outputs, strict=True))
     ports = tuple(Port(p.name, same.get(p.value, p.value)) for p in graph.outputs)
-    return drop_unused(replace(graph, nodes=tuple(nodes), outputs=ports))
+    return drop_unused(replace(graph, nodes=tuple(nodes), outputs=ports, states=map_updates(graph, same)))

@@ -261,20 +261,27 @@ def _work(kernel: Loops, symbols: Mapping[str, Bounds]) -> int:
 
 
 def _with_own_outputs(graph: Graph) -> Graph:
-    """Every output port gets a value of its own that some node computes: inputs, weights and repeats are copied."""
+    """Every output port, and every state that changes, gets a value of its own that some node computes: inputs, weights and
+    repeats are copied."""
     computed = {v for node in graph.nodes for v in node.outputs}
-    types, nodes, ports = dict(graph.types), list(graph.nodes), []
+    types, nodes = dict(graph.types), list(graph.nodes)
     taken: set[str] = set()
-    for number, port in enumerate(graph.outputs):
-        value = port.value
+
+    def own(value: str, mark: str) -> str:
         if value in taken or value not in computed:
-            copy = f"{value}.out{number}"
+            copy = f"{value}.{mark}"
             types[copy] = types[value]
             nodes.append(Node("reshape", (value,), (copy,), make_attrs({"shape": types[value].shape})))
             value = copy
         taken.add(value)
-        ports.append(Port(port.name, value))
-    return replace(graph, nodes=tuple(nodes), types=types, outputs=tuple(ports))
+        return value
+
+    ports = tuple(Port(port.name, own(port.value, f"out{number}")) for number, port in enumerate(graph.outputs))
+    states = tuple(
+        state if state.update == state.value else replace(state, update=own(state.update, f"next{number}"))
+        for number, state in enumerate(graph.states)
+    )
+    return replace(graph, nodes=tuple(nodes), types=types, outputs=ports, states=states)
 
 
 def fuse(graph: Graph, whole: frozenset[str] = frozenset(), lookup_bytes: int | None = None) -> Graph:

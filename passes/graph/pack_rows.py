@@ -51,6 +51,8 @@ def pack_rows(graph: Graph, declared: str = "") -> Packed:
     try:
         if not found:
             raise NotPacked("it has no attention")
+        if graph.states:
+            raise NotPacked("it keeps state from one run to the next")
         if len(masked) < len(found):
             raise NotPacked(f"{_name(found, masked)} has no mask")
         packed, why = _Packing(graph, masked, declared).run()

@@ -115,4 +115,5 @@ def rebuild(graph: Graph, rules: Mapping[str, tuple[Rule, ...]]) -> Graph:
         else:
             work.keep(node)
     outputs = [Port(p.name, work.mapping.get(p.value, p.value)) for p in graph.outputs]
-    return drop_unused(work.builder.finish(outputs))
+    updates = {s.name: work.mapping.get(s.update, s.update) for s in graph.states}
+    return drop_unused(work.builder.finish(outputs, updates))

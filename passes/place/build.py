@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...ir.candidate import Priced
-from ...ir.placed import DENSE, Choice, Home, Placed, Solution, home_key
+from ...ir.dims import upper
+from ...ir.graph import Graph
+from ...ir.placed import DENSE, Choice, Home, Placed, Solution, StateHome, home_key
 from .evaluate import Evaluator, Outcome
 from .infeasible import Infeasible, text
 from .problem import NO_LIMIT, RAM, Option, Problem, chosen, ram_bytes, storage_bytes
@@ -29,7 +31,9 @@ def infeasible(problem: Problem) -> Infeasible:
     found = smallest(problem, small=False)
     needed = found[0] if found else 0
     whose = "the budget of" if RAM in problem.request.budgets else f"{problem.machine.name} has:"
-    parts = [f"activations {text(problem.fixed - floor)}"] + ([f"the process {text(floor)}"] if floor else [])
+    states = problem.states.bytes + problem.states.initial
+    parts = [f"activations {text(problem.fixed - floor - states)}"] + ([f"states {text(states)}"] if states else [])
+    parts += [f"the process {text(floor)}"] if floor else []
     if found:
         evaluator = Evaluator(problem, found[1].options)
         workspace = max((option.workspace for option in evaluator.chosen), default=0)
@@ -92,7 +96,18 @@ def build_placed(problem: Problem, outcome: Outcome, method: str, lower_bound: f
     solution = Solution(
         problem.request.objective, method, outcome.seconds, min(lower_bound, outcome.seconds), budgets, used
     )
-    return Placed(problem.graph, problem.machine.name, choices, homes, (), decision.ring, solution)
+    for state in problem.graph.states:
+        if state.initial:
+            nbytes = upper(problem.graph.types[state.value].nbytes, {})
+            homes[state.initial] = Home(state.initial, RAM, DENSE, nbytes, f"what the state {state.name!r} starts from")
+    return Placed(
+        problem.graph, problem.machine.name, choices, homes, (), decision.ring, solution, state_homes(problem.graph)
+    )
+
+
+def state_homes(graph: Graph) -> dict[str, StateHome]:
+    """States live where kernels read and write them."""
+    return {s.name: StateHome(s.name, RAM, upper(graph.types[s.value].nbytes, {})) for s in graph.states}
 
 
 def _binding(problem: Problem, name: str, option: Option, row: tuple[Option, ...], stall: float) -> str:

@@ -32,13 +32,17 @@ def check_placement(placed: Placed, machine: Machine, request: PlaceRequest) -> 
             problems.append(f"{solution.used[tier]} bytes of {tier} are more than the budget of {budget}")
     if several:
         return problems
-    kept = [home.nbytes for home in placed.homes.values() if kinds.get(home.tier) == "memory"]
+    initial = {state.initial for state in placed.graph.states}  # whole blocks in front of all other weights
+    first = sum(-(-home.nbytes // _LINE) * _LINE for home in placed.homes.values() if home.weight in initial)
+    kept = [h.nbytes for h in placed.homes.values() if kinds.get(h.tier) == "memory" and h.weight not in initial]
     apart = [home.nbytes for home in placed.homes.values() if kinds.get(home.tier) == "disk"]
     resident = sum(-(-count // _LINE) * _LINE for count in kept)
     if apart:
         resident = -(-resident // _BLOCK) * _BLOCK
+    resident += -(-first // _BLOCK) * _BLOCK
     workspace = max((c.chosen.candidate.work.workspace for c in placed.choices.values()), default=0)
-    sure = request.floor + resident + placed.ring_bytes + request.threads * (-(-workspace // _LINE) * _LINE)
+    states = sum(-(-home.nbytes // _LINE) * _LINE for home in placed.states.values())
+    sure = request.floor + states + resident + placed.ring_bytes + request.threads * (-(-workspace // _LINE) * _LINE)
     said = solution.used.get("ram", 0)
     if not sure + _live_bytes(placed) <= said <= sure + _all_bytes(placed):
         problems.append(f"says {said} bytes of ram; weights, ring, workspace and process alone take {sure}")

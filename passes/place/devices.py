@@ -14,10 +14,11 @@ from ...ir.errors import StratacError, VerifyError
 from ...ir.graph import Graph
 from ...ir.machine import Device, Machine
 from ...ir.placed import DENSE, Choice, Home, Placed, Solution, Transfer, home_key
-from ..schedule.ledger import plan_activations
+from ..schedule.ledger import lay_states, plan_activations
 from ..schedule.liveness import aligned, value_bytes
 from ..schedule.stream_weights import padded
 from .assign import assign
+from .build import state_homes
 from .cost import price
 from .fleet import Fleet, Row, Spot, homes_for, outcome, used_bytes
 from .infeasible import Infeasible, text
@@ -86,7 +87,7 @@ def make_fleet(graph: Graph, library: KernelLibrary, machine: Machine, request: 
         workspace = max((row.spots[device.name].workspace for row in rows if device.name in row.spots), default=0)
         copies = request.threads if device.kind == "cpu" else 1
         fixed[device.memory] = fixed.get(device.memory, activations.memory.bytes) + aligned(workspace) * copies
-    fixed[HOST] = fixed.get(HOST, 0) + request.floor
+    fixed[HOST] = fixed.get(HOST, 0) + request.floor + lay_states(graph).bytes
     tiers = (*dict.fromkeys(d.memory for d in devices.values()), *([storage] if storage else []))
     budgets = {tier: request.budgets.get(tier, machine.tier(tier).bytes) for tier in tiers}
     return Fleet(
@@ -176,7 +177,8 @@ def _build(fleet: Fleet, devices: tuple[str, ...], method: str, bound: float) ->
     )
     used = used_bytes(fleet, devices, homes)
     solution = Solution(fleet.request.objective, method, found, min(bound, found), dict(fleet.budgets), used)
-    return Placed(fleet.graph, fleet.machine.name, choices, placed_homes, tuple(transfers), ring, solution)
+    states = state_homes(fleet.graph)
+    return Placed(fleet.graph, fleet.machine.name, choices, placed_homes, tuple(transfers), ring, solution, states)
 
 
 def _why(chosen: Priced, runner_up: Priced | None) -> str:

@@ -52,7 +52,8 @@ class Evaluator:
         self.must_stay = frozenset(s for s in self.used if not rows[s].may_stream)
         self.can_stay = frozenset(s for s in self.used if rows[s].may_stay) - self.direct
         self.beside = problem.fixed + problem.threads * workspace_bytes(option.workspace for option in self.chosen)
-        self.stored = sum(self.padded[s] for s in self.used | self.direct)  # in storage, were all streamed
+        # in storage, were all streamed
+        self.stored = problem.states.initial + sum(self.padded[s] for s in self.used | self.direct)
         groups = [
             (sum(self.padded[s] for s in option.stores), option.stores) for option in self.chosen if option.stores
         ]

@@ -15,7 +15,7 @@ from ...ir.errors import StratacError, VerifyError
 from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
 from ...ir.placed import DENSE, home_key
-from ..schedule.ledger import plan_activations, resident_bytes, workspace_bytes
+from ..schedule.ledger import StateLayout, lay_states, plan_activations, resident_bytes, workspace_bytes
 from ..schedule.liveness import aligned
 from ..schedule.stream_weights import padded
 from .cost import price, read_seconds, reading_cores
@@ -77,7 +77,7 @@ class Option:
 @dataclass(frozen=True)
 class Problem:
     """Clusters in the order of the schedule, each with its options, cheapest first. Bytes of ram beside weights, ring and
-    workspace are `fixed`; `budget` covers all of them."""
+    workspace are `fixed`; `budget` covers all of them. What states start from is in memory and in storage in any case."""
 
     graph: Graph
     machine: Machine
@@ -90,6 +90,7 @@ class Problem:
     budget: int
     storage: str  # the tier weights are streamed from; empty where there is none
     storage_budget: int
+    states: StateLayout
 
     @cached_property
     def live(self) -> tuple[tuple[int, ...], ...]:
@@ -169,7 +170,7 @@ def storage_bytes(problem: Problem, decision: Decision) -> int:
     kept = used & decision.resident
     apart = (used | direct) - kept
     inside = resident_bytes((problem.stores[s].nbytes for s in kept), bool(apart))
-    return inside + sum(problem.stores[s].padded for s in apart)
+    return problem.states.initial + inside + sum(problem.stores[s].padded for s in apart)
 
 
 def make_problem(graph: Graph, library: KernelLibrary, machine: Machine, request: PlaceRequest) -> Problem:
@@ -180,6 +181,7 @@ def make_problem(graph: Graph, library: KernelLibrary, machine: Machine, request
     maker = _Maker(graph, library, machine, request, rules, storage)
     options = tuple(maker.options(node) for node in activations.nodes)
     disk = machine.tier(storage).bytes if storage else 0
+    states = lay_states(graph)
     return Problem(
         graph,
         machine,
@@ -188,10 +190,11 @@ def make_problem(graph: Graph, library: KernelLibrary, machine: Machine, request
         activations.nodes,
         options,
         tuple(maker.stores.values()),
-        request.floor + activations.memory.bytes,
+        request.floor + activations.memory.bytes + states.bytes + states.initial,
         request.budgets.get(RAM, machine.tier(RAM).bytes),
         storage,
         request.budgets.get(storage, disk) if storage else NO_LIMIT,
+        states,
     )
 
 

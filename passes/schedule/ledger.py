@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ...ir.dims import upper
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node
 from .liveness import Lifetime, aligned, liveness
@@ -31,6 +32,29 @@ def plan_activations(graph: Graph) -> Activations:
     if problems := check_memory(lifetimes, memory):
         raise VerifyError(f"the memory plan is wrong: {problems[0]}", level="plan", pass_name="plan_memory")
     return Activations(nodes, name, tuple(lifetimes), memory)
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    """States side by side, by name: offsets and bytes; and `initial`, the bytes at the start of weights.bin of what they start
+    from, whole blocks, so that what follows adds up as if nothing were in front of it."""
+
+    offsets: Mapping[str, int]
+    sizes: Mapping[str, int]
+    bytes: int
+    initial: int
+
+
+def lay_states(graph: Graph) -> StateLayout:
+    """Where a graph's states lie in their arena."""
+    offsets: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    top = initial = 0
+    for state in graph.states:
+        offsets[state.name], sizes[state.name] = top, upper(graph.types[state.value].nbytes, {})
+        top += aligned(sizes[state.name])
+        initial += aligned(sizes[state.name]) if state.initial else 0
+    return StateLayout(offsets, sizes, top, padded(initial))
 
 
 def resident_bytes(sizes: Iterable[int], storage: bool) -> int:

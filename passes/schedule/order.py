@@ -9,7 +9,7 @@ from .liveness import liveness, peak, value_bytes
 
 
 def order_as_given(graph: Graph) -> tuple[Node, ...]:
-    """The naive twin: clusters as they stand."""
+    """The naive twin: clusters as they stand; states are read before they are written over."""
     return graph.nodes
 
 
@@ -25,6 +25,13 @@ def order_greedily(graph: Graph) -> tuple[Node, ...]:
     made = {value: sum(sizes[v] for v in node.outputs) for node in graph.nodes for value in node.outputs[:1]}
     left = {value: len(positions) for value, positions in readers.items()}
     missing = [sum(v in sizes for v in values) for values in used]
+    numbers = {node.outputs[0]: position for position, node in enumerate(graph.nodes)}
+    overwriting: dict[int, list[int]] = {}  # who waits for a reader of a state to be done
+    for _, writer, before in graph.overwrites():
+        position = numbers[writer.outputs[0]]
+        missing[position] += len(before)
+        for node in before:
+            overwriting.setdefault(numbers[node.outputs[0]], []).append(position)
 
     def growth(position: int) -> int:
         freed = sum(sizes.get(v, 0) for v in used[position] if left[v] == 1)
@@ -41,11 +48,11 @@ def order_greedily(graph: Graph) -> tuple[Node, ...]:
             left[value] -= 1
             if left[value] == 1:
                 ready |= {p: growth(p) for p in readers[value] if p in ready}
-        for value in node.outputs:
-            for position in readers.get(value, ()):
-                missing[position] -= 1
-                if not missing[position]:
-                    ready[position] = growth(position)
+        waiting = [position for value in node.outputs for position in readers.get(value, ())]
+        for position in (*waiting, *overwriting.get(chosen, ())):
+            missing[position] -= 1
+            if not missing[position]:
+                ready[position] = growth(position)
     assert len(result) == len(graph.nodes)
     return tuple(result)
 

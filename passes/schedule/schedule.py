@@ -6,14 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...ir.errors import StratacError
-from ...ir.graph import Graph, Node
+from ...ir.graph import Graph, Node, State
 from ...ir.machine import Machine
 from ...ir.ops import dims_set
 from ...ir.placed import DENSE, Home, Placed, home_key
-from ...ir.plan import ALIGNMENT, Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, WeightEntry
+from ...ir.plan import (
+    ALIGNMENT,
+    Arena,
+    Arg,
+    Buffer,
+    Call,
+    Plan,
+    PlanPort,
+    Queue,
+    Read,
+    StateEntry,
+    WeightEntry,
+)
 from ...ir.types import TensorType, u8
 from ..place.cost import read_seconds, reading_cores, worth_sharing
-from .ledger import plan_activations, resident_bytes, workspace_bytes
+from .ledger import StateLayout, lay_states, plan_activations, resident_bytes, workspace_bytes
 from .liveness import Lifetime, aligned
 from .plan_memory import MemoryPlan
 from .simulate import Timeline, simulate_plan
@@ -63,6 +75,9 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     if stream.reads:
         arenas.append(Arena("ring", "ring", "ram", placed.ring_bytes))
         queues.append(Queue("io", (), stream.reads))
+    states = lay_states(graph)
+    if graph.states:
+        arenas.append(Arena("states", "state", "ram", states.bytes))
     bound = memory.lower_bound
     plan = Plan(
         name=graph.name,
@@ -81,6 +96,7 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
         resident_bytes=file.resident,
         kernels=names,
         queues=tuple(queues),
+        states=tuple(_state_entry(state, graph, states, file.entries) for state in graph.states),
         seconds=sum(call.seconds for call in calls) + machine.device("cpu").run_s,
         notes={
             "order": activations.order_name,
@@ -93,6 +109,12 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     timeline = simulate_plan(plan)
     seconds = timeline.seconds + machine.device("cpu").run_s
     return replace(plan, seconds=seconds, notes={**plan.notes, "stream": _stream_note(plan, timeline)})
+
+
+def _state_entry(state: State, graph: Graph, layout: StateLayout, weights: Sequence[WeightEntry]) -> StateEntry:
+    initial = next((n for n, entry in enumerate(weights) if entry.name == state.initial), None)
+    size = layout.sizes[state.name]
+    return StateEntry(state.name, graph.types[state.value], layout.offsets[state.name], size, initial)
 
 
 def _refuse_estimates(placed: Placed) -> None:
@@ -136,7 +158,8 @@ def _buffer(life: Lifetime, memory: MemoryPlan, graph: Graph) -> Buffer:
 
 @dataclass(frozen=True)
 class _File:
-    """weights.bin: its entries, the resident ones first, each part in order of first use."""
+    """weights.bin: what states start from in whole blocks, then the resident weights, then the others, each part in order of first
+    use."""
 
     entries: tuple[WeightEntry, ...]
     resident: int
@@ -154,12 +177,17 @@ def _lay_file(placed: Placed, nodes: Sequence[Node], machine: Machine) -> _File:
     keys = dict.fromkeys(key for node in nodes for _, key in _weight_keys(node, placed))
     stored = {key: machine.tier(placed.homes[key].tier).kind == "disk" for key in keys}
     inside = [placed.homes[key] for key in keys if not stored[key]]
+    first = [placed.homes[home_key(state.initial, DENSE)] for state in placed.graph.states if state.initial]
     entries, top = [], 0
+    for home in first:
+        entries.append(_entry(home, placed, top))
+        top += aligned(home.nbytes)
+    top = initial = lay_states(placed.graph).initial
     for home in inside:
         entries.append(_entry(home, placed, top))
         top += aligned(home.nbytes)
     assert top % ALIGNMENT == 0
-    top = resident = resident_bytes((home.nbytes for home in inside), len(inside) < len(keys))
+    top = resident = initial + resident_bytes((home.nbytes for home in inside), len(inside) < len(keys))
     for key in keys:
         if stored[key]:
             entries.append(_entry(placed.homes[key], placed, top))
@@ -231,6 +259,8 @@ class _Arguments:
         }
         self.places |= {p.value: Arg("input", i) for i, p in enumerate(graph.inputs)}
         self.places |= {p.value: Arg("output", i) for i, p in enumerate(graph.outputs)}
+        self.places |= {s.update: Arg("next", i) for i, s in enumerate(graph.states)}
+        self.places |= {s.value: Arg("state", i) for i, s in enumerate(graph.states)}
         self.weights = {w.name: i for i, w in enumerate(weights)}
 
     def of(self, value: str, call: int, formats: Mapping[str, str], direct: Sequence[str]) -> Arg:
@@ -270,6 +300,8 @@ def _touches(call: Call, node: Node, buffers: Sequence[Buffer]) -> list[Touch]:
             if buffer.arena == RING:
                 continue
             found.append(Touch(f"arena {buffer.arena}", buffer.offset, buffer.offset + buffer.bytes, writes))
+        elif arg.space in ("state", "next"):
+            found.append(Touch(f"state {arg.index}", 0, 1, writes))
         else:
             found.append(Touch(f"{arg.space} {arg.index}", 0, 1, writes))
     return found

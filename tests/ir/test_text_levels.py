@@ -229,7 +229,7 @@ ERRORS: list[tuple[Callable[[str], Any], str, str]] = [
     (
         parse_placed,
         "placed @m { graph @g {} stuff }",
-        "expected choice, home, transfer, ring, solution or '}', got stuff",
+        "expected choice, home, state, transfer, ring, solution or '}', got stuff",
     ),
     (parse_placed, 'placed @m { graph @g {} home %w = "d" in "r" + 1 home %w = "d" in "r" + 1 }', "%w has two homes"),
 ]

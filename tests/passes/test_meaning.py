@@ -22,7 +22,7 @@ from ..graph_samples import THEMES, theme_samples
 from ..random_graphs import Sample
 
 COUNT = 25
-PASSES: dict[str, Pass] = {step.name: step for step in (*GRAPH_PASSES, *CLUSTER_PASSES)}
+PASSES: dict[str, Pass] = {step.name: step for step in (*GRAPH_PASSES, *CLUSTER_PASSES) if step.source == "graph"}
 FREE = ("view", "source")
 
 

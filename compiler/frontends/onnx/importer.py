@@ -27,6 +27,7 @@ from .. import contents
 from ..emit import Emitter
 from ..known import Known
 from ..scalars import Facts
+from ..states import Ties
 from ..unsupported import Consequence, Problems, Unsupported
 from .bodies import instance, nodes_within, plain_name
 from .constants import with_constants
@@ -101,6 +102,7 @@ class Importer:
         self.tensors = Tensors(path.parent, path.name, estimate)
         self.opsets = {domain_of(o.domain): int(o.version) for o in model.opset_import}
         self.problems = Problems(self.file)
+        self.ties = Ties(self.builder, layout.states if layout else {}, self.problems)
         self.current: onnx.NodeProto | None = None  # the node being imported
         self.values: dict[str, str] = {}  # ONNX name -> value of the graph
         self.contents: dict[str, Known] = {}
@@ -120,7 +122,7 @@ class Importer:
             if item.problem is None and item.dtype is not None:
                 width = (item.width,) if item.width else ()
                 type = TensorType(item.dtype, (*self.signature.shape(item.dims), *width))
-                self.values[item.name] = self.builder.input(item.name, type)
+                self.values[item.name] = self.ties.start(item.name, type)
             else:
                 self._report(item.problem or Unsupported("has no type"), "", Source(self.file, item.name))
                 self.unknown.add(item.name)
@@ -134,10 +136,14 @@ class Importer:
         forms = []
         for output in self.model.graph.output:
             forms.append((output.name, self._output(output.name, ports)))
+        ports, updates = self.ties.end(ports)
         self._finish()
         self.builder.absent = frozenset(self.tensors.absent)
-        self.builder.interface = Interface(self.signature.forms, tuple(forms))
-        return self.builder.finish(ports)
+        pairs = self.ties.pairs
+        given = tuple((name, form) for name, form in self.signature.forms if name not in pairs)
+        left = tuple((name, form) for name, form in forms if name not in pairs.values())
+        self.builder.interface = Interface(given, left)
+        return self.builder.finish(ports, updates)
 
     def _formed(self, form: Form) -> Value:
         """The value that ports make up."""

@@ -25,6 +25,7 @@ from .. import contents
 from ..emit import Emitter
 from ..known import Known
 from ..scalars import Facts
+from ..states import Ties
 from ..unsupported import Problems, Unsupported
 from .registry import RULES
 from .site import Site, Value
@@ -41,6 +42,8 @@ _NOTHING = (
 #: Operators of higher order whose second argument is simply called with the rest.
 _REGIONS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 _KEPT_INPUTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+#: What the program leaves changed.
+_CHANGED = (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
 
 
 class Missing:
@@ -48,18 +51,14 @@ class Missing:
 
 
 def user_inputs(program: Any) -> dict[str, Any]:
-    """The inputs a caller gives, by name, as the tensors that stand for them; buffers that the program changes included."""
-    changed = _changed_buffers(program)
+    """The inputs a caller gives, by name, as the tensors that stand for them."""
     found = {}
     placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     for spec in program.graph_signature.input_specs:
         name = getattr(spec.arg, "name", "")
         value = placeholders[name].meta.get("val") if name in placeholders else None
-        if isinstance(value, torch.Tensor):
-            if spec.kind == InputKind.USER_INPUT:
-                found[name] = value
-            elif spec.kind == InputKind.BUFFER and spec.target in changed:
-                found[str(spec.target)] = value
+        if isinstance(value, torch.Tensor) and spec.kind == InputKind.USER_INPUT:
+            found[name] = value
     return found
 
 
@@ -89,20 +88,22 @@ def import_exported(
     stored: Mapping[str, Stored] | None = None,
     folder: Path | None = None,
     constants: Mapping[str, np.ndarray] | None = None,
+    states: Mapping[str, str] | None = None,
 ) -> Graph:
     """The graph of a `torch.export.ExportedProgram` that `export.decomposed` has brought to the operators the rules know.
 
     `dims` bounds the dynamic dims by name; a dim is called what `names` says for an input's axis, else `<input>_<axis>`, and the
     program's own ranges hold where nothing is given. `constants` are values of inputs, which are then no inputs. Parameters in
     `stored` are referred to where they lie, relative to `folder`; of the others those larger than INLINE_BYTES are written to one
-    file in `folder`. A buffer that the program changes is an input and an output of its name. Raises ModelError with every problem
-    of the program.
+    file in `folder`. A buffer that the program changes is state, and starts as it is; so is an input that `states` ties to an
+    output, by their names, which starts as zeros. An input that the program changes is an output of its name too. Raises ModelError
+    with every problem of the program.
     """
     # where parameters are stored, those of the program only hold their place
     tensors = {**({} if stored else program.state_dict), **program.constants}
     weights = Weights(tensors, stored or {}, folder)
     try:
-        return Importer(program, weights, dims or {}, name, names or {}, constants or {}).run()
+        return Importer(program, weights, dims or {}, name, names or {}, constants or {}, states or {}).run()
     finally:
         weights.close()
 
@@ -118,6 +119,7 @@ class Importer:
         name: str,
         names: Mapping[tuple[str, int], str],
         constants: Mapping[str, np.ndarray],
+        states: Mapping[str, str],
     ) -> None:
         self.program, self.weights, self.file, self.constants = program, weights, name, constants
         axes = dynamic_axes(user_inputs(program), names)
@@ -127,6 +129,7 @@ class Importer:
         self.emitter = Emitter(self.builder)
         self.facts = Facts(self.symbols.bounds)
         self.problems = Problems(self.file)
+        self.ties = Ties(self.builder, states, self.problems)
         self.values: dict[Any, Any] = {}  # node -> Value, Known, number, or a list of these
         self.tainted: set[Any] = set()
         self.shared: dict[tuple[TensorType, FileBytes | Inline], str] = {}  # tied parameters are one weight
@@ -137,9 +140,10 @@ class Importer:
         for node in nodes:
             if node.op not in ("placeholder", "output"):
                 self._node(node, self.program.graph_module)
-        ports = self._outputs(next(n for n in nodes if n.op == "output"))
+        ports, changed = self._outputs(next(n for n in nodes if n.op == "output"))
+        ports, updates = self.ties.end(ports)
         self.problems.check()
-        return self.builder.finish(ports)
+        return self.builder.finish(ports, changed | updates)
 
     # -- inputs and outputs
 
@@ -151,12 +155,13 @@ class Importer:
             if node is None:
                 continue
             value = node.meta.get("val")
-            if spec.kind in _KEPT_INPUTS and not (spec.kind == InputKind.BUFFER and spec.target in changed):
+            if spec.kind == InputKind.BUFFER and spec.target in changed:
+                self._try(node, str(spec.target), lambda n=node, s=spec: self._state(n, str(s.target)))
+            elif spec.kind in _KEPT_INPUTS:
                 if node.users:
                     self._try(node, str(spec.target), lambda n=node, s=spec: self._parameter(n, str(s.target)))
             elif isinstance(value, torch.Tensor):
-                name = str(spec.target) if spec.kind == InputKind.BUFFER else node.name
-                self._try(node, name, lambda n=node, m=name: self._input(n, m))
+                self._try(node, node.name, lambda n=node: self._input(n, n.name))
             elif isinstance(value, (torch.SymInt, int, float, bool, str, type(None))):
                 if isinstance(value, torch.SymInt):
                     self._report(Unsupported("is a number that may vary; only tensors may"), "", node.name)
@@ -178,12 +183,23 @@ class Importer:
         kind = self.type_of_tensor(node.meta["val"])
         array = self.constants.get(name)
         if array is None:
-            self.values[node] = Value(self.builder.input(name, kind))
+            self.values[node] = Value(self.ties.start(name, kind))
             return
         if tuple(array.shape) != kind.shape:
             raise Unsupported(f"is given as a constant of shape {list(array.shape)} and has type {kind}")
         known = contents.from_array(kind.dtype, array) if not kind.dtype.is_float or array.size <= 16 else None
         self.values[node] = known or Value(self.emitter.constant(array))
+
+    def _state(self, node: Any, name: str) -> None:
+        """A buffer that the program changes. Its bytes at first are kept for that alone; zeros are not kept."""
+        kind = self.type_of_tensor(node.meta["val"])
+        initial = ""
+        if not self.weights.zeros(name):
+            stored, content = self.weights.place(name)
+            if stored != kind:
+                raise Unsupported(f"is stored as {stored} and changed as {kind}")
+            initial = self.builder.weight(Weight(self.builder.fresh("w"), kind, content, name))
+        self.values[node] = Value(self.builder.state(name, kind, initial))
 
     def _parameter(self, node: Any, name: str) -> None:
         kind, content = self.weights.place(name)
@@ -203,16 +219,20 @@ class Importer:
             weight = self.builder.op("cast", weight, source=Source(self.file, name), to=wanted)
         self.values[node] = Value(weight)
 
-    def _outputs(self, output: Any) -> list[Port]:
+    def _outputs(self, output: Any) -> tuple[list[Port], dict[str, str]]:
+        """Outputs, inputs that the program changes behind them, and what buffers become that it changes."""
         specs = self.program.graph_signature.output_specs
-        names = iter(_output_names(self.program, sum(spec.kind == OutputKind.USER_OUTPUT for spec in specs)))
-        ports = []
+        names = _output_names(self.program, sum(spec.kind == OutputKind.USER_OUTPUT for spec in specs))
+        left = iter(names)
+        ports: list[Port] = []
+        later: list[Port] = []
+        changed: dict[str, str] = {}
         for spec, argument in zip(specs, output.args[0], strict=True):
             if spec.kind == OutputKind.USER_OUTPUT:
-                name = next(names)
+                name = next(left)
                 if not isinstance(argument, torch.fx.Node):
                     continue  # None and numbers are no outputs of a plan
-            elif spec.kind == OutputKind.BUFFER_MUTATION:
+            elif spec.kind in _CHANGED:
                 name = str(spec.target)
             else:
                 kind = spec.kind.name.lower().replace("_", " ")
@@ -226,8 +246,13 @@ class Importer:
                 value = Value(self.emitter.known(value, source))
             if not isinstance(value, Value):
                 continue
-            ports.append(Port(name, str(value)))
-        return ports
+            if spec.kind == OutputKind.BUFFER_MUTATION:
+                changed[name] = str(value)
+            elif spec.kind == OutputKind.USER_INPUT_MUTATION:
+                later.append(Port(f"{name}_changed" if name in names else name, str(value)))
+            else:
+                ports.append(Port(name, str(value)))
+        return [*ports, *later], changed
 
     # -- calls
 

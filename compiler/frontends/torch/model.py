@@ -55,6 +55,7 @@ class ExportedModel:
             stored=self.stored,
             folder=self.folder,
             constants=constants,
+            states=layout.states,
         )
 
     def facts(self) -> dict[str, str]:

@@ -83,6 +83,13 @@ class Weights:
             self._places[key] = kind, self._written(dense_bytes(tensor))
         return self._places[key]
 
+    def zeros(self, name: str) -> bool:
+        """Whether a tensor in memory has nothing but zeros."""
+        tensor = self.tensors.get(name)
+        if name in self.stored or tensor is None or tensor.is_meta or type(tensor).__name__ == "FakeTensor":
+            return False
+        return not bool(dense_bytes(tensor.detach()).any())
+
     def array(self, name: str) -> np.ndarray | None:
         """The values of a small tensor in memory; None where they would have to be read from a file."""
         tensor = self.tensors.get(name)

@@ -95,24 +95,71 @@ def test_large_parameters_are_written_once(tmp_path: Path) -> None:
     assert (tmp_path / weight.content.file).stat().st_size == weight.content.nbytes
 
 
-def test_changed_buffer_is_input_and_output(tmp_path: Path) -> None:
-    class Counter(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("total", torch.zeros(3))
+class Counter(torch.nn.Module):
+    """A running sum from `first` on, and how often it was called."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.total.add_(x)
-            return self.total * 2
+    def __init__(self, first: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.full((3,), first))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64), persistent=False)
 
-    plan = stratac.compile(Counter(), tmp_path / "c.plan", args=(torch.ones(3),))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.total.add_(x)
+        self.calls += 1
+        return self.total * 2
+
+
+@pytest.mark.parametrize("first", [0.0, 1.5])
+def test_changed_buffers_are_state(tmp_path: Path, first: float) -> None:
+    module = Counter(first)
+    plan = stratac.compile(module, tmp_path / "c.plan", args=(torch.ones(3),))
     with stratac.load(plan) as session:
-        assert [port.name for port in session.get_inputs()] == ["total", "x"]
-        assert [port.name for port in session.get_outputs()] == ["total", "output"]
-        total = np.zeros(3, np.float32)
-        for step in (1, 2):
-            total, output = session.run(None, {"total": total, "x": np.ones(3, np.float32)})
-            assert (total == step).all() and (output == 2 * step).all()
+        assert [port.name for port in session.get_inputs()] == ["x"]
+        assert [port.name for port in session.get_outputs()] == ["output"]
+        assert [str(port) for port in session.get_states()] == ["total: f32[3]", "calls: i64[]"]
+        assert (module.total == first).all()
+        for _ in range(2):
+            module.load_state_dict({"total": torch.full((3,), first)})
+            module.calls.zero_()
+            for step in range(1, 4):
+                x = np.array([step, 0.25, -1.0], np.float32)
+                np.testing.assert_array_equal(session.run(None, {"x": x})[0], module(torch.from_numpy(x)).numpy())
+                state = session.state()
+                np.testing.assert_array_equal(state["total"], module.total.numpy())
+                assert state["calls"] == module.calls == step
+            session.reset()
+
+
+def test_changed_inputs_are_outputs_too(tmp_path: Path) -> None:
+    class Appending(torch.nn.Module):
+        def forward(self, cache: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            cache[0] = x
+            return cache.sum()
+
+    plan = stratac.compile(Appending(), tmp_path / "a.plan", args=(torch.zeros(2, 3), torch.ones(3)))
+    with stratac.load(plan) as session:
+        assert [port.name for port in session.get_outputs()] == ["output", "cache"]
+        total, cache = session.run(None, {"cache": np.ones((2, 3), np.float32), "x": np.full(3, 2.0, np.float32)})
+        assert total == 9 and cache.tolist() == [[2.0] * 3, [1.0] * 3]
+
+
+def test_inputs_tied_to_outputs_are_state(tmp_path: Path) -> None:
+    class Step(torch.nn.Module):
+        def forward(self, past: torch.Tensor, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            present = torch.cat([past[1:], x[None]])
+            return {"present": present, "mean": present.mean(0)}
+
+    args = (torch.zeros(4, 2), torch.ones(2))
+    plan = stratac.compile(Step(), tmp_path / "s.plan", args=args, states={"past": "present"})
+    with stratac.load(plan) as session:
+        window = torch.zeros(4, 2)
+        for step in range(6):
+            x = torch.tensor([float(step), 1.0])
+            window = torch.cat([window[1:], x[None]])
+            np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], window.mean(0).numpy(), rtol=1e-6)
+        np.testing.assert_array_equal(session.state()["past"], window.numpy())
+    with pytest.raises(ModelError, match="did you mean 'present'"):
+        stratac.compile(Step(), tmp_path / "t.plan", args=args, states={"past": "presen"})
 
 
 def test_constants_are_compiled_in(tmp_path: Path) -> None:
