@@ -137,6 +137,10 @@ class Printer:
                 return not self.varies(condition) and self._vectorisable(value) and self._vectorisable(otherwise)
             case Apply("cast", (Position(index),), dtype):
                 return dtype == f32 and not any(self.varies(e) for e, _ in index.gathers)
+            case Apply("cast", (Accumulator(source),), dtype) if casts_lanes(source):
+                return dtype == f32
+            case Apply("cast", (Apply("cast", (inner,), middle),), dtype) if casts_lanes(middle) and inner.dtype == f32:
+                return dtype == f32 and self._vectorisable(inner)
             case Apply("cast", (Read(index=index, dtype=source),), dtype) if casts_lanes(source):
                 beside = index.coefficient(self.vector_axis or "") == 1
                 return dtype == f32 and beside and not any(self.varies(e) for e, _ in index.gathers)
@@ -221,6 +225,10 @@ class Printer:
                 apart = f"vi_set1((int32_t)({self.dim(index.coefficient(self.vector_axis or ''))}))"
                 lanes = f"vi_add(vi_set1((int32_t)({self.index(index)})), vi_mul(vi_iota(), {apart}))"
                 return self.keep(expression, True, kind, f"vf_from_i32({lanes})", "v")
+            case Apply("cast", (Accumulator(source),)) if casts_lanes(source):
+                return self.keep(expression, True, kind, self.load(self.accumulator, 1, source), "v")
+            case Apply("cast", (Apply("cast", (inner,), middle),)) if casts_lanes(middle) and inner.dtype == f32:
+                return self.keep(expression, True, kind, f"vf_round_{middle}({self.vector(inner)})", "v")
             case Apply("cast", (Read(operand, index, source),)) if casts_lanes(source):
                 pointer = f"{self.pointers[operand]} + ({self.index(index)})"
                 return self.keep(expression, True, kind, self.load(pointer, 1, source), "v")

@@ -137,6 +137,11 @@ def conv_workspace(isa: str, k: int, og: int, pairs: bool = False, parts: int = 
     return 4 * (_product_floats(tile, -(-k // 2) if pairs else k, True) + window) + 64
 
 
+def whole_workspace(isa: str, k: int) -> int:
+    """st_gemm_i8_workspace: of products of whole numbers, and of convolutions whose windows have so many elements."""
+    return 4 * _product_floats(TILES[isa], -(-k // 4), True) + 64
+
+
 def winograd_workspace(isa: str, cg: int) -> int:
     """st_winograd_workspace."""
     tile = TILES[isa]

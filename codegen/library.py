@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 
-from ..ir.candidate import MODE_ERRORS, Candidate, Work
+from ..ir.candidate import EXACT_MODES, MODE_ERRORS, Candidate, Work
 from ..ir.dims import typical
 from ..ir.errors import StratacError
 from ..ir.graph import Graph, Node
@@ -21,9 +21,16 @@ from ..ir.text_kernel import print_kernel
 from . import pack
 from .facts import TILE_MODES
 from .families.attention import AttentionFamily, AttentionPairsFamily
-from .families.conv import ConvFamily, ConvPairsFamily, ConvTilesFamily, DepthwiseFamily, WinogradFamily
+from .families.conv import (
+    ConvFamily,
+    ConvPairsFamily,
+    ConvTilesFamily,
+    DepthwiseFamily,
+    WholeConvFamily,
+    WinogradFamily,
+)
 from .families.loops import emit_loops, workspace_bytes
-from .families.matmul import MatmulFamily, PairsFamily, TilesFamily
+from .families.matmul import MatmulFamily, PairsFamily, TilesFamily, WholeFamily
 from .families.priced import needs_pricing, priced_candidates
 from .families.routine import RoutineFamily
 from .families.rows import RowsFamily
@@ -62,9 +69,11 @@ class LoopsFamily(Plain):
 FAMILIES: tuple[Family, ...] = (
     MatmulFamily(),
     PairsFamily(),
+    WholeFamily(),
     *(TilesFamily(mode) for mode in TILE_MODES),
     ConvFamily(),
     ConvPairsFamily(),
+    WholeConvFamily(),
     *(ConvTilesFamily(mode) for mode in TILE_MODES),
     WinogradFamily(),
     DepthwiseFamily(),
@@ -87,14 +96,14 @@ def family(name: str) -> Family:
 class Library:
     """Implements `ir.candidate.KernelLibrary` over FAMILIES. Kernels of clusters are lowered once and kept by identity.
 
-    Only kernels in numeric modes whose error is at most `max_error` are offered; below 0 only those in f32. With `storage`, kernels
-    that read weights from storage by themselves are offered too, where a machine has storage; with `reference`, the plain loops of
-    what a heavy family runs. Without it no budget changes the order in which sums are taken.
+    Only kernels in numeric modes whose error is at most `max_error` are offered; below 0 only those of EXACT_MODES. With `storage`,
+    kernels that read weights from storage by themselves are offered too, where a machine has storage; with `reference`, the plain
+    loops of what a heavy family runs. Without it no budget changes the order in which sums are taken.
     """
 
     def __init__(self, storage: bool = False, reference: bool = False, max_error: float = 0.0) -> None:
         self.storage, self.reference = storage, reference
-        self.families = tuple(row for row in FAMILIES if row.mode == "f32" or MODE_ERRORS[row.mode] <= max_error)
+        self.families = tuple(row for row in FAMILIES if row.mode in EXACT_MODES or MODE_ERRORS[row.mode] <= max_error)
         self._lowered: dict[int, tuple[Node, tuple[Kernel, ...]]] = {}
         self._distances: tuple[Graph, Distances] | None = None
         self._counted: dict[tuple[str, Kernel, frozenset[int], str], Terms] = {}

@@ -31,6 +31,8 @@ class Layout:
     rows of words: two elements that follow each other along K, rounded to bf16, the first in the low half. With `tiles` such words
     hold the elements as sums of so many bf16: for every 32 of K, zero padded, 16 rows of the first parts, then of the next. With
     `points` the depth dims are (3, 3, K): every matrix becomes 16, the filters at each point of csrc/kernels/winograd.c.
+    With `quads` a panel of bytes has ceil(K / 4) rows of words, four elements that follow each other along K in each, and one more
+    with the sums of its columns as i32.
     """
 
     panel: int
@@ -40,29 +42,40 @@ class Layout:
     pairs: bool = False
     points: bool = False
     tiles: int = 0
+    quads: bool = False
 
     def __str__(self) -> str:
         dims, strides = (",".join(map(str, t)) for t in (self.dims, self.strides))
-        kind = "pairs" if self.pairs else "points" if self.points else f"tiles{self.tiles}" if self.tiles else ""
+        kinds = {"pairs": self.pairs, "points": self.points, "quads": self.quads, f"tiles{self.tiles}": self.tiles}
+        kind = next((name for name, is_it in kinds.items() if is_it), "")
         return f"panel{self.panel}{kind}({self.offset};{dims};{strides})"
 
     @staticmethod
     def parse(text: str) -> Layout:
-        match = re.fullmatch(r"panel(\d+)(pairs|points|tiles([123]))?\((\d+);([\d,]*);([-\d,]*)\)", text)
+        match = re.fullmatch(r"panel(\d+)(pairs|points|quads|tiles([123]))?\((\d+);([\d,]*);([-\d,]*)\)", text)
         if match is None:
             raise StratacError(f"unknown weight format {text!r}")
         panel, kind, parts, offset, dims, strides = match.groups()
         numbers = [tuple(int(n) for n in part.split(",") if n) for part in (dims, strides)]
         return Layout(
-            int(panel), int(offset), numbers[0], numbers[1], kind == "pairs", kind == "points", int(parts or 0)
+            int(panel),
+            int(offset),
+            numbers[0],
+            numbers[1],
+            kind == "pairs",
+            kind == "points",
+            int(parts or 0),
+            kind == "quads",
         )
 
     @property
     def elements(self) -> int:
-        """Elements once packed, padding included; of pairs and tiles the words."""
+        """Elements once packed, padding included; of pairs and tiles the words, of quads the bytes."""
         depth = math.prod(self.dims[1:-1])
         if self.tiles:
             depth = -(-depth // STEP) * STEP // 2 * self.tiles
+        if self.quads:
+            depth = (-(-depth // 4) + 1) * 4
         count = self.dims[0] * (-(-depth // 2) if self.pairs else depth // 9 * len(POINTS) if self.points else depth)
         columns = self.dims[-1]
         return count * (-(-columns // self.panel) * self.panel if self.panel else columns)
@@ -122,10 +135,14 @@ def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
     """Some columns of one matrix, the first of them a panel's first: its panels, flat."""
     depth, columns = matrix.shape
     count = -(-columns // layout.panel)
-    step = STEP if layout.tiles else 2 if layout.pairs else 1
+    step = STEP if layout.tiles else 4 if layout.quads else 2 if layout.pairs else 1
     whole = np.zeros((-(-depth // step) * step, count * layout.panel), matrix.dtype)
     whole[:depth, :columns] = matrix
     panels = whole.reshape(len(whole), count, layout.panel).transpose(1, 0, 2)
+    if layout.quads:
+        words = panels.reshape(count, -1, 4, layout.panel).swapaxes(2, 3)
+        sums = np.ascontiguousarray(panels.sum(1, np.int32)).view(np.int8).reshape(count, 1, layout.panel, 4)
+        return np.concatenate((words, sums), axis=1).reshape(-1)
     if layout.tiles:
         steps = panels.reshape(count, -1, STEP // 2, 2, layout.panel).swapaxes(3, 4)
         parts = np.stack(split_bf16(steps, layout.tiles), axis=2)

@@ -95,6 +95,57 @@ def conv_terms(kernel: Contraction, symbols: Symbols, isa: str, pairs: bool = Fa
     return terms
 
 
+def whole_matmul_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
+    """whole.c: a product over words of four elements; rows of A that are no whole words are copied."""
+    root, tile, terms = kernel.root, TILES[isa], Terms()
+    assert isinstance(root, Matmul)
+    size = _sizes(symbols)
+    times = size(dim_product(a.extent for a in root.loops)) * size(root.batch.extent)
+    m, n, k = size(dim_product(a.extent for a in root.rows)), size(root.column.extent), size(root.depth.extent)
+    product(terms, tile, m, n, ceil_div(k, 4), packed=True, times=times)
+    row, column = (size(stride) for stride in root.a.strides[-2:])
+    stretches = column_blocks(tile, m, n, True)
+    if k > 1 and column != 1:
+        terms.add("fill", times * stretches * m * k)
+    elif row % 4 or k % 4:
+        terms.add("copy", times * stretches * m * ceil_div(k, 4 * tile.lanes))
+    _epilogue(kernel, terms, symbols, tile.lanes, times * m, n, stretches)
+    terms.units = times * max(m, ceil_div(n, tile.panel))
+    return terms
+
+
+def whole_conv_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
+    """whole.c: as `conv_terms`, over words of four elements."""
+    root, tile, terms = kernel.root, TILES[isa], Terms()
+    assert isinstance(root, Conv)
+    size = _sizes(symbols)
+    n, h, w, cg = (size(d) for d in root.size)
+    oh, ow = (size(d) for d in root.out_size)
+    kh, kw, stride_h, stride_w, _, dilation_w, top, left = root.window
+    groups, og = root.groups, size(root.column.extent) // root.groups
+    m, k = n * oh * ow, kh * kw * cg
+    dense = kw == 1 or (dilation_w == 1 and size(root.x.strides[2]) == cg)
+    aligned = all(size(step) % 4 == 0 for step in (cg, *root.x.strides))
+    passes = column_blocks(tile, m, og, True)
+    at_once = aligned and (kh, kw, stride_h, stride_w, top, left) == (1, 1, 1, 1, 0, 0) and (oh, ow) == (h, w)
+    near = ceil_div(ow, tile.rows) * tile.rows * 8 <= ow * 9 and dense and aligned and not at_once
+    product(terms, tile, m, og, ceil_div(k, 4), packed=True, period=ow if near else 0, times=groups)
+    if not at_once:
+        gathered = 1.0
+        if near and ceil_div(ceil_div(k, 4), tile.k_block) == 1:
+            inside_y = _inside(oh, stride_h, top, kh, h)
+            columns = ceil_div(ow, tile.rows)
+            edges = (left > 0) + ((ow - 1) * stride_w - left + kw > w)
+            gathered = 1 - inside_y * max(columns - edges, 0) / max(columns, 1)
+        runs = kh if dense else kh * kw
+        pixels = groups * passes * m * gathered
+        terms.add("gather_run", pixels * runs)
+        terms.add("gather", pixels * runs * ceil_div(k // runs, 4 * tile.lanes))
+    _epilogue(kernel, terms, symbols, tile.lanes, m, og * groups, passes * groups)
+    terms.units = groups * max(m, ceil_div(og, tile.panel))
+    return terms
+
+
 def winograd_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     """winograd.c: windows to points, a product at each of 16 points for blocks of tiles, points to pixels."""
     root, tile, terms = kernel.root, TILES[isa], Terms()

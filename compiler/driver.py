@@ -18,7 +18,7 @@ from ..ir.verify_placed import verify_placed
 from ..ir.verify_plan import verify_plan
 from ..passes.base import run_passes
 from ..passes.graph.pack_rows import pack_rows
-from ..passes.pipelines import GRAPH_PASSES, SIMPLIFY
+from ..passes.pipelines import GRAPH_PASSES, SIMPLIFY, exactly
 from ..passes.place.request import PlaceRequest
 from ..passes.schedule.schedule import schedule
 from .artifact import PROCESS_FLOOR, BuildReport, check_output, write_artifact
@@ -90,7 +90,7 @@ def import_model(
         dims = {**options.dims, **dict.fromkeys(assumed, Bounds(1, 1, 1))}
         graph = source.graph(dims, options.constants, options.layout)
     with clock("simplify"):
-        graph = run_passes(graph, GRAPH_PASSES)
+        graph = run_passes(graph, exactly(GRAPH_PASSES) if options.max_error < 0 else GRAPH_PASSES)
         packed = pack_rows(graph, options.ragged)
         if packed.graph is not graph:
             graph = run_passes(packed.graph, SIMPLIFY)

@@ -14,7 +14,7 @@ from typing import Union
 
 from .dims import Dim, Shape
 from .graph import Attrs
-from .types import DType, f32, i64
+from .types import DType, f32, i32, i64
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,8 @@ class Matmul:
     """C[batch, row, col] = sum_k A[batch, row, k] B[batch, k, col]. `loops` are batch axes that no single stride covers.
 
     a strides: (*loops, batch, row, k); b strides: (*loops, batch, k, col). `prologue` replaces reads of A: a scalar over the
-    axes of loops, `batch`, `row` and `k`.
+    axes of loops, `batch`, `row` and `k`. With `zero` A is u8, B is i8 and C is i32: that number, an i32 that depends
+    on no axis, is taken from each element of A.
     """
 
     loops: tuple[Axis, ...]
@@ -206,11 +207,13 @@ class Matmul:
     a: Strided
     b: Strided
     prologue: Scalar | None = None
+    zero: Scalar | None = None
 
 
 @dataclass(frozen=True)
 class Conv:
-    """Channels-last convolution: rows are (n, y, x), merged where possible; columns the output channels. x strides: (n, h, w)."""
+    """Channels-last convolution: rows are (n, y, x), merged where possible; columns the output channels. x strides: (n, h, w).
+    `zero` is that of `Matmul`; outside of the image lies what it takes to nothing."""
 
     rows: tuple[Axis, ...]
     column: Axis
@@ -222,6 +225,7 @@ class Conv:
     groups: int
     x: Strided
     filter: Strided  # strides of (out channel, in channel per group, kh, kw)
+    zero: Scalar | None = None
 
 
 @dataclass(frozen=True)
@@ -269,6 +273,11 @@ class Contraction:
     operands: tuple[Operand, ...]
     root: Matmul | Conv | Attention
     epilogue: tuple[Store, ...]
+
+    @property
+    def sums(self) -> DType:
+        """The type of a finished element: i32 of whole numbers, else f32."""
+        return f32 if isinstance(self.root, Attention) or self.root.zero is None else i32
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from .dims import Dim, Shape, product
 from .graph import Node
 from .kernel import (
     Accumulator,
+    Apply,
     Attention,
     Axis,
+    Const,
     Contraction,
     Conv,
     Dense,
@@ -23,16 +25,17 @@ from .kernel import (
     Selection,
     Store,
     Strided,
+    indices_of,
     walk,
 )
 from .lower_scope import NotLowerable, Scope
 from .ops import OPS, dims_set
 from .scalars import apply, const
-from .types import f32
+from .types import DType, f32, i8, i32, u8
 
 
 def root_of(scope: Scope) -> Node | None:
-    """The only f32 contraction of the body, or None."""
+    """The only contraction of the body that heavy kernels may compute, or None: in f32, or in i32 of bytes."""
     roots = [n for n in scope.body if OPS[n.op].category == "contraction"]
     if not roots:
         return None
@@ -40,7 +43,7 @@ def root_of(scope: Scope) -> Node | None:
         raise NotLowerable("two contractions")
     if roots[0].op == "moe":
         raise NotLowerable("a mixture of experts")
-    return roots[0] if scope.types[roots[0].output].dtype == f32 else None
+    return roots[0] if scope.types[roots[0].output].dtype in (f32, i32) else None
 
 
 def lower_root(scope: Scope, root: Node) -> Contraction:
@@ -50,7 +53,7 @@ def lower_root(scope: Scope, root: Node) -> Contraction:
 
 
 def _epilogue(scope: Scope, root: Node, identity: PerDim) -> tuple[Store, ...]:
-    scope.ready[root.output] = (identity, Accumulator())
+    scope.ready[root.output] = (identity, Accumulator(scope.types[root.output].dtype))
     scope.index_of = {root.output: identity}
     scope.spread()
     stores = []
@@ -70,6 +73,31 @@ def _depends(expression: Scalar) -> bool:
 
 def _plain(expression: Scalar) -> Read | None:
     return expression if isinstance(expression, Read) and not expression.index.gathers else None
+
+
+def _bytes(expression: Scalar, dtype: DType) -> Read | None:
+    """The read of a byte that an i32 is made of."""
+    match expression:
+        case Apply("cast", (Read(dtype=found) as read,), to) if found == dtype and to == i32:
+            return _plain(read)
+    return None
+
+
+def _centred(expression: Scalar) -> tuple[Read, Scalar]:
+    """The bytes of a left operand of whole numbers, and what is taken from each: the same for all, and a byte itself."""
+    zero: Scalar = const(0, i32)
+    match expression:
+        case Apply("sub", (left, taken)):
+            expression, zero = left, taken
+    read = _bytes(expression, u8)
+    match zero:
+        case Const(value):
+            is_byte = 0 <= value <= u8.limits[1]
+        case _:
+            is_byte = _bytes(zero, u8) is not None and not any(index.terms for index in indices_of(zero))
+    if read is None or not is_byte:
+        raise NotLowerable("the left operand of a product of whole numbers is no u8 less one number")
+    return read, zero
 
 
 def _strided(read: Read, axes: Sequence[str]) -> Strided:
@@ -144,10 +172,12 @@ def _matmul_over(scope: Scope, root: Node, row_shape: Shape) -> Contraction:
 
     k = Index.axis("k")
     a_scalar = scope.expression(a, at(left, identity[lead], k))
-    b_read = _plain(scope.expression(b, at(right, k, identity[-1])))
+    b_scalar = scope.expression(b, at(right, k, identity[-1]))
+    whole = scope.types[root.output].dtype == i32
+    b_read = _bytes(b_scalar, i8) if whole else _plain(b_scalar)
     if b_read is None:
         raise NotLowerable("the right operand of a matmul is computed on the fly")
-    a_read = _plain(a_scalar)
+    a_read, zero = _centred(a_scalar) if whole else (_plain(a_scalar), None)
     if a_read is None and not any(isinstance(e, Read) for e in walk(a_scalar)):
         raise NotLowerable("the left operand reads nothing")
     epilogue = _epilogue(scope, root, identity)
@@ -180,7 +210,8 @@ def _matmul_over(scope: Scope, root: Node, row_shape: Shape) -> Contraction:
         assert stride is not None
         a_operand = operand(a_read, ("row", stride), ("k", a_read.index.coefficient("k")))
     b_strides = (("k", b_read.index.coefficient("k")), ("col", b_read.index.coefficient("col")))
-    matmul = Matmul(loops, batch, tuple(rows), column, depth, a_operand, operand(b_read, *b_strides), prologue)
+    right_operand = operand(b_read, *b_strides)
+    matmul = Matmul(loops, batch, tuple(rows), column, depth, a_operand, right_operand, prologue, zero)
     return Contraction(tuple(scope.operands), matmul, epilogue)
 
 
@@ -202,9 +233,12 @@ def _conv(scope: Scope, root: Node) -> Contraction:
     identity: PerDim = tuple(Index.axis(a.name) if a.extent != 1 else Index() for a in (*axes, column))
 
     probe = [scope.axis(f"p{i}", d) for i, d in enumerate(shape)]
-    x_read = _plain(scope.expression(x, tuple(Index.axis(p.name) for p in probe)))
+    x_scalar = scope.expression(x, tuple(Index.axis(p.name) for p in probe))
+    whole = scope.types[root.output].dtype == i32
+    x_read, zero = _centred(x_scalar) if whole else (_plain(x_scalar), None)
     taps = [scope.axis(f"f{i}", d) for i, d in enumerate(filters)]
-    w_read = _plain(scope.expression(w, tuple(Index.axis(t.name) for t in taps)))
+    w_scalar = scope.expression(w, tuple(Index.axis(t.name) for t in taps))
+    w_read = _bytes(w_scalar, i8) if whole else _plain(w_scalar)
     if x_read is None or w_read is None:
         raise NotLowerable("an operand of a convolution is computed on the fly")
     x_all = _strided(x_read, [p.name for p in probe])
@@ -234,6 +268,7 @@ def _conv(scope: Scope, root: Node) -> Contraction:
         groups,
         Strided(x_all.operand, x_all.offset, x_strides),
         Strided(w_all.operand, w_all.offset, w_strides),
+        zero,
     )
     return Contraction(tuple(scope.operands), conv, _epilogue(scope, root, identity))
 

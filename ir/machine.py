@@ -53,7 +53,21 @@ EXTENSIONS: Mapping[str, tuple[frozenset[str], tuple[str, ...], frozenset[str]]]
         frozenset({"bf16", "bf16x3", "bf16x6"}),
     ),
     "arm_bf16": (frozenset({"bf16"}), ("-march=armv8.2-a+bf16",), frozenset({"bf16"})),
+    "avx512_vnni": (frozenset({"avx512_vnni"}), ("-mavx512vnni",), frozenset({"i8"})),
+    "avx_vnni": (frozenset({"avx_vnni"}), ("-mavxvnni",), frozenset({"i8"})),
+    "arm_dotprod": (frozenset({"asimddp"}), ("-march=armv8.2-a+dotprod",), frozenset({"i8"})),
 }
+
+
+def merged_flags(flags: Iterable[str]) -> tuple[str, ...]:
+    """Compiler flags as they are meant: of several -march the last one counts, so that one has the additions of all."""
+    given = list(flags)
+    marches = [flag for flag in given if flag.startswith("-march=")]
+    if len(marches) < 2:
+        return tuple(given)
+    base = max(flag.partition("+")[0] for flag in marches)
+    added = dict.fromkeys(part for flag in marches for part in flag.split("+")[1:])
+    return (*(flag for flag in given if flag not in marches), "+".join((base, *added)))
 
 
 @dataclass(frozen=True)
@@ -105,7 +119,9 @@ class Device:
         return isa_level(self.isa).features.union(*(EXTENSIONS[name][0] for name in self.used(modes)))
 
     def compiler_flags(self, modes: Iterable[str] = ("f32",)) -> tuple[str, ...]:
-        return (*isa_level(self.isa).flags, *(flag for name in self.used(modes) for flag in EXTENSIONS[name][1]))
+        return merged_flags(
+            (*isa_level(self.isa).flags, *(f for name in self.used(modes) for f in EXTENSIONS[name][1]))
+        )
 
     def used(self, modes: Iterable[str]) -> tuple[str, ...]:
         """The extensions that numeric modes use."""

@@ -368,6 +368,7 @@ _MATMUL: dict[str, _Field] = {
     "depth": _required(_Reader.read_axis),
     "a": _required(_Reader.read_strided),
     "b": _required(_Reader.read_strided),
+    "zero": (_Reader.read_scalar, None),
     "prologue": (_Reader.read_scalar, None),
 }
 _CONV: dict[str, _Field] = {
@@ -379,6 +380,7 @@ _CONV: dict[str, _Field] = {
     "groups": _required(_integer),
     "x": _required(_Reader.read_strided),
     "filter": _required(_Reader.read_strided),
+    "zero": (_Reader.read_scalar, None),
 }
 _ATTENTION: dict[str, _Field] = {
     "batch": _required(_Reader.read_axis),

@@ -160,13 +160,14 @@ class _Printer:
                 yield f"{self.indent}{loop}store a{stage.operand}[{self.index(stage.index)}] = {value}"
 
     def root(self, root: Matmul | Conv | Attention) -> Iterator[str]:
+        last: dict[str, Scalar | None]
         match root:
             case Matmul():
                 fields: dict[str, str] = {"loops": axes_text(root.loops)} if root.loops else {}
                 fields |= {"batch": axis_text(root.batch), "rows": axes_text(root.rows)}
                 fields |= {"column": axis_text(root.column), "depth": axis_text(root.depth)}
                 fields |= {"a =": strided_text(root.a), "b =": strided_text(root.b)}
-                last = ("prologue =", root.prologue)
+                last = {"zero =": root.zero, "prologue =": root.prologue}
             case Conv():
                 pairs = [f"({root.window[k]}, {root.window[k + 1]})" for k in (0, 2, 4, 6)]
                 window = "{} stride {} dilation {} padding {}".format(*pairs)
@@ -174,7 +175,7 @@ class _Printer:
                 fields |= {"size": dims_text(root.size), "out_size": dims_text(root.out_size)}
                 fields |= {"window": window, "groups": str(root.groups)}
                 fields |= {"x =": strided_text(root.x), "filter =": strided_text(root.filter)}
-                last = ("", None)
+                last = {"zero =": root.zero}
             case Attention():
                 fields = {"batch": axis_text(root.batch), "heads": axis_text(root.heads)}
                 fields |= {"row": axis_text(root.row), "column": axis_text(root.column)}
@@ -183,13 +184,13 @@ class _Printer:
                 fields |= {f"{name} =": strided_text(getattr(root, name)) for name in "qkv"}
                 if root.ragged is not None:
                     fields |= {"ends =": strided_text(root.ragged.ends), "longest": dim_text(root.ragged.longest)}
-                last = ("score =", root.score)
+                last = {"score =": root.score}
         for name, text in fields.items():
             yield f"{self.indent}{name} {text}".rstrip()
-        name, value = last
-        if value is not None:
-            yield from self.abbreviate([value])
-            yield f"{self.indent}{name} {self.scalar(value)}"
+        for name, value in last.items():
+            if value is not None:
+                yield from self.abbreviate([value])
+                yield f"{self.indent}{name} {self.scalar(value)}"
 
     # -- lets ------------------------------------------------------------------------------------------------------
 

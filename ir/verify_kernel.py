@@ -38,7 +38,7 @@ from .kernel_bounds import Point, corners
 from .ops import OPS
 from .scalars import CASTS, PRIMITIVES, TO_BOOL
 from .text_kernel import COMPUTED
-from .types import COMPUTABLE, bool_, f32, i64
+from .types import COMPUTABLE, bool_, f32, i8, i32, i64, u8
 
 _PLAIN: tuple[type, ...] = (Const, Position, Read, Apply, Guarded)
 #: The legality table: which expressions may stand where.
@@ -46,6 +46,7 @@ PLACES: Mapping[str, tuple[type, ...]] = {
     "stage": (*_PLAIN, Folded),
     "condition": _PLAIN,
     "prologue": _PLAIN,
+    "zero": _PLAIN,
     "epilogue": (*_PLAIN, Accumulator),
     "score": (*_PLAIN, Accumulator),
 }
@@ -91,6 +92,7 @@ class _Verifier:
         self.folded: dict[str, Reduce] = {}
         self.loop: tuple[Axis, ...] = ()  # of the stage at hand
         self.stored: set[int] = set()  # in the nest so far
+        self.sums = f32  # what a contraction accumulates in
 
     def fail(self, what: str, hint: str = "") -> NoReturn:
         _fail(self.kernel, what, hint)
@@ -242,8 +244,8 @@ class _Verifier:
                     if self.folded[name].running and self.folded[name].axes != self.loop:
                         self.fail(f"%{name} is used outside the loop that it runs in")
                 case Accumulator(dtype):
-                    if dtype != f32:
-                        self.fail(f"the accumulator has the type {dtype}", "contractions accumulate in f32")
+                    if dtype != self.sums:
+                        self.fail(f"the accumulator has the type {dtype}", f"this root accumulates in {self.sums}")
                 case Apply():
                     self.check_apply(part)
 
@@ -286,10 +288,12 @@ class _Verifier:
     def check_root(self, root: Matmul | Conv | Attention) -> None:
         assert isinstance(self.kernel, Contraction)
         around, column = root_axes(root)
-        for number in (s.operand for s, _ in strided_operands(root)):
+        self.sums = self.kernel.sums
+        read = [strided.operand for strided, _ in strided_operands(root)]
+        for number, wanted in zip(read, (u8, i8) if self.sums == i32 else (f32,) * 3, strict=False):
             operand = self.operand(number)
-            if operand.role != "in" or operand.dtype != f32:
-                self.fail(f"the root reads a{number}, which is {operand.role} {operand.dtype}", "expected in f32")
+            if operand.role != "in" or operand.dtype != wanted:
+                self.fail(f"the root reads a{number}, which is {operand.role} {operand.dtype}", f"expected in {wanted}")
         for strided, extents in strided_operands(root):
             for dim in (strided.offset, *strided.strides, *extents):
                 self.check_dim(dim, f"operand a{strided.operand} of the root")
@@ -298,6 +302,10 @@ class _Verifier:
                 self.fail("the left operand is read or computed by a prologue, not both or neither")
             if root.prologue is not None:
                 self.check_value("prologue", (*around, root.depth), root.prologue)
+        if isinstance(root, Matmul | Conv) and root.zero is not None:
+            self.check_value("zero", (), root.zero)
+            if isinstance(root, Matmul) and root.prologue is not None:
+                self.fail("a prologue computes floats", "the left operand of a product of whole numbers is read")
         if isinstance(root, Conv):
             if root.groups < 1 or product(a.extent for a in root.rows) != product((root.size[0], *root.out_size)):
                 self.fail("the rows are not the batch times the output's height and width")
@@ -331,7 +339,7 @@ class _Verifier:
         self.place = place
         self.enter(axes, set())
         self.check_scalar(value)
-        wanted = bool_ if place == "condition" else f32
+        wanted = {"condition": bool_, "zero": i32}.get(place, f32)
         if value.dtype != wanted and place != "epilogue":
             self.fail(f"the {place} gives {value.dtype}, expected {wanted}")
 
@@ -405,6 +413,8 @@ def _first_bad(kernel: Kernel, point: Point, sizes: Mapping[int, int]) -> str | 
             if bad := point.bad_strided(strided, extents, sizes):
                 return bad
         values = [((*around, column), store.value) for store in kernel.epilogue]
+        if isinstance(root, Matmul | Conv) and root.zero is not None:
+            values.append(((), root.zero))
         if isinstance(root, Matmul) and root.prologue is not None:
             values.append(((*around, root.depth), root.prologue))
         if isinstance(root, Attention) and root.ragged is not None:

@@ -66,13 +66,14 @@ def print_rows(
     start: str,
     end: str,
     pointer: str,
+    kind: str,
     stores: Sequence[Store],
 ) -> None:
-    """for each row of a tile: the stores over columns start .. end; `pointer` is the C of the tile row, less `start`."""
+    """for each row of a tile: the stores over columns start .. end; `pointer` is the C of the tile row of `kind`, less `start`."""
     with printer.out.block(f"for (int64_t r = 0; r < {count}; r++)"):
         printer.memo.append({})
         decode(printer, rows, f"{first} + r")
-        printer.out.put(f"float *const t = {pointer};")
+        printer.out.put(f"{kind} *const t = {pointer};")
         printer.out.put("(void)t;")
         printer.accumulator = f"t + {column}"
         if vector_stores(printer, stores, column):
@@ -100,8 +101,9 @@ def store_callback(
     """The body of the epilogue callback."""
     printer = new_printer(kernel, symbols)
     decode(printer, batch, "batch0")
-    tile = "(float *)tile + r * ld - col0"
-    print_rows(printer, rows, "row0", "rows", column.name, "col0", "col0 + cols", tile, kernel.epilogue)
+    kind = kernel.sums.c
+    tile = f"({kind} *)tile + r * ld - col0"
+    print_rows(printer, rows, "row0", "rows", column.name, "col0", "col0 + cols", tile, kind, kernel.epilogue)
     return _finish(printer, kernel, loops, symbols)
 
 
@@ -167,7 +169,7 @@ def score_callback(kernel: Contraction, symbols: Symbols, value: Scalar, axes: S
 
 
 def emit_call(kernel: Contraction, name: str, symbols: Symbols, parts: CallParts, printer: Printer) -> Emitted:
-    """The whole C of a contraction; `printer` collected the symbols used in the fields."""
+    """The whole C of a contraction; `printer` collected what the fields use: symbols, and lines in front of the call."""
     text = render(
         "contraction.c.j2",
         name=name,
@@ -180,7 +182,7 @@ def emit_call(kernel: Contraction, name: str, symbols: Symbols, parts: CallParts
         loops=[axis.name for axis in parts.loops],
         loop_extents=[(axis.name, printer.dim(axis.extent)) for axis in parts.loops],
         moving=parts.moving,
-        dim_lines=[*printer.dim_lines(tuple(symbols)), *pointer_lines(kernel)],
+        lines=[*printer.dim_lines(tuple(symbols)), *pointer_lines(kernel), *map(str.strip, printer.out.rows)],
     )
     return Emitted(text, parts.workspace)
 

@@ -7,11 +7,21 @@ from dataclasses import replace
 from ...ir.dims import product
 from ...ir.kernel import Contraction, Conv, Kernel
 from ...ir.machine import Device
-from ..facts import LEAST_DEPTH, TILE_EXTENSION, TILE_MODES, TILE_PANEL, conv_workspace, winograd_workspace
+from ...ir.types import f32, i32
+from ..c_printer import Printer
+from ..facts import (
+    LEAST_DEPTH,
+    TILE_EXTENSION,
+    TILE_MODES,
+    TILE_PANEL,
+    conv_workspace,
+    whole_workspace,
+    winograd_workspace,
+)
 from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
-from ..terms_heavy import conv_terms, conv_tile_terms, depthwise_terms, winograd_terms
+from ..terms_heavy import conv_terms, conv_tile_terms, depthwise_terms, whole_conv_terms, winograd_terms
 from .contraction import CallParts, emit_call, is_accumulator, new_printer, store_callback
 
 
@@ -31,10 +41,11 @@ class ConvFamily(Plain):
     packed_only = True
     pairs = False  # of bf16 along the depth
     parts = 0  # of bf16 in tiles, if any
-    function = "st_conv_f32"
+    sums = f32
+    struct, function = "st_conv", "st_conv_f32"
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
-        if not (isinstance(kernel, Contraction) and isinstance(kernel.root, Conv)):
+        if not (isinstance(kernel, Contraction) and isinstance(kernel.root, Conv) and kernel.sums == self.sums):
             return False
         root = kernel.root
         constant = isinstance(root.size[3], int) and isinstance(root.column.extent, int)
@@ -54,6 +65,10 @@ class ConvFamily(Plain):
         strides = (out * per_group, height, width, inner, out)
         panel = TILE_PANEL if self.parts else PANELS[device.isa]
         return Layout(panel, root.filter.offset, dims, strides, self.pairs, tiles=self.parts)  # type: ignore[arg-type]
+
+    def _marks(self, root: Conv, printer: Printer) -> list[tuple[str, str]]:
+        """The fields that say how filters are packed."""
+        return [("pairs", "1")] if self.pairs else [("tiles", str(self.parts))] if self.parts else []
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
@@ -97,7 +112,7 @@ class ConvFamily(Plain):
         }
         fields = [(key, dim(value)) for key, value in sizes.items()]
         fields += [("x", f"a{root.x.operand} + {dim(root.x.offset)}"), ("filter", f"a{root.filter.operand}")]
-        fields += [("pairs", "1")] if self.pairs else [("tiles", str(self.parts))] if self.parts else []
+        fields += self._marks(root, printer)
         store = ""
         (first, *others) = kernel.epilogue
         plain = is_accumulator(first) and not others and len(root.rows) == 1
@@ -108,7 +123,7 @@ class ConvFamily(Plain):
             store = store_callback(kernel, symbols, (), root.rows, root.column)
             fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
         need = self.workspace(kernel, packed, symbols, device)
-        return emit_call(kernel, name, symbols, CallParts("st_conv", self.function, fields, need, store), printer)
+        return emit_call(kernel, name, symbols, CallParts(self.struct, self.function, fields, need, store), printer)
 
 
 class ConvPairsFamily(ConvFamily):
@@ -117,6 +132,30 @@ class ConvPairsFamily(ConvFamily):
     name = "conv_bf16"
     mode = "bf16"
     pairs = True
+
+
+class WholeConvFamily(ConvFamily):
+    """Convolutions of whole numbers of 8 bits, with sums in i32."""
+
+    name = "conv_i8"
+    mode = "i8"
+    sums = i32
+    struct, function = "st_whole_conv", "st_conv_i8"
+
+    def _layout(self, root: Conv, device: Device) -> Layout:
+        return replace(super()._layout(root, device), quads=True)
+
+    def _marks(self, root: Conv, printer: Printer) -> list[tuple[str, str]]:
+        assert root.zero is not None
+        return [("zero", printer.scalar(root.zero))]
+
+    def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
+        root = _root(kernel)
+        return whole_workspace(device.isa, int(product((*root.window[:2], root.size[3]))))  # type: ignore[arg-type]
+
+    def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
+        assert isinstance(kernel, Contraction)
+        return whole_conv_terms(kernel, symbols, device.isa)
 
 
 class WinogradFamily(ConvFamily):

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...ir.dims import Dim, product, upper
 from ...ir.kernel import Axis, Contraction, Kernel, Matmul, Read, walk
 from ...ir.machine import Device
-from ..facts import LEAST_DEPTH, TILE_EXTENSION, TILE_MODES, TILE_PANEL, gemm_workspace, gemm_workspace_up_to
+from ...ir.types import f32, i32
+from ..c_printer import Printer
+from ..facts import (
+    LEAST_DEPTH,
+    TILE_EXTENSION,
+    TILE_MODES,
+    TILE_PANEL,
+    gemm_workspace,
+    gemm_workspace_up_to,
+    whole_workspace,
+)
 from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
-from ..terms_heavy import matmul_terms, matmul_tile_terms
+from ..terms_heavy import matmul_terms, matmul_tile_terms, whole_matmul_terms
 from .contraction import CallParts, emit_call, is_accumulator, load_callback, new_printer, store_callback
 
 
@@ -24,9 +36,11 @@ class MatmulFamily(Plain):
     name = "matmul"
     pairs = False  # of bf16 along the depth
     parts = 0  # of bf16 in tiles, if any
+    sums = f32
+    struct, function = "st_gemm", "st_gemm_f32"
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
-        return isinstance(kernel, Contraction) and isinstance(kernel.root, Matmul)
+        return isinstance(kernel, Contraction) and isinstance(kernel.root, Matmul) and kernel.sums == self.sums
 
     def packings(self, kernel: Kernel, weights: frozenset[int], device: Device) -> tuple[Packing, ...]:
         root = _root(kernel)
@@ -41,9 +55,15 @@ class MatmulFamily(Plain):
         if not isinstance(matrices, int) or _reads(kernel)[b.operand]:
             return ()
         dims = (matrices, root.depth.extent, root.column.extent)
-        panel = TILE_PANEL if self.parts else PANELS[device.isa]
-        layout = Layout(panel, b.offset, dims, b.strides[lead:], self.pairs, tiles=self.parts)  # type: ignore[arg-type]
-        return (Packing(b.operand, str(layout)),)
+        return (Packing(b.operand, str(self._layout(Layout(PANELS[device.isa], b.offset, dims, b.strides[lead:])))),)  # type: ignore[arg-type]
+
+    def _layout(self, plain: Layout) -> Layout:
+        """How the right operand is packed, from its plain panels."""
+        return replace(plain, pairs=self.pairs)
+
+    def _marks(self, root: Matmul, printer: Printer) -> list[tuple[str, str]]:
+        """The fields that say how the right operand is packed."""
+        return [("b_packed", "1"), *([("pairs", "1")] if self.pairs else [])]
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
@@ -94,8 +114,7 @@ class MatmulFamily(Plain):
             layout = Layout.parse(packing.format)
             size = layout.elements // layout.dims[0]
             moving.append(("b", f"a{root.b.operand}"))
-            fields += [("b_batch", dim(size) if root.b.strides[lead] != 0 else "0"), ("b_packed", "1")]
-            fields += [("pairs", "1")] if self.pairs else [("tiles", str(self.parts))] if self.parts else []
+            fields += [("b_batch", dim(size) if root.b.strides[lead] != 0 else "0"), *self._marks(root, printer)]
         else:
             moving.append(("b", f"a{root.b.operand} + {place(root.b.offset, root.b.strides[:lead])}"))
             steps = zip(("b_batch", "b_row", "b_col"), root.b.strides[lead:], strict=True)
@@ -112,7 +131,7 @@ class MatmulFamily(Plain):
             store = store_callback(kernel, symbols, batch, root.rows, root.column, root.loops)
             fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
         need = self.workspace(kernel, packed, symbols, device)
-        parts = CallParts("st_gemm", "st_gemm_f32", fields, need, store, load, "", root.loops, moving)
+        parts = CallParts(self.struct, self.function, fields, need, store, load, "", root.loops, moving)
         return emit_call(kernel, name, symbols, parts, printer)
 
 
@@ -133,6 +152,31 @@ class PairsFamily(MatmulFamily):
         return root.prologue is not None or root.a.strides[-1] == 1
 
 
+class WholeFamily(MatmulFamily):
+    """Products of whole numbers of 8 bits, with sums in i32: a quarter of the bytes of f32, and on processors with the instruction
+    for it up to four times the arithmetic."""
+
+    name = "matmul_i8"
+    mode = "i8"
+    packed_only = True
+    sums = i32
+    struct, function = "st_whole_gemm", "st_gemm_i8"
+
+    def _layout(self, plain: Layout) -> Layout:
+        return replace(plain, quads=True)
+
+    def _marks(self, root: Matmul, printer: Printer) -> list[tuple[str, str]]:
+        assert root.zero is not None
+        return [("zero", printer.scalar(root.zero))]
+
+    def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
+        return whole_workspace(device.isa, upper(_root(kernel).depth.extent, symbols))
+
+    def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
+        assert isinstance(kernel, Contraction)
+        return whole_matmul_terms(kernel, symbols, device.isa)
+
+
 class TilesFamily(MatmulFamily):
     """Products on tiles of bf16 (AMX), each operand a sum of one, two or three of them, with sums in f32."""
 
@@ -142,6 +186,12 @@ class TilesFamily(MatmulFamily):
     def __init__(self, mode: str) -> None:
         self.mode, self.parts = mode, TILE_MODES[mode]
         self.name = f"matmul_tiles_{mode}"
+
+    def _layout(self, plain: Layout) -> Layout:
+        return replace(plain, panel=TILE_PANEL, tiles=self.parts)
+
+    def _marks(self, root: Matmul, printer: Printer) -> list[tuple[str, str]]:
+        return [("b_packed", "1"), ("tiles", str(self.parts))]
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         """A depth of a few elements would be mostly padding, and no more exact than f32."""

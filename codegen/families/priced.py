@@ -15,6 +15,7 @@ from ...ir.machine import Device
 from ...ir.narrow import FORMATS
 from ...ir.ops import OPS, flops
 from ...ir.traffic import moved
+from ...ir.types import i32
 
 _HEAVY = ("matmul", "conv", "attention", "moe")
 
@@ -41,10 +42,10 @@ def _candidate(cluster: Node, graph: Graph, device: Device) -> Candidate:
 
 
 def _mode(root: Node | None, graph: Graph, device: Device) -> str:
-    """The numeric mode: of a product its element type, on a GPU tf32 for f32; everything else is done in f32."""
+    """The numeric mode: of a product its element type, or i8 of whole numbers; on a GPU tf32 for f32; all else is done in f32."""
     if root is None:
         return "f32"
     dtype = graph.types[root.outputs[0]].dtype
     if device.kind == "gpu" and dtype.name == "f32" and "tf32" in device.modes:
         return "tf32"
-    return dtype.name
+    return "i8" if dtype == i32 else dtype.name

@@ -46,6 +46,23 @@ typedef struct st_gemm {
 } st_gemm;
 void st_gemm_f32(const st_gemm *g, int part, int parts);
 
+/* The same of whole numbers of 8 bits, exact but that sums wrap around at 32 bits: C[b, i, j] = sum_k (A[b, i, k] - zero) * B[b, k, j].
+ * B is packed as quads. */
+typedef struct st_whole_gemm {
+    int64_t batch, m, n, k;
+    const uint8_t *a;              /* a[b*a_batch + i*a_row + k*a_col] */
+    int64_t a_batch, a_row, a_col;
+    int32_t zero;
+    const int8_t *b;
+    int64_t b_batch;               /* bytes between packed matrices; 0 = shared */
+    st_store_fn store;             /* epilogue, or NULL; its tile holds int32 */
+    const void *store_ctx;
+    int32_t *c;
+    int64_t c_batch, c_row;
+    void *workspace;
+} st_whole_gemm;
+void st_gemm_i8(const st_whole_gemm *g, int part, int parts);
+
 /* Two-dimensional convolution, channels last: X[n, h, w, groups*cg], packed filters, output row r = (n*oh + y)*ow + x,
  * output column = channel in [0, groups*og).  The store callback gets batch = 0, row = r, col = output channel. */
 typedef struct st_conv {
@@ -64,6 +81,22 @@ typedef struct st_conv {
     void *workspace;
 } st_conv;
 void st_conv_f32(const st_conv *c, int part, int parts);
+
+/* The same of whole numbers of 8 bits, each pixel less `zero`; filters are packed as quads. */
+typedef struct st_whole_conv {
+    int64_t n, h, w, cg, oh, ow, og, groups;
+    int64_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    const uint8_t *x;
+    int64_t x_n, x_h, x_w;         /* channels are contiguous */
+    int32_t zero;                  /* 0 .. 255 where there is padding */
+    const int8_t *filter;
+    st_store_fn store;             /* or NULL; its tile holds int32 */
+    const void *store_ctx;
+    int32_t *c;
+    int64_t c_row;
+    void *workspace;
+} st_whole_conv;
+void st_conv_i8(const st_whole_conv *c, int part, int parts);
 
 /* 3x3, stride and dilation 1, one group, in 2x2 tiles of the output; the filter is 16 packed matrices of cg by og, one for each
  * point of the transform G g G' with rows (1, 0, 0), (1, 1, 1) / 2, (1, -1, 1) / 2, (0, 0, 1) of G. */
@@ -107,6 +140,8 @@ void st_attention_f32(const st_attention *a, int part, int parts);
  * bytes one part needs.  A packed K x N matrix is ceil(N/panel) panels, each K rows of `panel` consecutive columns,
  * zero padded: panel p holds B[k][p*panel + c] at packed[(p*K + k)*panel + c].  Packed as pairs, word
  * (p*ceil(K/2) + k/2)*panel + c holds the elements of an even k and of the odd one behind it as bf16, low half first.
+ * Packed as quads, a panel has Q + 1 rows, Q = ceil(K/4): word (p*(Q + 1) + k/4)*panel + c holds four elements that follow each other
+ * along k, as bytes, the first in the low one; the last row the sums of the columns, as int32.
  * Packed for tiles of T parts, panels have 32 columns, k is padded to S steps of 32, and word
  * (((p*S + k/32)*T + part)*16 + k%32/2)*32 + c holds that part of the two elements: the nearest bf16, then the nearest to what is
  * left.  Of several parts of an element that is not finite the others are zero; where only the nearest is infinite, all parts are
@@ -114,6 +149,7 @@ void st_attention_f32(const st_attention *a, int part, int parts);
 int64_t st_panel(void);
 int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs, int tiles);
 int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles);
+int64_t st_gemm_i8_workspace(int64_t k); /* of st_conv_i8 too, k being its window */
 int64_t st_winograd_workspace(int64_t cg);
 int64_t st_attention_workspace(int64_t rows, int64_t keys, int64_t dim, int64_t v_dim); /* rows that share a key/value head */
 void st_pack_f32(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed);

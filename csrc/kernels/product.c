@@ -93,6 +93,20 @@ static st_left left_rows(const st_product *p, int64_t r, int64_t mr, int64_t k0,
     return left;
 }
 
+/* Accumulators of quads begin at `shift` times the sums of the columns, which stand behind each panel. */
+static void begin_tile(const st_product *p, int64_t j, int64_t panel, int64_t mr, int64_t cols, float *c, int64_t ldc, float *edge,
+                       int64_t edge_ld)
+{
+    const float *sums = p->b + j / ST_PANEL * panel + p->k * ST_PANEL;
+    const int64_t whole = cols / ST_PANEL * ST_PANEL;
+    for (int64_t i = 0; i < cols; i += VL) {
+        const vf begin = vi_as_vf(vi_mul(vi_set1(p->shift), vf_as_vi(vf_load(sums + i / ST_PANEL * panel + i % ST_PANEL))));
+        float *to = i < whole ? c + i : edge + (i - whole);
+        for (int64_t r = 0; r < mr; r++)
+            vf_store(to + r * (i < whole ? ldc : edge_ld), begin);
+    }
+}
+
 void st_product_run(const st_product *p)
 {
     int64_t rows_all = p->m1 - p->m0, kc = k_block(p->k), k_blocks = ST_MAX(st_ceil_div(p->k, kc), 1);
@@ -100,6 +114,7 @@ void st_product_run(const st_product *p)
         return;
     int64_t copy_ld = kc + ST_PAD, nb = ST_NB, mb = k_blocks == 1 ? rows_all : st_ceil_div(rows_all, st_ceil_div(rows_all, ST_MB));
     float *copy = p->workspace, *parked = copy + ST_MR * copy_ld, *panels = parked + ST_MB * ST_NB;
+    const st_micro_fn(*const table)[4] = p->quads ? st_micro_quads : p->pairs ? st_micro_pairs : st_micro;
     if (p->b_packed && rows_all <= ST_MR)
         nb = ST_MAX(ST_NB, ST_SHORT / rows_all / ST_PANEL * ST_PANEL);
 
@@ -135,7 +150,12 @@ void st_product_run(const st_product *p)
                         to = p->c + (p->row_base + r) * p->c_row + p->col_base + j;
                         ldc = p->c_row;
                     }
-                    tile_row((p->pairs ? st_micro_pairs : st_micro)[mr], mr, &left, b, ldb, panel, cols, to, ldc, acc + whole, ld, kb > 0 || p->resume, &next);
+                    int resume = kb > 0 || p->resume;
+                    if (p->quads && p->shift && !resume) {
+                        begin_tile(p, j, panel, mr, cols, to, ldc, acc + whole, ld);
+                        resume = 1;
+                    }
+                    tile_row(table[mr], mr, &left, b, ldb, panel, cols, to, ldc, acc + whole, ld, resume, &next);
                     if (kb + 1 < k_blocks)
                         continue;
                     if (p->store)

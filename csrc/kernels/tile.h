@@ -76,6 +76,7 @@ typedef void (*st_micro_fn)(const st_left *left, const float *b, int64_t ldb, in
 enum { ST_HALF, ST_ONE, ST_TWO, ST_FOUR };
 extern const st_micro_fn st_micro[ST_MR + 1][4] ST_HIDDEN;
 extern const st_micro_fn st_micro_pairs[ST_MR + 1][4] ST_HIDDEN; /* of pairs of bf16, which k counts */
+extern const st_micro_fn st_micro_quads[ST_MR + 1][4] ST_HIDDEN; /* of quads of whole numbers, with sums in int32 */
 
 /* Write rows [row, row+rows) x [k, k+count) of the left operand to out[i*ld + j]. */
 typedef void (*st_fill_fn)(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld);
@@ -98,6 +99,8 @@ typedef struct st_product {
     int64_t b_panel; /* floats between packed panels; 0: k * ST_PANEL */
     int b_packed;
     int pairs;  /* k, a_row and b count pairs of bf16: fill makes those of the left operand, b is packed */
+    int quads;  /* or quads of whole numbers, with sums in int32: behind each packed panel stand the sums of its columns ... */
+    int32_t shift; /* ... and accumulators begin at so many times these */
     int tiles;  /* or, if not 0: b is packed in so many parts for tiles, k counts elements and fill makes floats (st_tiles_run) */
     int resume; /* add to what c already holds (store must be NULL, columns whole panels) */
     st_store_fn store;

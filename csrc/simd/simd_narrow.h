@@ -119,10 +119,11 @@ static inline vi simd_encode(vf x, st_float_format f, int saturate)
 ST_FLOATS(SIMD_FLOAT)
 #undef SIMD_FLOAT
 
-/* Integers of 32 bits or fewer as floats.  A store truncates as a scalar cast does, beyond int32 to its least number, and keeps the
- * low bits; those of fewer than 8 take a byte. */
+/* Integers of 32 bits or fewer as floats.  Stores and rounding truncate as a scalar cast does, beyond int32 to its least number,
+ * and keep the low bits; those of fewer than 8 take a byte. */
 #define SIMD_INTEGER(name, width, sign, bits)                                                                              \
     static inline vi simd_low_##name(vi v) { return vi_s##sign(vi_shl(v, 32 - bits), 32 - bits); }                         \
+    static inline vf vf_round_##name(vf v) { return vf_from_i32(simd_low_##name(vi_from_vf(v))); }                         \
     static inline vf vf_load_##name(const ST_INTEGER_##sign(width) *p)                                                     \
     {                                                                                                                      \
         return vf_from_i32(simd_low_##name(vi_load_u##width((const uint##width##_t *)p)));                                 \
@@ -154,6 +155,7 @@ SIMD_INTEGER(u2, 8, hr, 2)
 #undef ST_INTEGER_hr
 static inline vf vf_load_i32(const int32_t *p) { return vf_from_i32(vi_load(p)); }
 static inline vf vf_load_n_i32(const int32_t *p, int64_t n) { return vf_from_i32(vi_load_n(p, n)); }
+static inline vf vf_round_i32(vf v) { return vf_from_i32(vi_from_vf(v)); }
 static inline void vf_store_i32(int32_t *p, vf v) { vi_store(p, vi_from_vf(v)); }
 static inline void vf_store_n_i32(int32_t *p, vf v, int64_t n) { vi_store_n(p, vi_from_vf(v), n); }
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...ir.graph import Graph, Node
 from ...ir.ops import OPS
-from ...ir.types import bool_
+from ...ir.types import bool_, i8, i32, u8
 from .match import broadcasts_to
 from .rebuild import Rebuild, Rule, rebuild
 
@@ -59,6 +59,24 @@ def _transpose_of_ones(work: Rebuild, node: Node) -> str | None:
     if moved != sorted(moved):
         return None
     return work.emit("reshape", node.inputs[0], like=node, shape=tuple(shape[p] for p in node.attr("perm")))
+
+
+def _narrow_transpose(work: Rebuild, node: Node) -> str | None:
+    """Bytes that become i32 are moved as bytes: the permutation comes in front of the cast, and of a number taken from all."""
+    (source,) = node.inputs
+    wide = work.producer(source)
+    if wide is None or work.type(source).dtype != i32:
+        return None
+    if wide.op == "cast" and work.type(wide.inputs[0]).dtype in (u8, i8):
+        return work.emit(
+            "cast", work.emit("transpose", wide.inputs[0], like=node, **dict(node.attrs)), like=wide, to=i32
+        )
+    if wide.op == "sub" and work.shape(wide.inputs[1]) in ((), (1,)):
+        inner = work.producer(wide.inputs[0], "cast")
+        if inner is not None and work.type(inner.inputs[0]).dtype in (u8, i8):
+            moved = work.emit("transpose", inner.inputs[0], like=node, **dict(node.attrs))
+            return work.emit("sub", work.emit("cast", moved, like=inner, to=i32), wide.inputs[1], like=wide)
+    return None
 
 
 def _single_concat(work: Rebuild, node: Node) -> str | None:
@@ -196,7 +214,7 @@ def _and_true(work: Rebuild, node: Node) -> str | None:
 _RULES: dict[str, tuple[Rule, ...]] = {
     "reshape": (_same_type, _reshape_of_reshape),
     "expand": (_same_type,),
-    "transpose": (_same_type, _transpose_of_transpose, _transpose_of_ones),
+    "transpose": (_same_type, _transpose_of_transpose, _transpose_of_ones, _narrow_transpose),
     "cast": (_same_type,),
     "slice": (_same_type,),
     "pad": (_same_type,),

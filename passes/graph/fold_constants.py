@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -10,11 +11,15 @@ from ...ir.dims import evaluate_shape, upper
 from ...ir.graph import Derived, Graph, Inline, Node, Weight
 from ...ir.interp import evaluate_weight
 from ...ir.interp.movement import filled
+from ...ir.ops import OPS
 from ...ir.types import COMPUTABLE
 from .rebuild import SMALL_BYTES, Rebuild, rebuild
+from .whole_products import centring
 
 #: a folded constant may be this much larger than what it is made of, unless it is small
 GROWTH = 2
+#: what dequantised weights are computed with
+_ELEMENTWISE = frozenset({"cast", "sub", "mul", "transpose", "reshape"})
 
 
 def _spelled_out(work: Rebuild, fill: Node) -> str:
@@ -24,7 +29,8 @@ def _spelled_out(work: Rebuild, fill: Node) -> str:
     return work.builder.weight(Weight(work.builder.fresh("c"), kind, Inline(array.tobytes())))
 
 
-def _fold(work: Rebuild, node: Node) -> str | None:
+def _fold(work: Rebuild, node: Node, narrow: frozenset[str], operands: frozenset[str]) -> str | None:
+    """The node as a constant, unless it is a matrix or more in `narrow`; those in `operands` may be as large as they like."""
     weights = work.builder.weights
     kind = work.old.types[node.outputs[0]]
     size = kind.nbytes
@@ -39,7 +45,9 @@ def _fold(work: Rebuild, node: Node) -> str | None:
             return None
         inputs.append(value)
     given = sum(upper(weights[v].type.nbytes, {}) for v in set(inputs))
-    if size > SMALL_BYTES and size > GROWTH * given:
+    if node.output in narrow and kind.rank > 1:
+        return None
+    if size > SMALL_BYTES and size > GROWTH * given and node.output not in operands:
         return None
     if not inputs and (node.op == "dim" or size > SMALL_BYTES):
         return None
@@ -52,6 +60,20 @@ def _fold(work: Rebuild, node: Node) -> str | None:
     return work.builder.weight(weight)
 
 
+def _operands(graph: Graph) -> frozenset[str]:
+    """Values that operands of products in floats are made of, element by element: kernels want these ahead of time."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        if OPS[node.op].category == "contraction" and graph.types[node.output].dtype.is_float:
+            found.update(node.used)
+        elif node.op in _ELEMENTWISE and node.output in found:
+            elements = graph.types[node.output].elements
+            found.update(value for value in node.used if graph.types[value].elements == elements)
+    return frozenset(found)
+
+
 def fold_constants(graph: Graph) -> Graph:
-    """Every op whose inputs are constants is gone, except where the result would be large out of proportion."""
-    return rebuild(graph, {"*": (_fold,)})
+    """Every op whose inputs are constants is gone, except where the result would be large out of proportion, and where a
+    product takes narrow integers as they are."""
+    fold = partial(_fold, narrow=centring(graph), operands=_operands(graph))
+    return rebuild(graph, {"*": (fold,)})

@@ -24,6 +24,7 @@ from ...ir.ops import OPS
 from ...ir.scalars import cost
 from ...ir.types import f32
 from .split_weights import is_lookup
+from .whole_products import centring
 
 #: a recomputed expression may cost this much (in vector adds) for each element of a broadcast consumer
 CHEAP = 3
@@ -145,8 +146,14 @@ class _Fusion:
         return 2 if heavy or OPS[self.nodes[i].op].category != "contraction" else 1
 
     def views_in_front(self, node: Node) -> list[int]:
-        producers = (self.position.get(value) for value in node.used)
-        return [p for p in producers if p in self.free and OPS[self.nodes[p].op].category in ("view", "source")]
+        """Free views and sources that a node reads, be it through free nodes that make elements wider."""
+        found: list[int] = []
+        for producer in (self.position.get(value) for value in node.used):
+            if producer in self.free:
+                assert producer is not None
+                view = OPS[self.nodes[producer].op].category in ("view", "source")
+                found += [producer] if view else self.views_in_front(self.nodes[producer])
+        return found
 
     # -- the greedy walk -------------------------------------------------------------------------------------------
 
@@ -295,11 +302,11 @@ def fuse(graph: Graph, whole: frozenset[str] = frozenset(), lookup_bytes: int | 
     graph = decompose_where(graph, lambda n: n.op == "attention" and graph.types[n.output].dtype != f32)
     graph = _with_own_outputs(graph)
     kept = set(graph.output_values)
-    nodes = list(graph.nodes)
+    nodes, wider = list(graph.nodes), centring(graph)
     free = {
         i
         for i, node in enumerate(nodes)
-        if OPS[node.op].category in ("view", "source") and not kept & set(node.outputs)
+        if (OPS[node.op].category in ("view", "source") or node.outputs[0] in wider) and not kept & set(node.outputs)
     }
     fusion = _Fusion(graph, nodes, free, whole, _lookups(graph, nodes, lookup_bytes))
     fusion.run()

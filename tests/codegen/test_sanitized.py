@@ -12,7 +12,7 @@ import pytest
 from stratac.codegen.compilers import find_compiler
 from stratac.ir.interp import run
 
-from .. import ragged_samples
+from .. import ragged_samples, whole_samples
 from ..graph_samples import THEMES, theme_samples
 from .cases import CASES
 from .harness import ISAS, build, compile_levels, forest
@@ -44,7 +44,7 @@ def runtime_library(name: str) -> str:
 
 def test_random_graphs_stay_in_their_memory(tmp_path: Path, round_: int) -> None:
     preload = " ".join(map(runtime_library, ("libasan.so", "libubsan.so")))
-    samples = ragged_samples.samples()
+    samples = [*ragged_samples.samples(), *whole_samples.samples()]
     samples += [s for i, theme in enumerate(THEMES) for s in theme_samples(theme, 5, 40_000 + 100 * i + round_)]
     chosen = [c for c in CASES if c.name.startswith(("deep", "gathers", "pads", "slices", "masked", "conv", "cumsum"))]
     graph = forest([*(s.graph for s in samples), *(c.graph for c in chosen)])

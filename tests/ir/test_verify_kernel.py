@@ -244,5 +244,5 @@ def test_guards_and_clamps_bound_reads(value: str, fine: bool) -> None:
 
 
 def test_the_tables_name_what_exists() -> None:
-    assert set(PLACES) == {"stage", "condition", "prologue", "epilogue", "score"}
+    assert set(PLACES) == {"stage", "condition", "prologue", "zero", "epilogue", "score"}
     assert set(ROLES) == {"in", "out", "row"}

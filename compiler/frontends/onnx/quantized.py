@@ -43,7 +43,24 @@ def _scale(site: Site, index: int, axis: int = -1, rank: int = 1) -> str:
 
 
 def _ratio(site: Site, a: str, b: str, y: int) -> str:
-    return site.emit("div", site.emit("mul", a, b), _scale(site, y))
+    """a * b / the scale of the result, rounded once to f32: what a sum of products is multiplied by."""
+    return site.cast(site.emit("div", site.emit("mul", a, b), _scale(site, y)), f32)
+
+
+def _scaled(site: Site, sums: str, factor: str, bias: str) -> str:
+    """(sums + bias) * factor in f32, for whole numbers."""
+    value = site.emit("mul", site.cast(sums, f32), factor)
+    return site.emit("add", value, site.emit("mul", site.cast(bias, f32), factor)) if bias else value
+
+
+def _requantised(site: Site, sums: str, factor: str, zero: int, bias: str = "") -> str:
+    """round((sums + bias) * factor) + zero point, brought within the type: in f32."""
+    value = site.emit("round", _scaled(site, sums, factor, bias))
+    if site.has(zero):
+        value = site.emit("add", value, site.cast(_along(site, site.x(zero), -1, 1), f32))
+    to = site.type(zero).dtype if site.has(zero) else site.type().dtype
+    low, high = to.limits
+    return site.cast(site.emit("clip", value, min=float(low), max=float(high)), to)
 
 
 @rule("QLinearMatMul")
@@ -52,15 +69,16 @@ def qlinear_matmul(site: Site) -> Result:
     left, right = site.type(0).rank, site.type(3).rank
     product = site.emit("matmul", _centred(site, 0, 2, -2 if left > 1 else -1), _centred(site, 3, 5))
     factor = _ratio(site, _scale(site, 1, -2, max(left, 2)), _scale(site, 4, -1, right), 6)
-    return _saturated(site, site.emit("mul", site.cast(product, f64), factor), 7, site.type().dtype)
+    return _requantised(site, product, factor, 7)
 
 
 @rule("QLinearConv")
 def qlinear_conv(site: Site) -> Result:
     x, w, rank = _centred(site, 0, 2), _centred(site, 3, 5, 0), site.type(3).rank
-    value = convolution(site, x, w, *([site.x(8)] if site.has(8) else []))
+    value = convolution(site, x, w)
     factor = _ratio(site, _scale(site, 1), _scale(site, 4, 1, rank), 6)
-    return _saturated(site, site.emit("mul", site.cast(value, f64), factor), 7, site.type().dtype)
+    bias = site.reshape(site.x(8), (*site.type(8).shape, *(1,) * (rank - 2))) if site.has(8) else ""
+    return _requantised(site, value, factor, 7, bias)
 
 
 @rule("ConvInteger")
@@ -143,12 +161,12 @@ def qgemm(site: Site) -> Result:
     column = 0 if turn[1] == (1, 0) else 1
     a, b = _centred(site, 0, 2), _centred(site, 3, 5, column)
     value = site.emit("matmul", site.transpose(a, turn[0]), site.transpose(b, turn[1]))
-    if site.has(6):
-        value = site.emit("add", value, site.x(6))
+    bias = site.x(6) if site.has(6) else ""
     factor = site.emit("mul", _scale(site, 1), _scale(site, 4, -1, 2))
     factor = site.emit("mul", factor, site.scalar(site.get_float("alpha", 1.0), f64))
-    value = site.emit("mul", site.cast(value, f64), factor)
-    return _quantised(site, value, 7, 8, site.type().dtype) if site.has(7) else site.cast(value, f32)
+    if not site.has(7):
+        return _scaled(site, value, site.cast(factor, f32), bias)
+    return _requantised(site, value, site.cast(site.emit("div", factor, _scale(site, 7)), f32), 8, bias)
 
 
 @rule("DynamicQuantizeMatMul", domain=_MICROSOFT)
