@@ -17,10 +17,10 @@ import numpy as np
 from ..ir.errors import EnvironmentProblem, StratacError
 from ..runtime.manifest import read_manifest
 from .checks import random_inputs, relative_error
-from .driver import model_facts
 from .options import default_cache
 from .peer import SYSTEMS, Peer, PeerError, take_turns
 from .report.text import table, time_text
+from .source import OnnxFile
 
 _INDEX = "models.json"  # sha256 of a model file -> where it was when it was compiled; beside the object cache
 
@@ -33,7 +33,7 @@ def remember_model(model: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         index = _read_index(folder)
-        index[model_facts(model)["sha256"]] = str(model.resolve())
+        index[OnnxFile(model).facts()["sha256"]] = str(model.resolve())
         part = folder / f".{_INDEX}.{os.getpid()}"
         part.write_text(json.dumps(index, indent=1))
         part.replace(folder / _INDEX)
@@ -57,7 +57,7 @@ def find_model(plan: Path) -> Path:
     name = wanted.get("file", "")
     places += [plan.resolve().parent / name, Path.cwd() / name, Path.cwd() / "zoo" / name]
     for place in places:
-        if name and place.is_file() and model_facts(place) == wanted:
+        if name and place.is_file() and OnnxFile(place).facts() == wanted:
             return place
     raise StratacError(
         f"the model {name or 'of this plan'} is not where it was", hint="say where with --model FILE.onnx"

@@ -63,14 +63,8 @@ def _interface(folder: Path) -> Interface | None:
 def _string_ports(folder: Path) -> set[str]:
     """The inputs that are slots of strings."""
     interface = _interface(folder)
-    pending = [form for _, form in interface.inputs] if interface is not None else []
-    found = set()
-    while pending:
-        form = pending.pop()
-        pending += form.items
-        if form.kind == "strings":
-            found.add(form.port)
-    return found
+    forms = [form for _, form in interface.inputs] if interface is not None else []
+    return {leaf.port for form in forms for leaf in form.leaves() if leaf.kind == "strings"}
 
 
 def _typical(plan: Plan) -> dict[str, int]:

@@ -68,11 +68,11 @@ def explain(args: argparse.Namespace) -> int:
 
 
 def _check_model(report: dict[str, Any], model: Path) -> None:
-    from .driver import model_facts
+    from .source import OnnxFile
 
     if not model.is_file():
         raise StratacError(f"no model {model}", hint="give the .onnx file the plan was made from")
-    if model_facts(model)["sha256"] != report.get("model", {}).get("sha256"):
+    if OnnxFile(model).facts()["sha256"] != report.get("model", {}).get("sha256"):
         raise StratacError(f"{model} is not the model this plan was made from: its digest differs")
 
 

@@ -124,11 +124,6 @@ def compile_model(
     return write_artifact(levels, report, output, options, progress)
 
 
-def model_facts(model: Path) -> dict[str, str]:
-    """Name and digest of a model file, as the report of a plan keeps them."""
-    return as_source(model).facts()
-
-
 class Clock:
     """Times the steps and tells the user which one runs."""
 

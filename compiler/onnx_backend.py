@@ -28,6 +28,7 @@ from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupl
 from ..ir.errors import ModelError, StratacError
 from ..ir.types import BY_ONNX, ML_NAMES
 from ..runtime.session import Session, load
+from .constants import constant_digest
 from .driver import compile_model
 from .layout import Elements, Layout
 from .options import CompileOptions, default_cache, environment_cc
@@ -130,7 +131,8 @@ class StratacRep(BackendRep):
             shapes = tuple((n, np.shape(v)) for n, v in _tensors(feeds)) if self._symbolic else ()
             layout = self._layout(feeds)
             constants = {name: feeds[name] for name in self._needed if name in feeds}
-            key = shapes, str(layout.facts()), tuple((n, v.dtype.str, v.shape, _bytes(v)) for n, v in constants.items())
+            values = tuple((n, v.dtype.str, v.shape, constant_digest(v)) for n, v in constants.items())
+            key = shapes, str(layout.facts()), values
             if key in self._plans:
                 self._plans.move_to_end(key)
                 return self._plans[key], self._needed
@@ -228,10 +230,6 @@ def _longest(value: Any) -> int:
         return 0
     texts = value.reshape(-1).tolist()
     return max((len(t.encode() if isinstance(t, str) else t) for t in texts if isinstance(t, (str, bytes))), default=0)
-
-
-def _bytes(value: np.ndarray) -> bytes:
-    return repr(value.tolist()).encode() if value.dtype.kind == "O" else value.tobytes()
 
 
 def _with_shapes(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> onnx.ModelProto:

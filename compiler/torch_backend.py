@@ -22,6 +22,7 @@ from ..runtime.session import load
 from .driver import compile_model
 from .frontends.torch import ExportedModel
 from .frontends.torch.capture import Capture, captured
+from .frontends.torch.weights import Weights
 from .options import CompileOptions, default_cache, environment_cc
 
 #: A plan for a size that varies goes up to this many times the size it is made for.
@@ -66,7 +67,7 @@ class _Plans:
         model = ExportedModel(capture.program, "graph", capture.names, folder=path)
         options = replace(self.options, dims={**ranges, **self.options.dims})
         self.session = load(compile_model(model, path / "graph.plan", options).folder, verify=False, profile=False)
-        (path / "parameters.bin").unlink(missing_ok=True)
+        (path / Weights.NAME).unlink(missing_ok=True)  # the plan has them now
         self.names = [port.name for port in self.session.get_inputs()]
 
     def __call__(self, *values: Any) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@ fewer than 8 bits, one in a byte. The C twin is `csrc/kernels/narrow.h`; both ag
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,15 +50,11 @@ def decoded(bits: Array, dtype: DType) -> Array:
     return np.asarray(_table(dtype)[bits & (0xFF >> 8 - dtype.bits)])
 
 
-_TABLES: dict[DType, npt.NDArray[np.float32]] = {}
-
-
+@functools.cache
 def _table(dtype: DType) -> npt.NDArray[np.float32]:
     """The value of every code of a type of 8 bits or fewer."""
-    if dtype not in _TABLES:
-        codes = np.arange(1 << dtype.bits)
-        _TABLES[dtype] = _values(codes, FORMATS[dtype], dtype.bits) if dtype != f8e8m0 else _powers(codes)
-    return _TABLES[dtype]
+    codes = np.arange(1 << dtype.bits)
+    return _values(codes, FORMATS[dtype], dtype.bits) if dtype != f8e8m0 else _powers(codes)
 
 
 def _powers(codes: Array) -> npt.NDArray[np.float32]:

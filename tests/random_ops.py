@@ -7,7 +7,7 @@ difference, plus rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from stratac.ir.dims import product
@@ -79,56 +79,52 @@ def unary(m: Maker) -> Value | None:
     return m.rounded(op, x, lo=-0.4, hi=max(x.hi, 0.0), err=1.5 * x.err, **approximate)
 
 
-@builder
-def guarded_unary(m: Maker) -> Value | None:
-    """Functions that need part of the line only; a value out of it is first clipped into it."""
-    op = m.choice(("sqrt", "rsqrt", "reciprocal", "log", "exp"))
+#: op -> the part of the line it is drawn over, the greatest slope there (0: its own value), the function; all monotone there
+Part = tuple[float, float, float, Callable[[float], float]]
+_GUARDED: dict[str, Part] = {
+    "sqrt": (0.25, 50.0, 1.0, math.sqrt),
+    "rsqrt": (0.25, 50.0, 4.0, lambda x: x**-0.5),
+    "reciprocal": (0.25, 50.0, 16.0, lambda x: 1 / x),
+    "log": (0.25, 50.0, 4.0, math.log),
+    "exp": (-4.0, 4.0, 0.0, math.exp),
+}
+_LIBRARY: dict[str, Part] = {
+    "tan": (-1.2, 1.2, 8.0, math.tan),
+    "asin": (-0.9, 0.9, 2.5, math.asin),
+    "acos": (-0.9, 0.9, 2.5, math.acos),
+    "atan": (-50.0, 50.0, 1.0, math.atan),
+    "sinh": (-4.0, 4.0, 28.0, math.sinh),
+    "cosh": (0.0, 4.0, 28.0, math.cosh),
+    "asinh": (-50.0, 50.0, 1.0, math.asinh),
+    "acosh": (1.1, 50.0, 2.5, math.acosh),
+    "atanh": (-0.9, 0.9, 6.0, math.atanh),
+}
+
+
+def _of_a_part(m: Maker, table: Mapping[str, Part]) -> Value | None:
+    """A value that is not within the part of the line is first clipped into it."""
+    op = m.choice(tuple(table))
+    low, high, slope, function = table[op]
     x = m.pick(is_float)
-    low, high = (-4.0, 4.0) if op == "exp" else (0.25, 50.0)
     if x is not None and not (low <= x.lo and x.hi <= high):
         clipped = (min(max(bound, low), high) for bound in (x.lo, x.hi))
         x = m.add("clip", x, lo=next(clipped), hi=next(clipped), err=x.err, min=low, max=high)
     if x is None:
         return None
-    ends, slope = {
-        "sqrt": ((math.sqrt(x.lo), math.sqrt(x.hi)) if op == "sqrt" else (0, 0), 1.0),
-        "rsqrt": ((x.hi**-0.5, x.lo**-0.5) if op == "rsqrt" else (0, 0), 4.0),
-        "reciprocal": ((1 / x.hi, 1 / x.lo) if op == "reciprocal" else (0, 0), 16.0),
-        "log": ((math.log(x.lo), math.log(x.hi)) if op == "log" else (0, 0), 4.0),
-        "exp": ((math.exp(x.lo), math.exp(x.hi)), math.exp(min(x.hi, 5.0))),
-    }[op]
-    return m.rounded(op, x, lo=ends[0], hi=ends[1], err=slope * x.err)
+    lo, hi = sorted((function(x.lo), function(x.hi)))
+    return m.rounded(op, x, lo=lo, hi=hi, err=(slope or hi) * x.err)
 
 
-#: function -> (part of the line it is drawn over, greatest slope there); all monotone there
-_LIBRARY: dict[str, tuple[float, float, float]] = {
-    "tan": (-1.2, 1.2, 8.0),
-    "asin": (-0.9, 0.9, 2.5),
-    "acos": (-0.9, 0.9, 2.5),
-    "atan": (-50.0, 50.0, 1.0),
-    "sinh": (-4.0, 4.0, 28.0),
-    "cosh": (0.0, 4.0, 28.0),
-    "asinh": (-50.0, 50.0, 1.0),
-    "acosh": (1.1, 50.0, 2.5),
-    "atanh": (-0.9, 0.9, 6.0),
-}
-_MATH = {"asin": math.asin, "acos": math.acos, "atan": math.atan, "asinh": math.asinh, "acosh": math.acosh}
-_MATH |= {"atanh": math.atanh, "tan": math.tan, "sinh": math.sinh, "cosh": math.cosh}
+@builder
+def guarded_unary(m: Maker) -> Value | None:
+    """Functions that need part of the line only."""
+    return _of_a_part(m, _GUARDED)
 
 
 @builder
 def library(m: Maker) -> Value | None:
     """Functions that the C library computes."""
-    op = m.choice(tuple(_LIBRARY))
-    low, high, slope = _LIBRARY[op]
-    x = m.pick(is_float)
-    if x is not None and not (low <= x.lo and x.hi <= high):
-        clipped = (min(max(bound, low), high) for bound in (x.lo, x.hi))
-        x = m.add("clip", x, lo=next(clipped), hi=next(clipped), err=x.err, min=low, max=high)
-    if x is None:
-        return None
-    ends = sorted((_MATH[op](x.lo), _MATH[op](x.hi)))
-    return m.rounded(op, x, lo=ends[0], hi=ends[1], err=slope * x.err)
+    return _of_a_part(m, _LIBRARY)
 
 
 def _operand(m: Maker, x: Value, accept: Callable[[Value], bool], lo: float, hi: float) -> Value | None:
@@ -254,6 +250,24 @@ def where(m: Maker) -> Value | None:
     return m.add("where", condition, x, y, lo=min(x.lo, y.lo), hi=max(x.hi, y.hi), err=max(x.err, y.err))
 
 
+def _sum_bounds(x: Value, count: int) -> tuple[float, float] | None:
+    """The size and the error of a sum of so many elements."""
+    total = count * x.size
+    return total, count * (x.err + UNIT * total)
+
+
+def _product_bounds(x: Value, count: int) -> tuple[float, float] | None:
+    """The same of a product; None where it may be too large."""
+    size = max(x.size, 1.0)
+    if count * math.log(size) > 6:
+        return None
+    top = size**count
+    return top, count * top * (x.err / size + UNIT)
+
+
+_BOUNDS = {"sum": _sum_bounds, "prod": _product_bounds}
+
+
 @builder
 def reduce(m: Maker) -> Value | None:
     x = m.pick(lambda v: is_float(v) and v.rank > 0)
@@ -265,17 +279,11 @@ def reduce(m: Maker) -> Value | None:
     count = m.most(product(x.shape[a] for a in axes))
     keep = {"axes": axes, "keepdims": m.flag()}
     match m.choice(("sum", "mean", "max", "min", "prod")):
-        case "sum":
-            total = count * x.size
-            return m.rounded("reduce_sum", x, lo=-total, hi=total, err=count * (x.err + UNIT * total), **keep)
         case "mean":
             return m.rounded("reduce_mean", x, lo=x.lo, hi=x.hi, err=x.err + count * UNIT * x.size, **keep)
-        case "prod":
-            size = max(x.size, 1.0)
-            if count * math.log(size) > 6:
-                return None
-            top = size**count
-            return m.rounded("reduce_prod", x, lo=-top, hi=top, err=count * top * (x.err / size + UNIT), **keep)
+        case "sum" | "prod" as op:
+            bounds = _BOUNDS[op](x, count)
+            return m.rounded(f"reduce_{op}", x, lo=-bounds[0], hi=bounds[0], err=bounds[1], **keep) if bounds else None
         case op:
             return m.add(f"reduce_{op}", x, lo=x.lo, hi=x.hi, err=x.err, **keep)
 
@@ -290,30 +298,26 @@ def arg_reduce(m: Maker) -> Value | None:
     return m.add(m.choice(("argmax", "argmin")), x, lo=0, hi=m.most(x.shape[axis]) - 1, **facts)
 
 
-@builder
-def cumsum(m: Maker) -> Value | None:
+def _running(m: Maker, fold: str) -> Value | None:
     x = m.pick(lambda v: is_float(v) and v.rank > 0)
     if x is None:
         return None
     axis = m.integer(0, x.rank - 1)
-    count = m.most(x.shape[axis])
-    total = count * x.size
+    bounds = _BOUNDS[fold](x, m.most(x.shape[axis]))
+    if bounds is None:
+        return None
     facts = {"axis": axis, "exclusive": m.flag(), "reverse": m.flag()}
-    return m.rounded("cumsum", x, lo=-total, hi=total, err=count * (x.err + UNIT * total), **facts)
+    return m.rounded(f"cum{fold}", x, lo=-bounds[0], hi=bounds[0], err=bounds[1], **facts)
+
+
+@builder
+def cumsum(m: Maker) -> Value | None:
+    return _running(m, "sum")
 
 
 @builder
 def cumprod(m: Maker) -> Value | None:
-    x = m.pick(lambda v: is_float(v) and v.rank > 0)
-    if x is None:
-        return None
-    axis = m.integer(0, x.rank - 1)
-    count, size = m.most(x.shape[axis]), max(x.size, 1.0)
-    if count * math.log(size) > 6:
-        return None
-    top = size**count
-    facts = {"axis": axis, "exclusive": m.flag(), "reverse": m.flag()}
-    return m.rounded("cumprod", x, lo=-top, hi=top, err=count * top * (x.err / size + UNIT), **facts)
+    return _running(m, "prod")
 
 
 @builder

@@ -55,9 +55,10 @@ class RoutineFamily(Plain):
         row = OPS[kernel.op]
         given = {**{key: spec.default for key, spec in row.attrs.items()}, **dict(kernel.attrs)}
         sets = [key for key, spec in row.attrs.items() if spec.kind == "sets"]
+        absent = [None] * (row.arity[1] - len(kernel.inputs))
         body = render(
             f"{kernel.op}.c.j2",
-            inputs=[_array(dense, kernel, printer) for dense in kernel.inputs],
+            inputs=[_array(dense, kernel, printer) for dense in (*kernel.inputs, *absent)],
             results=[_array(dense, kernel, printer) for dense in kernel.results],
             attrs=SimpleNamespace(**{key: _value(value, printer) for key, value in given.items() if key not in sets}),
             counts={key: f"*(int64_t *)args[{len(kernel.operands) + 1 + k}]" for k, key in enumerate(sets)},

@@ -2,7 +2,8 @@
 
 A template is the body of the kernel's function: `part` and `parts` are its share, `dims` the plan's symbols. It knows
 
-- `inputs`, `results`: an `Array` each (see `arrays`), or none where an optional input is absent or nobody reads a result;
+- `inputs`, as many as the op may have, and `results`: an `Array` each (see `arrays`), or none where an optional input is absent
+  or nobody reads a result;
 - `attrs`: the op's attributes, defaults filled in; dims are C expressions, floats literals, all else Python values;
 - `counts`: for each attribute of kind `sets` the C lvalue of the dim, and `room` its greatest value;
 - `scratch`: a `char *` of the bytes asked for, private to the part and aligned to 64 bytes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...ir.dims import product
 from ...ir.kernel import Routine
-from .registry import NEEDS, Needs, Size
+from .registry import NEEDS, Needs, Size, one_part
 
 
 def _bytes(kernel: Routine, size: Size) -> int:
@@ -19,11 +19,6 @@ def _strings(kernel: Routine, size: Size) -> int:
     return size(product(x.shape[:-1]))
 
 
-def _one(_: Routine, __: Size) -> int:
-    """What is found out about all strings is found by one thread."""
-    return 1
-
-
 for _op in ("string_find", "string_concat", "string_case", "string_match"):
     NEEDS[_op] = Needs(_bytes, _strings)
-NEEDS["string_split"] = Needs(_bytes, _one)
+NEEDS["string_split"] = Needs(_bytes, one_part)  # how many pieces there are is found out over all strings
