@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ...ir.errors import ModelError, Problem, Source, grouped
 
+#: Copies of graphs inside nodes (iterations of loops, branches) may have so many nodes together.
+UNROLLED = 1 << 14
+
 
 class Unsupported(Exception):
     """A rule, or a tensor, cannot be imported. `follows` marks what may only be a consequence of an earlier problem, `needs`

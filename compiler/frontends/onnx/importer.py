@@ -28,7 +28,7 @@ from ..emit import Emitter
 from ..known import Known
 from ..scalars import Facts
 from ..states import Ties
-from ..unsupported import Consequence, Problems, Unsupported
+from ..unsupported import UNROLLED, Consequence, Problems, Unsupported
 from .bodies import instance, nodes_within, plain_name
 from .constants import with_constants
 from .early import modern
@@ -45,8 +45,7 @@ from .tensors import Tensors
 
 #: Constants of whole numbers up to this many elements are looked into for shape arithmetic.
 _SMALL = 1 << 16
-#: Copies of graphs inside nodes (iterations of loops, branches) may have so many nodes together.
-UNROLLED = 1 << 14
+
 #: Attributes that change nothing of what a graph computes in inference and in the types supported.
 _HARMLESS = frozenset(("stash_type", "saturate", "round_mode", "softmax_precision", "momentum", "seed", "ratio"))
 

@@ -26,7 +26,8 @@ from ..emit import Emitter
 from ..known import Known
 from ..scalars import Facts
 from ..states import Ties
-from ..unsupported import Problems, Unsupported
+from ..unsupported import UNROLLED, Consequence, Problems, Unsupported
+from .control import CONTROL
 from .registry import RULES
 from .site import Site, Value
 from .symbols import Symbols, batch_axes, bounded_axes, dynamic_axes, read_symbols
@@ -39,8 +40,7 @@ _NOTHING = (
     *("aten._assert_tensor_metadata", "aten._assert_async", "aten._assert_scalar", "aten.sym_constrain_range"),
     *("aten.sym_constrain_range_for_size", "aten._functional_assert_async"),
 )
-#: Operators of higher order whose second argument is simply called with the rest.
-_REGIONS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
+
 _KEPT_INPUTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 #: What the program leaves changed.
 _CHANGED = (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION)
@@ -128,6 +128,7 @@ class Importer:
         self.builder.folder = str(weights.folder or "")
         self.emitter = Emitter(self.builder)
         self.facts = Facts(self.symbols.bounds)
+        self.unrolled = 0  # nodes in copies of graphs inside calls
         self.problems = Problems(self.file)
         self.ties = Ties(self.builder, states, self.problems)
         self.values: dict[Any, Any] = {}  # node -> Value, Known, number, or a list of these
@@ -274,10 +275,15 @@ class Importer:
             if getattr(node.target, "__name__", "") == "getitem":
                 self.values[node] = self._item(node)
                 return
-            if target in _REGIONS:
-                self.values[node] = self._region(node)
+            if target in CONTROL:
+                found = CONTROL[target](self, node)
+                kinds = node.meta.get("val")
+                kinds = kinds if isinstance(kinds, (list, tuple)) else [kinds] * len(found)
+                self.values[node] = [self._checked(k, v, target) for k, v in zip(kinds, found, strict=False)]
                 return
             self.values[node] = self._call(node, target)
+        except Consequence:
+            self._poison(node)
         except Unsupported as error:
             if not (tainted and error.follows):
                 self._report(error, target, node.name)
@@ -347,14 +353,15 @@ class Importer:
         found = {}
         for index, argument in enumerate(node.target._schema.arguments):
             if index < len(node.args):
-                found[argument.name] = self._resolved(node.args[index])
+                found[argument.name] = self.resolved(node.args[index])
             elif argument.name in node.kwargs:
-                found[argument.name] = self._resolved(node.kwargs[argument.name])
+                found[argument.name] = self.resolved(node.kwargs[argument.name])
             else:
                 found[argument.name] = argument.default_value if argument.has_default_value() else None
         return found
 
-    def _resolved(self, argument: Any) -> Any:
+    def resolved(self, argument: Any) -> Any:
+        """What an argument of a call stands for. Raises Unsupported where that could not be imported."""
         if isinstance(argument, torch.fx.Node):
             value = self.values.get(argument)
             if value is None and argument.meta.get("val") is not None:
@@ -363,30 +370,26 @@ class Importer:
                 raise Unsupported(f"depends on {argument.name!r}, which could not be imported", follows=True)
             return value
         if isinstance(argument, (list, tuple)):
-            return [self._resolved(part) for part in argument]
+            return [self.resolved(part) for part in argument]
         return argument
 
-    def _region(self, node: Any) -> Any:
-        """The body of a region that changes nothing of the values: its calls, as if they stood here."""
-        body = next(self.values[a] for a in node.args if isinstance(a, torch.fx.Node) and a.op == "get_attr")
-        start = next(i for i, a in enumerate(node.args) if isinstance(a, torch.fx.Node) and a.op == "get_attr") + 1
-        given = node.args[start:]
-        places = [inner for inner in body.graph.nodes if inner.op == "placeholder"]
-        for place, argument in zip(places, given, strict=True):
-            self.values[place] = self.values.get(argument) if isinstance(argument, torch.fx.Node) else argument
-            if argument in self.tainted:
-                self.tainted.add(place)
-        result: Any = None
-        for inner in body.graph.nodes:
-            if inner.op == "output":
-                outputs = inner.args[0]
-                listed = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-                if any(o in self.tainted for o in listed):
-                    self.tainted.add(node)
-                result = [self.values.get(o) if isinstance(o, torch.fx.Node) else o for o in listed]
-            elif inner.op != "placeholder":
-                self._node(inner, body)
-        return result
+    def body(self, module: Any, given: Sequence[Any]) -> list[Any]:
+        """Import a graph inside a call, on these values, and give its outputs. What cannot be imported is reported and raised as a
+        Consequence."""
+        nodes = list(module.graph.nodes)
+        self.unrolled += len(nodes)
+        if self.unrolled > UNROLLED:
+            raise Unsupported(f"the graphs inside calls have more than {UNROLLED} nodes when loops are unrolled")
+        before = len(self.problems)
+        places = [node for node in nodes if node.op == "placeholder"]
+        self.values.update(zip(places, given, strict=True))
+        for node in nodes:
+            if node.op not in ("placeholder", "output"):
+                self._node(node, module)
+        if len(self.problems) > before:
+            raise Consequence("its graph could not be imported")
+        outputs = nodes[-1].args[0]
+        return [self.resolved(one) for one in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
 
     def _attribute(self, module: Any, node: Any) -> Any:
         found = module
