@@ -1,8 +1,8 @@
-"""How values that a caller sees are made up of ports: tensors, tensors of strings, sequences and optionals.
+"""How values that a caller sees are made up of ports: tensors, tensors of strings, sequences, maps and optionals.
 
 A plan's ports are dense arrays of numbers. A tensor of strings is a port of bytes with one more axis: each string is UTF-8 in a
-slot of `width` bytes, zeros behind it. A sequence is one port for each element; an optional without a value has none. This module
-needs only numpy: the runtime imports it.
+slot of `width` bytes, zeros behind it. A sequence is one port for each element, but maps with the same keys are one port with a row
+for each of them; an optional without a value has none. This module needs only numpy: the runtime imports it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ import numpy as np
 
 from .errors import StratacError
 
-_KINDS = ("tensor", "strings", "sequence", "none")
+_KINDS = ("tensor", "strings", "sequence", "maps", "none")
 
 
 @dataclass(frozen=True)
 class Form:
     """One value. `port` names the port of a tensor, `width` is the bytes of a slot where its elements are strings; `items` are the
-    elements of a sequence."""
+    elements of a sequence. `maps` are a sequence with a map for each row of the tensor of the port: from `keys` to the elements of
+    the row."""
 
-    kind: str  # tensor, strings, sequence or none
+    kind: str  # tensor, strings, sequence, maps or none
     port: str = ""
     width: int = 0
     items: tuple[Form, ...] = ()
+    keys: tuple[int | str, ...] = ()
 
     def leaves(self) -> tuple[Form, ...]:
         """The tensors the value is made of, in order."""
         if self.kind == "sequence":
             return tuple(leaf for item in self.items for leaf in item.leaves())
+        if self.kind == "maps":
+            return (Form("tensor", self.port),)
         return () if self.kind == "none" else (self,)
 
     def ports(self) -> tuple[str, ...]:
@@ -68,6 +72,8 @@ def form_to_data(form: Form) -> dict[str, Any]:
         found["width"] = form.width
     if form.kind == "sequence":
         found["items"] = [form_to_data(item) for item in form.items]
+    if form.kind == "maps":
+        found["keys"] = list(form.keys)
     return found
 
 
@@ -82,14 +88,19 @@ def interface_to_data(interface: Interface) -> dict[str, Any]:
 def form_from_data(data: Mapping[str, Any]) -> Form:
     """Raises ValueError for what is no form."""
     kind, port, width = data.get("kind"), data.get("port", ""), data.get("width", 0)
+    keys = data.get("keys", [])
     if (
         kind not in _KINDS
         or not isinstance(port, str)
         or not isinstance(width, int)
         or (kind == "strings") != (width > 0)
+        or not isinstance(keys, list)
+        or (kind == "maps") != (len(keys) > 0)
+        or any(not isinstance(key, (int, str)) for key in keys)
     ):
         raise ValueError(f"{dict(data)} is no form of a value")
-    return Form(kind, port, width, tuple(form_from_data(item) for item in data.get("items", ())))
+    items = tuple(form_from_data(item) for item in data.get("items", ()))
+    return Form(kind, port, width, items, tuple(keys))
 
 
 def interface_from_data(data: Mapping[str, Any]) -> Interface:
@@ -129,11 +140,13 @@ def encode(name: str, form: Form, value: Any) -> dict[str, Any]:
 
 
 def decode(form: Form, arrays: Mapping[str, np.ndarray]) -> Any:
-    """The value behind the arrays of its ports: an array, an object array of `str`, a list, or None."""
+    """The value behind the arrays of its ports: an array, an object array of `str`, a list (of arrays or `dict`), or None."""
     if form.kind == "tensor":
         return arrays[form.port]
     if form.kind == "strings":
         return slot_strings(arrays[form.port])
+    if form.kind == "maps":
+        return [dict(zip(form.keys, row, strict=True)) for row in arrays[form.port].tolist()]
     return None if form.kind == "none" else [decode(item, arrays) for item in form.items]
 
 

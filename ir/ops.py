@@ -245,7 +245,11 @@ def infer(node: Node, types: Mapping[str, TensorType], symbols: Mapping[str, Bou
     if "" in node.inputs[:low]:
         raise VerifyError(f"input {node.inputs.index('')} is missing", op=node.op, source=node.source)
     check_attrs(node, row)
-    return row.rule(node, [types[v] if v else None for v in node.inputs])
+    found = row.rule(node, [types[v] if v else None for v in node.inputs])
+    for kind in found:
+        if any(isinstance(extent, int) and extent < 0 for extent in kind.shape):
+            raise VerifyError(f"gives {kind}, but no extent is negative", op=node.op, source=node.source)
+    return found
 
 
 def dims_set(node: Node) -> tuple[str, ...]:

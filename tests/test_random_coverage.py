@@ -21,7 +21,7 @@ NOT_DRAWN = {
         "wants pictures with boxes or grids: tests/codegen/cases_routines.py",
     ),
     **dict.fromkeys(
-        ("det", "linear_attention", "recurrent", "trees"),
+        ("det", "linear_attention", "pairwise_probabilities", "recurrent", "trees"),
         "long chains of roundings or wide tables: tests/codegen/cases_routines.py",
     ),
     "ragged_attention": "wants rows packed by a pass: tests/passes/test_pack_rows.py",

@@ -26,4 +26,26 @@ def _matrix(kernel: Routine, size: Size) -> int:
     return 8 * size(x.shape[-1]) ** 2
 
 
+def _pairs_work(kernel: Routine, size: Size) -> int:
+    """A few rounds over a matrix of the classes for each row."""
+    (y,) = kernel.results
+    assert y is not None
+    return 16 * size(product((*y.shape, y.shape[-1])))
+
+
+def _rows(kernel: Routine, size: Size) -> int:
+    (y,) = kernel.results
+    assert y is not None
+    return size(y.shape[0])
+
+
+def _form(kernel: Routine, size: Size) -> int:
+    """The quadratic form, and its slopes."""
+    (y,) = kernel.results
+    assert y is not None
+    classes = size(y.shape[1])
+    return 8 * classes * (classes + 1)
+
+
 NEEDS["det"] = Needs(_det_work, _matrices, _matrix)
+NEEDS["pairwise_probabilities"] = Needs(_pairs_work, _rows, _form)

@@ -26,6 +26,7 @@ __all__ = [
     "full",
     "gather",
     "gather_nd",
+    "held",
     "reduce",
     "reshape",
     "rounded",
@@ -83,6 +84,16 @@ def broadcast(shapes: Sequence[Shape]) -> Shape | None:
     return tuple(result)
 
 
+def held(dtype: DType, value: Scalar) -> Scalar:
+    """`value`, a number that elements of `dtype` hold. Raises Undecided for a whole number beyond: arithmetic in `dtype` wraps
+    around, and what it gives is found when the plan runs."""
+    if dtype.is_integer and isinstance(value, int):
+        least, most = dtype.limits
+        if not least <= value <= most:
+            raise Undecided
+    return value
+
+
 def elementwise(facts: Facts, dtype: DType, function: Callable[..., Scalar], *inputs: Known) -> Known | None:
     """`function(facts, *elements)` of broadcast inputs; None where it raises Undecided or the shapes do not fit."""
     shape = broadcast([k.shape for k in inputs])
@@ -96,23 +107,19 @@ def elementwise(facts: Facts, dtype: DType, function: Callable[..., Scalar], *in
         return None
     over = facts.over(shape)
     try:
-        return Known(dtype, shape, apply_cells(lambda *v: function(over, *v), *(p.cells for p in parts)))
+        return Known(dtype, shape, apply_cells(lambda *v: held(dtype, function(over, *v)), *(p.cells for p in parts)))
     except Undecided:
         return None
 
 
 def rounded(dtype: DType, function: Callable[..., Scalar]) -> Callable[..., Scalar]:
-    """Floating-point results as the element type rounds them; whole numbers that fit their type."""
+    """Floating-point results as the element type rounds them;"""
 
     def apply(*args: object) -> Scalar:
         value = function(*args)
         if dtype.is_float and not isinstance(value, Expr):
             with np.errstate(over="ignore"):
                 return float(number(value, dtype) if dtype.is_narrow else dtype.np.type(value))
-        if dtype.is_integer and isinstance(value, int):
-            least, most = dtype.limits
-            if not least <= value <= most:
-                raise Undecided
         return value
 
     return apply
@@ -292,6 +299,7 @@ def reduce(
     known: Known, axes: Sequence[int], keepdims: bool, function: Callable[[Scalar, Scalar], Scalar]
 ) -> Known | None:
     """A fold over listed axes."""
+    dtype = known.dtype
     current: Known | None = known
     for axis in axes:
         current = current and current.listed_axis(axis)
@@ -303,7 +311,7 @@ def reduce(
             lines = np.moveaxis(cells, axis, 0)
             total = lines[0]
             for line in lines[1:]:
-                total = apply_cells(function, total, line)
+                total = apply_cells(lambda a, b: held(dtype, function(a, b)), total, line)
             cells = np.expand_dims(filled(np.shape(total), 0) + total, axis)
     except Undecided:
         return None

@@ -10,6 +10,8 @@ from .unsupported import Unsupported
 def group_norm(draft: Draft, x: str, groups: Dim, epsilon: float) -> str:
     """x [batch, channels, ...], each group of neighbouring channels normalised by itself. Raises Unsupported."""
     dims, dtype = draft.type_of(x).shape, draft.type_of(x).dtype
+    if len(dims) < 2 or (isinstance(groups, int) and groups < 1):
+        raise Unsupported(f"{groups} groups of channels of {draft.type_of(x)}")
     inside = exact_div(dims[1], groups)
     if inside is None:
         raise Unsupported(f"{groups} groups do not divide {dims[1]} channels")

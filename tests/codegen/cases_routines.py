@@ -270,3 +270,8 @@ def linear_attention(net: Net, rule: str, groups: int, before: bool) -> tuple[st
     first = net.many("linear_attention", *inputs, outputs=2, scale=0.3)
     inputs[0] = net.slice(q, axis=2, start=0, extent=1)
     return *first, net.many("linear_attention", *inputs, outputs=2, scale=0.3)[0]
+
+
+@case(*itertools.product(("float32", "float64"), (2, 3, 5)), tolerance=1e-4)
+def pairwise_probabilities(net: Net, dtype: str, classes: int) -> str:
+    return net.pairwise_probabilities(net.input((N, classes * (classes - 1) // 2), dtype, 0.05, 0.95), classes=classes)

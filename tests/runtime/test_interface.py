@@ -111,3 +111,17 @@ def test_strings_on_the_command_line(texts: Path, tmp_path: Path, capsys: pytest
         assert found["y[1]"].tolist() == ["3a b", "4é"] and found["n"].tolist() == [2, 1]
     assert main(["verify", str(texts), "--against", str(texts.parent / "model.onnx")]) == 0
     assert "the interpreter" in capsys.readouterr().out
+
+
+def test_maps(tmp_path: Path) -> None:
+    """A row of scores becomes a map from the labels."""
+    nodes = [N("ZipMap", ["x"], ["m"], domain="ai.onnx.ml", classlabels_strings=["a", "é"])]
+    port = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])
+    graph = helper.make_graph(nodes, "g", [port], [helper.make_empty_tensor_value_info("m")])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with stratac.load(stratac.compile(tmp_path / "model.onnx", dims={"n": "0:4"})) as session:
+        for rows in ([], [[1.0, 2.0], [3.0, 0.5]]):
+            x = np.array(rows, np.float32).reshape(-1, 2)
+            assert session.run(None, {"x": x}) == [[{"a": a, "é": b} for a, b in rows]]

@@ -11,6 +11,7 @@ from . import (
     contrib_quantized,
     control,
     elementwise,
+    ensembles,
     experts,
     fourier,
     generate,
@@ -31,6 +32,7 @@ from . import (
     shape,
     signal,
     sorting,
+    support_vectors,
     text,
     training,
     vision,
@@ -43,9 +45,9 @@ from .importer import import_onnx
 #: The files that register rules, by subject.
 SUBJECTS = (
     *(attention, bits, classical, contraction, contrib, contrib_attention, contrib_norm, contrib_quantized),
-    *(control, elementwise, experts, fourier, generate, indexing, linear_attention, ngrams),
+    *(control, elementwise, ensembles, experts, fourier, generate, indexing, linear_attention, ngrams),
     *(normalization, quantization, quantized, random, recurrent, reduction, resize, rotary),
-    *(scatter, selecting, sequences, shape, signal, sorting, text, training),
+    *(scatter, selecting, sequences, shape, signal, sorting, support_vectors, text, training),
     *(vision, window),
 )
 

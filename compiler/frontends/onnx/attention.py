@@ -56,12 +56,13 @@ def attention(site: Site) -> list[Result]:
     if site.has(4) != site.has(5) or (site.has(4) and site.has(6)):
         raise Unsupported("past_key goes with past_value, and with no nonpad_kv_seqlen")
     if site.has(4):
+        site.shape(4, 4), site.shape(5, 4)
         k, v = site.emit("concat", site.x(4), k, axis=2), site.emit("concat", site.x(5), v, axis=2)
     dtype, keys, queries = site.type(0).dtype, site.type_of(k).shape[2], site.type_of(q).shape[2]
     added, conditions = _mask(site, keys, dtype)
     offset: Dim | str = site.type(4).shape[2] if site.has(4) else 0
     if site.has(6):
-        (batch,) = site.type(6).shape
+        (batch,) = site.shape(6, 1)
         lengths = site.reshape(site.cast(site.x(6), i64), (batch, 1, 1, 1))
         conditions.append(site.emit("lt", columns(site, keys), lengths))
         offset = site.emit("sub", lengths, site.scalar(queries, i64))

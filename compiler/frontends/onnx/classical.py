@@ -1,34 +1,18 @@
-"""Rules of ai.onnx.ml: preparation of features, linear models and ensembles of trees."""
+"""Rules of ai.onnx.ml: preparation of features, and linear models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from ....ir.ops_trees import MODES
 from ....ir.types import DType, f32, f64
 from ..unsupported import Unsupported
-from .lists import needed, numbers, of_one_length, words
+from .lists import needed, numbers, words
 from .registry import Result, rule
+from .scores import classes, feature_matrix, transformed, wide
 from .site import Site
+from .structured import Maps, Value
 
 _DOMAIN = "ai.onnx.ml"
-
-
-def _wide(dtype: DType) -> DType:
-    """What features of a type are computed in."""
-    return f64 if dtype == f64 else f32
-
-
-def _matrix(site: Site, dtype: DType) -> str:
-    """The features as [rows, features]."""
-    x, type = site.cast(site.x(), dtype), site.type()
-    if type.rank == 1:
-        return site.reshape(x, (1, *type.shape))
-    if type.rank != 2:
-        raise Unsupported(f"takes [rows, features], got {type}")
-    return x
 
 
 # -- features
@@ -38,8 +22,8 @@ def _matrix(site: Site, dtype: DType) -> str:
 def binarizer(site: Site) -> Result:
     """1 above the threshold, else 0."""
     dtype = site.type().dtype
-    wide = dtype if dtype.is_float else f64
-    above = site.emit("gt", site.cast(site.x(), wide), site.scalar(site.get_float("threshold"), wide))
+    real = dtype if dtype.is_float else f64
+    above = site.emit("gt", site.cast(site.x(), real), site.scalar(site.get_float("threshold"), real))
     return site.cast(above, dtype)
 
 
@@ -127,26 +111,13 @@ def feature_vectorizer(site: Site) -> Result:
 # -- models
 
 
-def _transformed(site: Site, scores: str) -> str:
-    """Scores [rows, n] after `post_transform`."""
-    name = site.get_str("post_transform", "NONE")
-    match name:
-        case "NONE":
-            return scores
-        case "LOGISTIC":
-            return site.emit("sigmoid", scores)
-        case "SOFTMAX":
-            return site.emit("softmax", scores, axis=1)
-    raise Unsupported(f"post_transform {name!r} is not supported")
-
-
 def _linear(site: Site, outputs: int, dtype: DType) -> str:
     """x @ coefficients' + intercepts."""
     weights = needed(site, "coefficients").astype(dtype.np)
     if outputs < 1 or len(weights) % outputs:
         raise Unsupported(f"{len(weights)} coefficients for {outputs} outputs")
     value = site.emit(
-        "matmul", _matrix(site, dtype), site.constant(np.ascontiguousarray(weights.reshape(outputs, -1).T))
+        "matmul", feature_matrix(site, dtype), site.constant(np.ascontiguousarray(weights.reshape(outputs, -1).T))
     )
     offsets = numbers(site, "intercepts")
     return (
@@ -158,247 +129,33 @@ def _linear(site: Site, outputs: int, dtype: DType) -> str:
 
 @rule("LinearRegressor", domain=_DOMAIN)
 def linear_regressor(site: Site) -> Result:
-    return _transformed(site, _linear(site, site.get_int("targets", 1), _wide(site.type().dtype)))
-
-
-def _labels(site: Site, scores: str, whole: np.ndarray | None, named: list[str]) -> str:
-    """The label of the greatest score of each row."""
-    if named and site.used(0):
-        raise Unsupported("labels that are strings are not supported")
-    best = site.emit("argmax", scores, axis=1, keepdims=False)
-    return best if whole is None else site.emit("gather", site.constant(whole), best, axis=0)
+    return transformed(site, _linear(site, site.get_int("targets", 1), wide(site.type().dtype)))
 
 
 @rule("LinearClassifier", domain=_DOMAIN)
-def linear_classifier(site: Site) -> list[Result]:
+def linear_classifier(site: Site) -> list[Value]:
     """Labels and scores; of two classes with one score the other is its negative."""
-    dtype, whole, named = (
-        _wide(site.type().dtype),
-        numbers(site, "classlabels_ints"),
-        words(site, "classlabels_strings"),
-    )
+    dtype, labels = wide(site.type().dtype), classes(site, "classlabels_ints")
     site.attribute("multi_class")
     features = site.type().shape[-1]
     if not isinstance(features, int) or not features:
         raise Unsupported(f"takes [rows, features], got {site.type()}")
     scores = _linear(site, len(needed(site, "coefficients")) // features, dtype)
-    count = max(len(named), 0 if whole is None else len(whole))
     if site.type_of(scores).shape[1] == 1:
-        if count != 2:
-            raise Unsupported(f"one score for {count} classes is not supported")
+        if labels.count != 2:
+            raise Unsupported(f"one score for {labels.count} classes is not supported")
         scores = site.emit("concat", site.emit("neg", scores), scores, axis=1)
-    scores = _transformed(site, scores)
-    return [_labels(site, scores, whole, named), site.cast(scores, f32)]
+    scores = transformed(site, scores)
+    return [labels.best(site, scores), site.cast(scores, f32)]
 
 
-# -- trees
-
-_MODES = {f"BRANCH_{name}": name for name in ("LEQ", "LT", "GTE", "GT", "EQ", "NEQ")}
-_AGGREGATES = ("average", "sum", "min", "max")
-
-
-class _Forest:
-    """Nodes and leaves as the row `trees` wants them: a reference is a node's number, or the inverse of a leaf's."""
-
-    def __init__(self, dtype: DType) -> None:
-        self.dtype = dtype
-        self.nodes: list[tuple[int, int, float, int, int]] = []  # feature, mode, split, references if true and if false
-        self.leaves: list[list[tuple[int, float]]] = []  # targets and weights
-        self.roots: list[int] = []
-
-    def leaf(self, content: list[tuple[int, float]]) -> int:
-        self.leaves.append(content)
-        return ~(len(self.leaves) - 1)
-
-    def node(self, feature: int, mode: str, split: float, missing: bool) -> int:
-        """A node whose branches are set later, by `branch`."""
-        self.nodes.append((feature, MODES.index(mode.lower()) + (len(MODES) if missing else 0), split, 0, 0))
-        return len(self.nodes) - 1
-
-    def branch(self, node: int, true: int, false: int) -> None:
-        self.nodes[node] = (*self.nodes[node][:3], true, false)
-
-    def _check(self) -> None:
-        """Every way ends at a leaf."""
-        done: set[int] = set()
-        for root in self.roots:
-            way, on = [(root, 0)], {root}
-            while way:
-                at, step = way.pop()
-                if at < 0 or at in done or step == 2:
-                    on.discard(at)
-                    done.add(at)
-                    continue
-                way.append((at, step + 1))
-                after = self.nodes[at][3] if step == 0 else self.nodes[at][4]
-                if after in on:
-                    raise Unsupported("a branch leads back to where it came from")
-                if after >= 0 and after not in done:
-                    on.add(after)
-                    way.append((after, 0))
-
-    def emit(self, site: Site, targets: int, aggregate: str) -> str:
-        features = site.type().shape[-1]
-        if isinstance(features, int) and any(not 0 <= n[0] < features for n in self.nodes):
-            raise Unsupported(f"a node looks at a feature that {site.type()} has not")
-        if any(not 0 <= t < targets for leaf in self.leaves for t, _ in leaf):
-            raise Unsupported(f"a leaf has a target beyond {targets}")
-        self._check()
-        feature, mode, split, true, false = zip(*(self.nodes or [(0, 0, 0.0, -1, -1)]), strict=True)
-        starts = np.cumsum([0, *(len(leaf) for leaf in self.leaves)])
-        flat = [item for leaf in self.leaves for item in leaf] or [(0, 0.0)]
-        tables = [feature, mode, true, false, self.roots, starts, [t for t, _ in flat]]
-        whole = [site.constant(np.array(table, np.int32)) for table in tables]
-        real = [site.constant(np.array(table, self.dtype.np)) for table in (split, [w for _, w in flat])]
-        return site.emit("trees", _matrix(site, self.dtype), *whole, *real, targets=targets, aggregate=aggregate)
-
-
-def _ensemble(site: Site, what: str, dtype: DType) -> _Forest:
-    """Trees of the older operators: nodes by tree and number; weights of leaves in lists whose names begin with `what`."""
-    tree, number, true, false, feature = (
-        needed(site, f"nodes_{n}").tolist() for n in ("treeids", "nodeids", "truenodeids", "falsenodeids", "featureids")
-    )
-    split = needed(site, "nodes_values", "nodes_values_as_tensor").tolist()
-    modes, missing = words(site, "nodes_modes"), numbers(site, "nodes_missing_value_tracks_true")
-    site.attribute("nodes_hitrates"), site.attribute("nodes_hitrates_as_tensor")
-    count = of_one_length(tree=tree, number=number, true=true, false=false, feature=feature, split=split, modes=modes)
-    weights: dict[tuple[int, int], list[tuple[int, float]]] = {}
-    rows = [needed(site, f"{what}_{n}").tolist() for n in ("treeids", "nodeids", "ids")]
-    amounts = needed(site, f"{what}_weights", f"{what}_weights_as_tensor").tolist()
-    of_one_length(trees=rows[0], nodes=rows[1], ids=rows[2], weights=amounts)
-    for t, n, target, weight in zip(*rows, amounts, strict=True):
-        weights.setdefault((t, n), []).append((target, weight))
-    forest, places = _Forest(dtype), {}
-    for i in range(count):
-        key = (tree[i], number[i])
-        if modes[i] == "LEAF":
-            places[key] = forest.leaf(weights.get(key, []))
-        elif modes[i] in _MODES:
-            tracks = bool(missing is not None and len(missing) and missing[i])
-            places[key] = forest.node(feature[i], _MODES[modes[i]], split[i], tracks)
-        else:
-            raise Unsupported(f"nodes of mode {modes[i]!r} are not supported")
-    children = set()
-    for i in range(count):
-        node = places[tree[i], number[i]]
-        if node >= 0:
-            below = [(tree[i], n) for n in (true[i], false[i])]
-            if any(key not in places for key in below):
-                raise Unsupported(f"node {number[i]} of tree {tree[i]} has a branch to no node")
-            forest.branch(node, places[below[0]], places[below[1]])
-            children.update(below)
-    forest.roots = [places[key] for key in places if key not in children]
-    if len(forest.roots) != len(set(tree)):
-        raise Unsupported(f"{len(set(tree))} trees with {len(forest.roots)} roots")
-    return forest
-
-
-def _based(site: Site, scores: str, dtype: DType) -> str:
-    base = numbers(site, "base_values", "base_values_as_tensor")
-    return site.emit("add", scores, site.constant(base.astype(dtype.np))) if base is not None and len(base) else scores
-
-
-@rule("TreeEnsembleRegressor", domain=_DOMAIN)
-def tree_ensemble_regressor(site: Site) -> Result:
-    dtype, aggregate = _wide(site.type().dtype), site.get_str("aggregate_function", "SUM").lower()
-    if aggregate not in _AGGREGATES:
-        raise Unsupported(f"aggregate_function {aggregate!r} is not known")
-    scores = _ensemble(site, "target", dtype).emit(site, site.get_int("n_targets", 1), aggregate)
-    return site.cast(_transformed(site, _based(site, scores, dtype)), f32)
-
-
-@rule("TreeEnsembleClassifier", domain=_DOMAIN)
-def tree_ensemble_classifier(site: Site) -> list[Result]:
-    """Labels and scores; where all weights are of one of two classes, the other gets the rest or the negative."""
-    dtype, whole, named = (
-        _wide(site.type().dtype),
-        numbers(site, "classlabels_int64s"),
-        words(site, "classlabels_strings"),
-    )
-    count = max(len(named), 0 if whole is None else len(whole))
-    ids = set(needed(site, "class_ids").tolist())
-    if count < 2:
-        raise Unsupported(f"{count} classes are not supported")
-    forest = _ensemble(site, "class", dtype)
-    single = len(ids) == 1 and count == 2
-    if single:
-        forest.leaves = [[(0, weight) for _, weight in leaf] for leaf in forest.leaves]
-    scores = _based(site, forest.emit(site, 1 if single else count, "sum"), dtype)
-    if single:
-        scores = site.slice(scores, 1, 0, 1)
-        rest = site.emit("neg", scores)
-        if site.get_str("post_transform", "NONE") == "NONE":
-            rest = site.emit("add", rest, site.scalar(1.0, dtype))
-        scores = site.emit("concat", rest, scores, axis=1)
-    scores = _transformed(site, scores)
-    return [_labels(site, scores, whole, named), site.cast(scores, f32)]
-
-
-@rule("TreeEnsemble", domain=_DOMAIN)
-def tree_ensemble(site: Site) -> Result:
-    """A node that asks for membership is one node for each member."""
-    dtype = _wide(site.type().dtype)
-    lists = {
-        n: needed(site, f"nodes_{n}").tolist() for n in ("featureids", "modes", "splits", "truenodeids", "falsenodeids")
-    }
-    lists |= {n: needed(site, f"nodes_{n}").tolist() for n in ("trueleafs", "falseleafs")}
-    of_one_length(**lists)
-    targets, weights = needed(site, "leaf_targetids").tolist(), needed(site, "leaf_weights").tolist()
-    of_one_length(targets=targets, weights=weights)
-    missing, roots = numbers(site, "nodes_missing_value_tracks_true"), needed(site, "tree_roots").tolist()
-    site.attribute("nodes_hitrates")
-    forest = _Forest(dtype)
-    leaves = [forest.leaf([pair]) for pair in zip(targets, weights, strict=True)]
-    first, last = [], []  # of the nodes that each becomes
-    for i, members in enumerate(_members(site, lists["modes"], lists["splits"])):
-        mode, tracks = lists["modes"][i], bool(missing is not None and len(missing) and missing[i])
-        name = "EQ" if mode == len(MODES) else MODES[mode].upper()
-        made = [forest.node(lists["featureids"][i], name, value, tracks) for value in members]
-        first.append(made[0])
-        last.append(made)
-
-    def reference(index: int, leaf: int) -> int:
-        table = leaves if leaf else first
-        if not 0 <= index < len(table):
-            raise Unsupported(f"a branch to {'leaf' if leaf else 'node'} {index} of {len(table)}")
-        return table[index]
-
-    for i, made in enumerate(last):
-        true = reference(lists["truenodeids"][i], lists["trueleafs"][i])
-        false = reference(lists["falsenodeids"][i], lists["falseleafs"][i])
-        for here, after in zip(made, [*made[1:], false], strict=True):
-            forest.branch(here, true, after)
-    for root in roots:
-        same = lists["truenodeids"][root] == lists["falsenodeids"][root] if 0 <= root < len(first) else False
-        alone = same and lists["trueleafs"][root] and lists["falseleafs"][root]
-        forest.roots.append(reference(lists["truenodeids"][root] if alone else root, int(alone)))
-    how = site.get_int("aggregate_function", 1)
-    names: Mapping[int, str] = {0: "NONE", 1: "SOFTMAX", 2: "LOGISTIC"}
-    post = names.get(site.get_int("post_transform", 0))
-    if not 0 <= how < len(_AGGREGATES) or post is None:
-        raise Unsupported("this aggregate_function or post_transform is not supported")
-    scores = forest.emit(site, site.get_int("n_targets", 1), _AGGREGATES[how])
-    if post != "NONE":
-        scores = site.emit("sigmoid", scores) if post == "LOGISTIC" else site.emit("softmax", scores, axis=1)
-    return site.cast(scores, site.type().dtype)
-
-
-def _members(site: Site, modes: list[int], splits: list[float]) -> list[list[float]]:
-    """What each node compares with: its split, or its set's members, of which none becomes NaN, which equals nothing."""
-    pool = numbers(site, "membership_values")
-    rest = [] if pool is None else pool.tolist()
-    found = []
-    for mode, split in zip(modes, splits, strict=True):
-        if not 0 <= mode <= len(MODES):
-            raise Unsupported(f"nodes of mode {mode} are not known")
-        if mode < len(MODES):
-            found.append([split])
-            continue
-        members = []
-        while rest and not np.isnan(rest[0]):
-            members.append(rest.pop(0))
-        if not rest:
-            raise Unsupported("membership_values does not end every set by a NaN")
-        rest.pop(0)
-        found.append(members or [float("nan")])
-    return found
+@rule("ZipMap", domain=_DOMAIN)
+def zip_map(site: Site) -> Value:
+    """Rows of scores as maps from the labels."""
+    given = [name for name in ("classlabels_int64s", "classlabels_strings") if site.has_attribute(name)]
+    whole = numbers(site, "classlabels_int64s")
+    keys: tuple[int | str, ...] = (*words(site, "classlabels_strings"), *([] if whole is None else whole.tolist()))
+    scores = feature_matrix(site, site.type().dtype)
+    if len(given) != 1 or not keys or site.type_of(scores).shape[1] != len(keys) or len(set(keys)) != len(keys):
+        raise Unsupported(f"{len(keys)} labels for scores {site.type()}")
+    return Maps(scores, keys)

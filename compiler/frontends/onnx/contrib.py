@@ -5,8 +5,11 @@ from __future__ import annotations
 from ....ir.dims import exact_div
 from ..unsupported import Unsupported
 from .contraction import affine, convolved
-from .registry import Result, rule
+from .registry import RULES, Result, rule
 from .site import Site
+
+#: The opset of the standard that made pads an input.
+_PADS_AS_INPUTS = 11
 
 
 def activated(site: Site, value: str, name: str, numbers: tuple[float, ...]) -> str:
@@ -139,3 +142,23 @@ def expand_dims(site: Site) -> Result:
     axis = site.axis(int(site.numbers(1, "axis")[0]), site.type().rank + 1)
     shape = site.type().shape
     return site.reshape(site.x(), (*shape[:axis], 1, *shape[axis:]))
+
+
+@rule("CDist", domain="com.microsoft")
+def distances(site: Site) -> Result:
+    """Between rows of a [m, width] and rows of b [n, width], [m, n]: the square of the distance, or itself."""
+    metric, (rows, width), (others, same) = site.get_str("metric", "sqeuclidean"), site.shape(0, 2), site.shape(1, 2)
+    if metric not in ("sqeuclidean", "euclidean") or width != same:
+        raise Unsupported(f"metric {metric!r} of {site.type(0)} and {site.type(1)}")
+    a, b = site.reshape(site.x(0), (rows, 1, width)), site.reshape(site.x(1), (1, others, width))
+    apart = site.emit("sub", a, b)
+    value = site.emit("reduce_sum", site.emit("mul", apart, apart), axes=(2,), keepdims=False)
+    return site.emit("sqrt", value) if metric == "euclidean" else value
+
+
+@rule("Pad", domain="com.microsoft")
+def pad(site: Site) -> Result:
+    """As the standard had it when limits became inputs."""
+    found = RULES["", "Pad"](site.like(site.node, _PADS_AS_INPUTS))
+    assert isinstance(found, str)
+    return found

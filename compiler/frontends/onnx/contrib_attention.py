@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
+
+import numpy as np
 
 from ....ir.dims import Dim, dim_max, exact_div
 from ....ir.types import DType, bool_, i32, i64
@@ -27,6 +30,8 @@ from .rotary import rotated, turned_by
 from .site import Site
 
 _MASKED = -10000.0
+#: Distances from here on share a bucket in any case.
+_FARTHEST = 1 << 16
 
 
 class Operands(NamedTuple):
@@ -309,3 +314,38 @@ def _with_sink(site: Draft, given: Operands, mask: str, scoring: Scoring, sink: 
     extra = site.expand(site.reshape(sink, (1, heads, 1, 1)) if sink else site.scalar(0.0, dtype), shape)
     shares = site.emit("softmax", site.emit("concat", biased, extra, axis=3), axis=3)
     return site.emit("matmul", site.slice(shares, 3, 0, keys), repeated(site, given.v, heads))
+
+
+def _buckets(count: int, farthest: int, both: bool) -> np.ndarray:
+    """The bucket of each distance of a key from a query, from -farthest to farthest: half of the buckets are for single distances,
+    the others grow like logarithms; with `both`, half of all are for keys behind the query (T5, Raffel et al. 2020)."""
+    apart = -np.arange(-farthest, farthest + 1)
+    base = np.where(apart < 0, count // 2, 0) if both else np.zeros_like(apart)
+    count, apart = (count // 2, abs(apart)) if both else (count, np.maximum(apart, 0))
+    single = count // 2
+    ratio = np.log(np.maximum(apart, 1).astype(np.float32) / np.float32(single)) / np.float32(
+        math.log(farthest / single)
+    )
+    grown = np.minimum(single + (ratio * np.float32(count - single)).astype(np.int64), count - 1)
+    return np.asarray(base + np.where(apart < single, apart, grown))
+
+
+@rule("RelativePositionBias", domain="com.microsoft")
+def relative_position_bias(site: Site) -> Result:
+    """[1, heads, queries, keys] from a table [buckets, heads], the number of queries and that of keys."""
+    count, _ = site.shape(0, 2)
+    farthest, both = site.get_int("max_distance", 128), bool(site.get_int("is_bidirectional"))
+    lengths = [site.dims(index, what) for index, what in ((1, "the number of queries"), (2, "the number of keys"))]
+    if (
+        not isinstance(count, int)
+        or count < 4
+        or not count < farthest <= _FARTHEST
+        or any(len(n) != 1 for n in lengths)
+    ):
+        raise Unsupported(f"{count} buckets for distances up to {farthest}")
+    apart = site.emit("sub", columns(site, lengths[1][0]), rows(site, lengths[0][0], 0))
+    place = site.emit("add", apart, site.scalar(farthest, i64))
+    place = site.emit("min", site.emit("max", place, site.scalar(0, i64)), site.scalar(2 * farthest, i64))
+    bucket = site.emit("gather", site.constant(_buckets(count, farthest, both)), place, axis=0)
+    bias = site.transpose(site.emit("gather", site.x(0), bucket, axis=0), (2, 0, 1))
+    return site.reshape(bias, (1, *site.type_of(bias).shape))

@@ -3,6 +3,8 @@ weights as floats: constants that are computed when they are packed."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from ....ir.dims import Dim, ceildiv
 from ....ir.types import DType, i16, i32, u8
 from ..unsupported import Unsupported
@@ -108,3 +110,37 @@ def matmul_integer_to_float(site: Site) -> Result:
     product_ = site.cast(site.emit("matmul", *parts), site.type(2).dtype)
     value = site.emit("mul", product_, site.emit("mul", site.x(2), site.x(3)))
     return site.emit("add", value, site.x(6)) if site.has(6) else value
+
+
+#: What 4 bits stand for in the formats of bitsandbytes: floats of 4 bits, and normal floats (Dettmers et al. 2023, QLoRA).
+_BNB_FLOATS = (0.0, 5.208333333e-03, 2 / 3, 1.0, 1 / 3, 0.5, 1 / 6, 0.25)
+_BNB_TABLES = (
+    (*_BNB_FLOATS, *(-value for value in _BNB_FLOATS)),
+    (
+        *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
+        *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
+        *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+    ),
+)
+
+
+@rule("MatMulBnb4", domain="com.microsoft")
+def matmul_bnb4(site: Site) -> Result:
+    """a [.., K] @ w^T, w [N, K] from places in a table, the first of two in the high bits of a byte, times one factor for each
+    `block_size` elements."""
+    depth, columns, size = site.get_int("K"), site.get_int("N"), site.get_int("block_size")
+    kind, dtype = site.get_int("quant_type"), site.type(0).dtype
+    if size < 1 or depth < 1 or columns < 1 or kind not in (0, 1):
+        raise Unsupported(f"K = {depth}, N = {columns}, block_size = {size} and quant_type = {kind}")
+    if not site.get_int("transB", 1):
+        raise Unsupported("transB = 0 is not supported")
+    site.attribute("training_mode")
+    count = depth * columns
+    packed = site.reshape(site.x(1), (-(-count // 2), 1))
+    step = site.scalar(16, u8)
+    places = site.emit("concat", site.emit("div", packed, step), site.emit("mod", packed, step), axis=1)
+    places = site.slice(site.reshape(site.cast(places, i32), (-(-count // 2) * 2,)), 0, 0, count)
+    table = site.constant(np.array(_BNB_TABLES[kind], dtype.np))
+    factors = _spread(site, site.cast(site.reshape(site.x(2), (-(-count // size),)), dtype), size, count)
+    weight = site.emit("mul", site.emit("gather", table, places, axis=0), factors)
+    return site.emit("matmul", site.x(0), site.transpose(site.reshape(weight, (columns, depth)), (1, 0)))

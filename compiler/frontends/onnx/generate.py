@@ -19,6 +19,9 @@ from .site import Site
 from .strings import strings_constant
 from .structured import Value
 
+#: Elements of a range that are written down.
+_LONGEST = 1 << 31
+
 
 @rule("Constant")
 def constant(site: Site) -> Value:
@@ -79,13 +82,17 @@ def constant_of_shape(site: Site) -> Result:
 
 
 @rule("Range")
+@rule("Range", domain="com.microsoft")
 def range_(site: Site) -> Result:
     dtype = site.type().dtype
-    start, limit, delta = (site.number(i, name) for i, name in enumerate(("start", "limit", "delta")))
+    start, limit = (site.number(i, name) for i, name in enumerate(("start", "limit")))
+    delta = site.number(2, "delta") if site.has(2) else 1
     if not isinstance(start, Expr) and not isinstance(limit, Expr) and not isinstance(delta, Expr):
-        if delta == 0:
-            raise Unsupported("a delta of 0")
+        if not all(map(math.isfinite, (start, limit, delta))) or delta == 0:
+            raise Unsupported(f"range({start}, {limit}, {delta}) has no end")
         count = max(0, math.ceil((limit - start) / delta))
+        if count > _LONGEST:
+            raise Unsupported(f"range({start}, {limit}, {delta}) has {count} elements")
         array = np.asarray(np.arange(count) * delta + start)
         if dtype.is_narrow:
             array = widened(narrowed(array, dtype), dtype)

@@ -26,7 +26,7 @@ from ...layout import Layout
 from .. import contents
 from ..emit import Emitter
 from ..known import Known
-from ..scalars import Facts
+from ..scalars import Facts, Undecided
 from ..states import Ties
 from ..unsupported import UNROLLED, Consequence, Problems, Unsupported
 from .bodies import instance, nodes_within, plain_name
@@ -36,11 +36,11 @@ from .evaluate import evaluate_constant
 from .functions import closed, domain_of, inlined, schema_of
 from .protobuf import read_model
 from .registry import RULES, TEXT_RULES, Rule
-from .schemas import check_node, check_versions
+from .schemas import check_node, check_versions, objection, well_formed
 from .signature import Signature, read_signature
 from .site import Site
 from .strings import MOVERS, moved, strings_constant
-from .structured import Items, Nothing, Strings, Structured, Value
+from .structured import Items, Maps, Nothing, Strings, Structured, Value
 from .tensors import Tensors
 
 #: Constants of whole numbers up to this many elements are looked into for shape arithmetic.
@@ -214,7 +214,8 @@ class Importer:
 
     def _check_tensor(self, name: str) -> None:
         if name in self.structured:
-            kinds = {Items: "a sequence", Nothing: "an optional without a value", Strings: "a tensor of strings"}
+            kinds: dict[type, str] = {Items: "a sequence", Maps: "a sequence of maps"}
+            kinds |= {Nothing: "an optional without a value", Strings: "a tensor of strings"}
             raise Unsupported(f"takes tensors of numbers; {plain_name(name)!r} is {kinds[type(self.structured[name])]}")
 
     def type_of(self, name: str) -> TensorType:
@@ -327,16 +328,21 @@ class Importer:
                 self._problem(error.what, op, source, error.hint)
             self._poison(node)
             return
+        except Undecided:
+            self._problem("depends on dims whose bounds do not decide it", op, source, "narrow the bounds with --dim")
+            self._poison(node)
+            return
         except MemoryError:
             self._problem("needs more memory than there is", op, source, "are its sizes right?")
             self._poison(node)
             return
         except _SLIPS as error:  # the model has what neither its standard nor the rule rules out
+            against = self._objection(node, domain)
             slip = f"cannot be imported: {type(error).__name__}: {error}"
-            self._problem(slip, op, source, DEFECT)
+            self._problem(f"is not valid: {against}" if against else slip, op, source, "" if against else DEFECT)
             self._poison(node)
             return
-        listed = [results] if isinstance(results, (str, Known, Strings, Items, Nothing)) else list(results)
+        listed = [results] if isinstance(results, (str, Known, Strings, Items, Nothing, Maps)) else list(results)
         for index, name in enumerate(node.output):
             if name and index < len(listed):
                 self.bind(name, listed[index])
@@ -360,6 +366,17 @@ class Importer:
         if name in self.structured:
             return string if isinstance(self.structured[name], Strings) else None
         return self.type_of(name).dtype if self._defined(name) else None
+
+    def _objection(self, node: onnx.NodeProto, domain: str) -> str:
+        """What the standard has against a node that a rule stumbled over."""
+        names = [name for name in node.input if name]
+        if any(name in self.structured or not self._defined(name) for name in names):
+            return ""
+        try:
+            types = {name: self.type_of(name) for name in names}
+        except Unsupported:
+            return ""
+        return objection(node, domain, self.opsets.get(domain, 0), types)
 
     def _check_ignored(self, site: Site, domain: str) -> None:
         """An attribute that the rule did not look at, and that does not have its default value, is not supported."""
@@ -415,7 +432,8 @@ class Importer:
         if self._declared is None:
             model = self.model
             try:
-                model = onnx.shape_inference.infer_shapes(model) if closed(model.graph) else model
+                if closed(model.graph) and well_formed(model.graph, self.opsets):
+                    model = onnx.shape_inference.infer_shapes(model)
             except Exception:  # C++ error types; without inference the declared types remain
                 model = self.model
             infos = [*model.graph.value_info, *model.graph.output]
@@ -473,6 +491,9 @@ class Importer:
         if isinstance(value, Strings):
             ports.append(Port(name, value.value))
             return Form("strings", name, value.width)
+        if isinstance(value, Maps):
+            ports.append(Port(f"{name}[values]", value.value))
+            return Form("maps", f"{name}[values]", keys=value.keys)
         value = self.emitter.known(value, Source(self.file, name)) if isinstance(value, Known) else value
         ports.append(Port(name, value))
         return Form("tensor", name)

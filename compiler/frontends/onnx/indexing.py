@@ -40,6 +40,7 @@ def _check_range(site: Site, index: Known, extent: Dim) -> None:
 
 
 @rule("GatherND")
+@rule("GatherND", domain="com.microsoft")
 def gather_nd(site: Site) -> Result:
     data, indices, batch = site.type(0), site.type(1), site.get_int("batch_dims")
     depth = indices.shape[-1] if indices.rank else 0
@@ -93,6 +94,9 @@ def gather_elements(site: Site) -> Result:
     if data.rank != indices.rank or not data.rank:
         raise Unsupported(f"data {data} and indices {indices} must have one rank of 1 or more")
     axis = site.axis(site.get_int("axis"), data.rank)
+    index = site.known(1)
+    if index is not None:
+        _check_range(site, index, data.shape[axis])
     known = site.known(0)
     if known is not None and known.uniform is not None:
         return contents.full(data.dtype, indices.shape, known.uniform)
@@ -103,7 +107,7 @@ def gather_elements(site: Site) -> Result:
             if a != axis and indices.shape[a] != data.shape[a]:
                 result = contents.slice_axis(result, a, 0, indices.shape[a], 1) or result
         return Known(data.dtype, indices.shape, result.cells)
-    total = along_axis(site, data, axis, indices.shape, site.known(1), lambda: site.cast(site.x(1), i64))
+    total = along_axis(site, data, axis, indices.shape, index, lambda: site.cast(site.x(1), i64))
     return site.emit("gather", site.reshape(site.x(0), (data.elements,)), total, axis=0)
 
 

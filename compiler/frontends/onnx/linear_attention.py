@@ -62,9 +62,9 @@ def causal_conv(site: Site) -> list[Result]:
     activation, dilation = site.get_str("activation", "none"), site.get_int("dilation", 1)
     if activation not in ("none", "silu", "swish", ""):
         raise Unsupported(f"activation {activation!r} is not supported")
-    x, (batch, channels, length), taps = site.x(), site.type().shape, site.type(1).shape[2]
-    if not isinstance(taps, int) or not isinstance(channels, int):
-        raise Unsupported(f"{taps} taps and {channels} channels must be constant")
+    x, (batch, channels, length), taps = site.x(), site.shape(0, 3), site.shape(1, 3)[2]
+    if not isinstance(taps, int) or not isinstance(channels, int) or taps < 1 or dilation < 1:
+        raise Unsupported(f"{taps} taps {dilation} apart and {channels} channels must be constant and positive")
     reach, pads = (taps - 1) * dilation, 0
     if site.has(3):
         x = site.emit("concat", site.x(3), x, axis=2)

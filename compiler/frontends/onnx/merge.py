@@ -7,7 +7,7 @@ import numpy as np
 from ..draft import Draft
 from ..known import Known
 from ..unsupported import Unsupported
-from .structured import Items, Nothing, Strings, Value
+from .structured import Items, Maps, Nothing, Strings, Value
 
 
 class Differs(Unsupported):
@@ -26,7 +26,7 @@ def merge(site: Draft, condition: str, first: Value, second: Value) -> Value:
         width = max(first.width, second.width)
         chosen = _where(site, condition, widened(site, first, width), widened(site, second, width))
         return Strings(chosen, site.type_of(chosen))
-    if isinstance(first, (Items, Nothing, Strings)) or isinstance(second, (Items, Nothing, Strings)):
+    if isinstance(first, (Items, Nothing, Strings, Maps)) or isinstance(second, (Items, Nothing, Strings, Maps)):
         raise Differs("one is a tensor, the other is not" if isinstance(first, (str, Known)) else "their kinds differ")
     if isinstance(first, Known) and isinstance(second, Known) and _equal(first, second):
         return first

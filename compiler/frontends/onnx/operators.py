@@ -17,7 +17,7 @@ from .strings import MOVERS
 #: How an operator gets into a graph: by a rule of its own, as the operators of its body in the standard, or not at all.
 RULE, BODY, NONE = "rule", "body", "no"
 #: Files whose rules are of strings, or hand on whatever they get.
-_OF_STRINGS = frozenset(("text", "control", "sequences"))
+_OF_STRINGS = frozenset(("text", "control", "sequences", "classical", "ensembles", "support_vectors"))
 _ORDER = {name: position for position, name in enumerate((*DTYPES, "sequence", "optional"))}
 
 

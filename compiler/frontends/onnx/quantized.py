@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ....ir.dims import product as dim_product
 from ....ir.types import DType, f32, f64, i32, u8
 from .contraction import convolution
 from .registry import Result, rule
 from .site import Site
+from .window import average_pool, max_pool, pooled
 
 _MICROSOFT = "com.microsoft"
 
@@ -177,3 +179,66 @@ def dynamic_quantize_matmul(site: Site) -> Result:
     product = site.emit("matmul", left, _centred(site, 1, 3))
     value = site.emit("mul", site.cast(product, f32), site.emit("mul", scale, _along(site, site.x(2), -1, 1)))
     return site.emit("add", value, site.x(4)) if site.has(4) else value
+
+
+@rule("QLinearSoftmax", domain=_MICROSOFT)
+def qlinear_softmax(site: Site) -> Result:
+    """`opset` is that of the Softmax it stands for: before 13 the axes from `axis` on are one."""
+    shape, old = site.type().shape, site.get_int("opset", 13) < 13
+    axis = site.axis(site.get_int("axis", 1 if old else -1), len(shape))
+    x = site.cast(_real(site, 0, 1, 2), f32)
+    if old:
+        x = site.reshape(x, (*shape[:axis], dim_product(shape[axis:])))
+    value = site.reshape(site.emit("softmax", x, axis=axis), shape)
+    return _quantised(site, site.cast(value, f64), 3, 4, site.type().dtype)
+
+
+@rule("QLinearReduceMean", domain=_MICROSOFT)
+def qlinear_reduce_mean(site: Site) -> Result:
+    rank = site.type().rank
+    axes = tuple(sorted({site.axis(a, rank) for a in site.get_ints("axes") or range(rank)}))
+    mean = site.emit("reduce_mean", _real(site, 0, 1, 2), axes=axes, keepdims=bool(site.get_int("keepdims", 1)))
+    return _quantised(site, mean, 3, 4, site.type().dtype)
+
+
+@rule("QLinearWhere", domain=_MICROSOFT)
+def qlinear_where(site: Site) -> Result:
+    value = site.emit("where", site.x(0), _real(site, 1, 2, 3), _real(site, 4, 5, 6))
+    return _quantised(site, value, 7, 8, site.type(1).dtype)
+
+
+@rule("QLinearAveragePool", domain=_MICROSOFT)
+def qlinear_average_pool(site: Site) -> Result:
+    mean = pooled(site, site.cast(_real(site, 0, 1, 2), f32), average_pool, bool(site.get_int("channels_last")))
+    return _quantised(site, site.cast(mean, f64), 3, 4, site.type().dtype)
+
+
+@rule("QEmbedLayerNormalization", domain=_MICROSOFT)
+def qembed_layer_normalization(site: Site) -> list[Result]:
+    """layer_norm(words + positions + segments), and the number of tokens in each row of the mask. Inputs: words, segments, their
+    three tables, gamma, beta and the mask; the scales of tables, gamma and beta, then their zero points."""
+    batch, length = site.shape(0, 2)
+
+    def real(index: int, value: str) -> str:
+        whole, zero = site.cast(value, i32), index + 11
+        if site.has(zero):
+            whole = site.emit("sub", whole, site.cast(_along(site, site.x(zero), -1, 1), i32))
+        return site.emit("mul", site.cast(whole, f32), _along(site, site.x(index + 6), -1, 1))
+
+    parts = [
+        real(2, site.emit("gather", site.x(2), site.x(0), axis=0)),
+        real(3, site.slice(site.x(3), 0, 0, length)),
+    ]
+    if site.has(1) and site.has(4):
+        parts.append(real(4, site.emit("gather", site.x(4), site.x(1), axis=0)))
+    factors = [real(index, site.x(index)) for index in (5, 6)]
+    epsilon = site.get_float("epsilon", 1e-12)
+    value = site.emit("layer_norm", site.chain("add", parts), *factors, axis=2, epsilon=epsilon)
+    if not site.has(7):
+        return [value, site.expand(site.scalar(0, i32), (batch,))]
+    return [value, site.emit("reduce_sum", site.x(7), axes=(1,), keepdims=False)]
+
+
+@rule("NhwcMaxPool", domain=_MICROSOFT)
+def nhwc_max_pool(site: Site) -> Result:
+    return pooled(site, site.x(), max_pool, True)

@@ -57,7 +57,7 @@ def _activations(site: Site, directions: int) -> str:
 def recurrent(site: Site) -> list[Result]:
     """X [T, B, I], W [D, G * H, I], R [D, G * H, H]; with layout 1 the batch stands first."""
     kind, direction = site.type(0), site.get_str("direction", "forward").lower()
-    directions, across, hidden = site.type(2).shape
+    directions, across, hidden = site.shape(2, 3)
     if direction not in ("forward", "reverse", "bidirectional") or directions != 1 + (direction == "bidirectional"):
         raise Unsupported(f"direction {direction!r} does not fit matrices {site.type(2)}")
     gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[site.op]
@@ -71,10 +71,11 @@ def recurrent(site: Site) -> list[Result]:
     def state(index: int) -> str:
         if not site.has(index):
             return ""
+        site.shape(index, 3)
         return site.transpose(site.cast(site.x(index), wide), (1, 0, 2) if batch_first else (0, 1, 2))
 
+    inputs, width = site.shape(0, 3)[2], directions * gates * hidden
     x = site.cast(site.transpose(site.x(0), (1, 0, 2) if batch_first else (0, 1, 2)), wide)
-    inputs, width = kind.shape[2], directions * gates * hidden
     w = site.reshape(site.cast(site.x(1), wide), (width, inputs))
     projected = site.emit("matmul", x, site.transpose(w, (1, 0)))
     apart = ""

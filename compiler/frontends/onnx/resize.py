@@ -27,6 +27,8 @@ _COORDINATES = (
     *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"),
     "tf_crop_and_resize",
 )
+#: Extents from here on are a mistake: where each element comes from is written down.
+_TOO_LARGE = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def _sizes(site: Site) -> dict[int, Target]:
         if len(scales) != len(axes):
             raise Unsupported(f"{len(scales)} scales for {len(axes)} axes")
         for axis, scale in zip(axes, scales, strict=True):
-            if isinstance(scale, Expr) or scale <= 0:
+            if isinstance(scale, Expr) or not 0 < scale < math.inf:
                 raise Unsupported(f"a scale of {scale}")
             if scale != 1:
                 found[axis] = Target(_scaled(dims[axis], float(scale)), scale)
@@ -63,6 +65,9 @@ def _sizes(site: Site) -> dict[int, Target]:
         raise Unsupported("gives neither scales nor sizes")
     else:
         found = _from_sizes(site, axes, site.dims(at + 1, "sizes"))
+    for axis, target in found.items():
+        if isinstance(target.size, int) and (not 0 <= target.size < _TOO_LARGE or (target.size and dims[axis] == 0)):
+            raise Unsupported(f"resizes the extent {dims[axis]} to {target.size}")
     return found
 
 
@@ -99,9 +104,10 @@ def _cropped(site: Site, found: dict[int, Target]) -> dict[int, Target]:
     dims, rank = site.type().shape, site.type().rank
     axes = [site.axis(a, rank) for a in site.get_ints("axes") or range(rank)]
     parts = site.contents(1, "the region of interest").list() or []
-    if len(parts) != 2 * len(axes):
-        raise Unsupported(f"a region of interest of {len(parts)} numbers for {len(axes)} axes")
-    region = [float(v) for v in parts if not isinstance(v, Expr)]
+    region = [float(v) for v in parts if not isinstance(v, Expr) and math.isfinite(v)]
+    if len(region) != 2 * len(axes):
+        what = f"a region of interest of {len(region)} finite numbers"
+        raise Unsupported(f"{what} for {len(axes)} axes")
     for position, axis in enumerate(axes):
         start, end = region[position], region[position + len(axes)]
         if axis in found or (start, end) != (0.0, 1.0):
@@ -138,6 +144,9 @@ def resize(site: Site) -> Result:
     value = site.cast(site.x(0), f32) if whole and targets else site.x(0)
     for axis, target in targets.items():
         extent, size, scale = site.type_of(value).shape[axis], target.size, target.scale
+        if size == 0:
+            value = site.slice(value, axis, 0, 0)
+            continue
         if mode == "nearest" and _repeats(how, nearest, scale):
             value = site.repeat(value, axis, int(float(str(scale))))
             continue

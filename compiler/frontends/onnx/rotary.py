@@ -38,6 +38,8 @@ def rotated(draft: Draft, x: str, tables: Sequence[str], interleaved: bool) -> s
 def _turn(site: Site, x: str, tables: Sequence[str], width: int) -> str:
     """x turned by tables [batch, length, half], of which the first width / 2 are used (0: all)."""
     interleaved = bool(site.get_int("interleaved"))
+    if width < 0 or width % 2:
+        raise Unsupported(f"rotary_embedding_dim = {width} does not make pairs")
     half = site.type_of(tables[0]).shape[2]
     tables = [turned_by(site, site.slice(t, 2, 0, width // 2 if width else half), interleaved) for t in tables]
     value = rotated(site, x, tables, interleaved)
@@ -48,6 +50,10 @@ def _turn(site: Site, x: str, tables: Sequence[str], width: int) -> str:
 def rotary_embedding(site: Site) -> Result:
     """x [batch, heads, length, size] or [batch, length, heads * size]; caches hold one angle per pair of elements, for each
     position of each sequence or, with position ids, for each position."""
+    for index in (1, 2):
+        site.shape(index, 2 if site.has(3) else 3)
+    if site.has(3):
+        site.shape(3, 2)
     x = site.x(0) if site.type(0).rank == 4 else split_heads(site, site.x(0), site.get_int("num_heads"))
     tables = [site.emit("gather", site.x(i), site.x(3), axis=0) if site.has(3) else site.x(i) for i in (1, 2)]
     return _turn(site, x, tables, site.get_int("rotary_embedding_dim"))
@@ -59,8 +65,10 @@ def rotary_embedding_by_position(site: Site) -> Result:
     if site.get_int("is_packed_batching") or site.get_float("scale", 1.0) != 1.0:
         raise Unsupported("is_packed_batching and scale are not supported")
     width, heads, x = site.get_int("rotary_embedding_dim"), site.get_int("num_heads"), site.x(0)
-    if site.type(0).rank == 3:
-        found = heads or exact_div(site.type(0).shape[2], 2 * site.type(2).shape[1])
+    shape, angles = site.shape(0, 3, 4), site.shape(2, 2)[1]
+    site.shape(3, 2)
+    if len(shape) == 3:
+        found = heads or exact_div(shape[2], 2 * angles)
         if not isinstance(found, int):
             raise Unsupported(f"{site.type(0)} with tables {site.type(2)}: how many heads?")
         x = split_heads(site, x, found)
@@ -68,5 +76,7 @@ def rotary_embedding_by_position(site: Site) -> Result:
     if site.type(1).shape == (1,):
         place = site.emit("add", site.data(contents.arange(i64, 0, 1, length)), place)
         place = site.reshape(place, (1, length))
+    else:
+        site.shape(1, 2)
     tables = [site.emit("gather", site.x(i), place, axis=0) for i in (2, 3)]
     return _turn(site, x, tables, width)

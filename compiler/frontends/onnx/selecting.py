@@ -48,21 +48,33 @@ def compress(site: Site) -> Result:
 
 
 @rule("Unique")
-def unique(site: Site) -> list[Result]:
-    """Of the elements, or of the slices along an axis: those seen as rows of a matrix."""
-    x, keep = site.type(), bool(site.get_int("sorted", 1))
-    whole = not site.has_attribute("axis")
-    axis = 0 if whole else site.axis(site.get_int("axis"), x.rank)
-    rest = [a for a in range(x.rank) if a != axis]
-    order = [axis, *rest]
-    shape = [] if whole else [x.shape[a] for a in rest]
-    rows = x.elements if whole else x.shape[axis]
-    value = site.x() if whole else site.transpose(site.x(), order)
-    count = site.runtime_dim("unique", rows)
-    value = site.reshape(value, (rows, product(shape)))
-    value, *places = site.emit_all("unique", value, outputs=4, sorted=keep, count=count)
-    value = site.reshape(value, (count, *shape))
-    return [value if whole else site.transpose(value, [order.index(a) for a in range(x.rank)]), *places]
+def unique(site: Site) -> list[str]:
+    """Of the elements, or of the slices along an axis."""
+    return unique_rows(site, site.x(), site.type().rank, bool(site.get_int("sorted", 1)))
+
+
+@rule("Unique", domain="com.microsoft")
+def unique_as_they_occur(site: Site) -> list[str]:
+    """Without the places of the first ones."""
+    values, _, *rest = unique_rows(site, site.x(), site.type().rank, False)
+    return [values, *rest]
+
+
+def unique_rows(site: Site, value: str, rank: int, ordered: bool) -> list[str]:
+    """The outputs of Unique for a value of which the first `rank` axes are its own; what lies behind them belongs to an element.
+    Elements or slices are seen as rows of a matrix; `ordered` has them in order, else they come as they occur."""
+    shape = site.type_of(value).shape
+    if not site.has_attribute("axis"):
+        shape = (product(shape[:rank]), *shape[rank:])
+        value = site.reshape(value, shape)
+    axis = site.axis(site.get_int("axis"), rank) if site.has_attribute("axis") else 0
+    order = [axis, *(a for a in range(len(shape)) if a != axis)]
+    rest = [shape[a] for a in order[1:]]
+    count = site.runtime_dim("unique", shape[axis])
+    value = site.reshape(site.transpose(value, order), (shape[axis], product(rest)))
+    value, *places = site.emit_all("unique", value, outputs=4, sorted=ordered, count=count)
+    value = site.reshape(value, (count, *rest))
+    return [site.transpose(value, [order.index(a) for a in range(len(order))]), *places]
 
 
 def _number(site: Site, value: Dim) -> str:

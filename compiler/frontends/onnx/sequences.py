@@ -108,13 +108,16 @@ def split_to_sequence(site: Site) -> Value:
             raise Unsupported(f"makes a sequence of {count} tensors, more than {LONGEST}")
         sizes = [min(each, extent - each * k) for k in range(count)]
     total: Dim = 0
-    items: list[Value] = []
     for size in sizes:
-        piece = site.part(source, axis, total, size)
-        items.append(piece if site.has(1) or keep else without_axis(site, piece, axis))
         total = total + size
     if total != extent or any(site.facts.range(size)[0] < 0 for size in sizes):
         raise Unsupported(f"sizes [{', '.join(map(str, sizes))}] do not make up {extent}")
+    start: Dim = 0
+    items: list[Value] = []
+    for size in sizes:
+        piece = site.part(source, axis, start, size)
+        items.append(piece if site.has(1) or keep else without_axis(site, piece, axis))
+        start = start + size
     return Items(tuple(items))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from ....ir.dims import Dim, Expr
+from ....ir.dims import Dim, Expr, Shape
 from ....ir.errors import Source
 from ....ir.types import DType, TensorType
 from ..draft import Draft
@@ -78,6 +78,19 @@ class Site(Draft):
         self.unread.discard(name)
         return self._attributes.get(name)
 
+    def like(self, node: onnx.NodeProto, opset: int = 0) -> Site:
+        """Another node in the same place, of the same opset if none is given; attributes that its rule reads count as read here."""
+        site = Site(self.importer, node, opset or self.opset, self.source)
+        site.unread = self.unread
+        return site
+
+    def given(self, *inputs: Value) -> Site:
+        """The same node with other inputs."""
+        node = onnx.NodeProto()
+        node.CopyFrom(self.node)
+        node.input[:] = [self.importer.temporary(value) for value in inputs]
+        return self.like(node)
+
     # -- inputs
 
     @property
@@ -102,6 +115,13 @@ class Site(Draft):
 
     def xs(self) -> list[str]:
         return [self.x(i) for i in range(self.count)]
+
+    def shape(self, index: int, *ranks: int) -> Shape:
+        """The shape of an input, which must have one of these ranks."""
+        type = self.type(index)
+        if type.rank not in ranks:
+            raise Unsupported(f"input {index} must have rank {' or '.join(map(str, ranks))}, got {type}")
+        return type.shape
 
     def type(self, index: int = 0) -> TensorType:
         return self.importer.type_of(self._name(index))

@@ -41,7 +41,7 @@ MOVERS = frozenset(
         ),
         *("Split", "SplitToSequence", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"),
     )
-)
+) | {("ai.onnx.ml", "ArrayFeatureExtractor")}
 #: Those that leave the order of elements as it is.
 _VIEWS = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 #: Those that read the type alone.
@@ -82,9 +82,7 @@ def moved(site: Site, rule: Callable[[Site], Union[Value, Sequence[Value]]]) -> 
         copy.input[:] = [positions if each == name else each for each in copy.input]
         tables.append(site.reshape(widened(site, strings, width), (count, width)))
         offset = offset + count
-    inner = Site(site.importer, copy, site.opset, site.source)
-    results = rule(inner)
-    site.unread &= inner.unread
+    results = rule(site.like(copy))
     if site.op in _READERS:
         return results
     table = tables[0] if len(tables) == 1 else site.emit("concat", *tables, axis=0)

@@ -40,6 +40,15 @@ class Nothing:
     """An optional without a value. One with a value is that value."""
 
 
-Structured = Union[Strings, Items, Nothing]
+@dataclass(frozen=True)
+class Maps:
+    """A sequence of maps, one for each row of the graph value `value` [rows, keys]: from each key to its element of the row. Only
+    outputs of the model are such."""
+
+    value: str
+    keys: tuple[Union[int, str], ...]
+
+
+Structured = Union[Strings, Items, Nothing, Maps]
 #: Whatever a name of the model may stand for: a value of the graph, known contents, or one of the above.
 Value = Union[str, Known, Structured]

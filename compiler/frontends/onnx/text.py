@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import onnx
 
-from ....ir.types import bool_, i64, u8
+from ....ir.types import bool_, f32, i64, u8
 from .. import contents
 from ..known import Known
 from ..unsupported import Unsupported
 from .casing import case_table, grown
+from .lists import numbers
 from .merge import widened
 from .regex import automaton
 from .registry import RULES, rule, text_rule
-from .selecting import chosen
+from .selecting import chosen, unique_rows
 from .site import Site
-from .strings import slots_of, strings_of
+from .strings import moved, slots_of, strings_constant, strings_of
 from .structured import Strings, Value
 
 
@@ -120,6 +121,25 @@ def _found(site: Site, x: Strings, keys: Sequence[bytes]) -> str:
     return site.emit("string_find", x.value, site.constant(slots_of(known, (len(known),))))
 
 
+@text_rule("Pad")
+def pad_of_strings(site: Site) -> Union[Value, Sequence[Value]]:
+    """Pads with a string, which is empty where none is given."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(site.node)
+    copy.input.extend([""] * (3 - len(copy.input)))
+    if not copy.input[2]:
+        copy.input[2] = site.importer.temporary(strings_constant(site.emitter, [b""], ()))
+    return moved(site.like(copy), RULES["", "Pad"])
+
+
+@text_rule("Unique")
+def unique_strings(site: Site) -> list[Value]:
+    """In the order of their bytes, which is that of their characters."""
+    x = _strings(site)
+    found = unique_rows(site, x.value, len(x.shape), bool(site.get_int("sorted", 1)))
+    return [strings_of(site, found[0]), *found[1:]]
+
+
 # -- tables of labels
 
 
@@ -129,7 +149,11 @@ def label_encoder(site: Site) -> Value:
     keys, values, default = _classes(site) if site.opset < 2 else _labels(site)
     if len(keys) != len(values):
         raise Unsupported(f"{len(keys)} keys for {len(values)} values")
-    table = dict(zip(keys, values, strict=True))
+    return _looked_up(site, dict(zip(keys, values, strict=True)), default)
+
+
+def _looked_up(site: Site, table: dict[Any, Any], default: Any) -> Value:
+    """What a table has for each element, or the default."""
     where = _label_positions(site, sorted(table))
     ordered = [*(table[key] for key in sorted(table)), default]
     if isinstance(default, bytes):
@@ -211,6 +235,32 @@ def _elements(site: Site, tensor: onnx.TensorProto) -> list[Any]:
     return list(site.importer.tensors.array(tensor).reshape(-1))
 
 
+@rule("CategoryMapper", domain="ai.onnx.ml")
+def category_mapper(site: Site) -> Value:
+    """Strings to numbers or back, by pairs."""
+    words, whole = _texts(site, "cats_strings") or [], numbers(site, "cats_int64s")
+    places = [] if whole is None else list(whole)
+    if len(words) != len(places):
+        raise Unsupported(f"{len(words)} strings for {len(places)} numbers")
+    fallback = site.get_str("default_string", "_Unused").encode()
+    number = np.int64(site.get_int("default_int64", -1))
+    if isinstance(site.value(0), Strings):
+        return _looked_up(site, dict(zip(words, places, strict=True)), number)
+    return _looked_up(site, dict(zip(places, words, strict=True)), fallback)
+
+
+@text_rule("OneHotEncoder", domain="ai.onnx.ml")
+def one_hot_of_strings(site: Site) -> Value:
+    """A new last axis with 1 where the string is that category."""
+    words, x = _texts(site, "cats_strings") or [], _strings(site)
+    site.attribute("cats_int64s")
+    if not words or not site.get_int("zeros", 1):
+        raise Unsupported("cats_strings must name the categories, and zeros must be 1")
+    known = sorted(set(words))
+    where = site.reshape(_found(site, x, words), (*x.shape, 1))
+    return site.cast(site.emit("eq", where, site.constant(np.array([known.index(w) for w in words]))), f32)
+
+
 @text_rule("TfIdfVectorizer")
 def tfidf_of_strings(site: Site) -> Any:
     """Strings become their numbers in the pool, and the rule of numbers does the rest."""
@@ -224,7 +274,4 @@ def tfidf_of_strings(site: Site) -> Any:
     copy.attribute.extend(a for a in site.node.attribute if a.name != "pool_strings")
     copy.attribute.append(onnx.helper.make_attribute("pool_int64s", [known.index(word) for word in words]))
     copy.input[0] = site.importer.temporary(_found(site, _strings(site), known))
-    inner = Site(site.importer, copy, site.opset, site.source)
-    results = RULES["", "TfIdfVectorizer"](inner)
-    site.unread &= inner.unread
-    return results
+    return RULES["", "TfIdfVectorizer"](site.like(copy))

@@ -15,6 +15,7 @@ _MODES = {"bilinear": "linear", "bicubic": "cubic"}
 
 
 @rule("GridSample")
+@rule("GridSample", domain="com.microsoft")
 def grid_sample(site: Site) -> Result:
     """Positions from -1 to 1 become positions of elements."""
     x, grid = site.type(0), site.type(1)
@@ -37,13 +38,16 @@ def grid_sample(site: Site) -> Result:
 def deform_conv(site: Site) -> Result:
     """A convolution whose taps are read at positions of their own: the columns of a matrix, then a product."""
     x, w, offset = site.type(0), site.type(1), site.type(2)
-    if x.rank != 4 or w.rank != 4 or not all(isinstance(d, int) for d in (*x.shape[1:], *w.shape, *offset.shape[1:])):
+    fixed = (*x.shape[1:], *w.shape, *offset.shape[1:])
+    if any(one.rank != 4 for one in (x, w, offset)) or not all(isinstance(d, int) for d in fixed):
         raise Unsupported(f"a filter {w} for an input {x}", "fix its extents with --dim NAME=N")
     batch, channels, out, kernel = x.shape[0], x.shape[1], w.shape[0], w.shape[2:]
     extents = offset.shape[2:]
     strides, dilations = site.get_ints("strides") or (1, 1), site.get_ints("dilations") or (1, 1)
     pads, groups, places = site.get_ints("pads") or (0,) * 4, site.get_int("group", 1), site.get_int("offset_group", 1)
     inside, taps = exact_div(channels, places), product(kernel)
+    if (len(strides), len(dilations), len(pads)) != (2, 2, 4) or groups < 1:
+        raise Unsupported(f"strides {strides}, dilations {dilations} and pads {pads} of {groups} groups")
     if (site.get_ints("kernel_shape") or kernel) != kernel or offset.shape[1] != places * taps * 2:
         raise Unsupported(f"offsets {offset} do not fit the filter {w} in {places} groups")
     if inside is None or w.shape[1] * groups != channels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ....ir.dims import Dim, exact_div
 from ..unsupported import Unsupported
@@ -79,6 +79,19 @@ def max_pool(site: Site) -> Result | tuple[Result, ...]:
 def average_pool(site: Site) -> Result:
     window, more = _pool(site)
     return mean_of_windows(site, site.x(), window, more, bool(site.get_int("count_include_pad")))
+
+
+def pooled(site: Site, x: str, rule: Callable[[Site], object], channels_last: bool) -> str:
+    """What the rule of a pool, the one of `site` but for where channels are, makes of a value [batch, channels, ..] or
+    [batch, .., channels]."""
+    rank = site.type_of(x).rank
+    if not channels_last or rank < 3:
+        found = rule(site.given(x))
+        assert isinstance(found, str)
+        return found
+    found = rule(site.given(site.transpose(x, (0, rank - 1, *range(1, rank - 1)))))
+    assert isinstance(found, str)
+    return site.transpose(found, (0, *range(2, rank), 1))
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx.reference import ReferenceEvaluator
 from stratac.compiler.frontends.onnx import import_onnx
 from stratac.compiler.layout import make_layout
@@ -36,6 +37,8 @@ def same(got: Any, want: Any) -> None:
         assert isinstance(got, list) and len(got) == len(want)
         for a, b in zip(got, want, strict=True):
             same(a, b)
+    elif isinstance(want, dict):
+        assert got == pytest.approx(want)
     elif want is None:
         assert got is None
     else:

@@ -60,10 +60,12 @@ def test_linear_models(tmp_path: Path, post: str) -> None:
     one(
         tmp_path, "LinearClassifier", X, coefficients=weights, intercepts=offsets, classlabels_ints=[5, 7, 9], **options
     )
-    if post != "SOFTMAX":
-        with pytest.raises(ModelError, match="labels that are strings"):
-            labels = ["a", "b", "c"]
-            one(tmp_path, "LinearClassifier", X, coefficients=weights, classlabels_strings=labels, **options)
+
+
+def test_scores_after_probit(tmp_path: Path) -> None:
+    """Of scores between 0 and 1."""
+    weights, offsets = [0.01 * v for v in range(9)], [0.5, 0.4, 0.6]
+    one(tmp_path, "LinearRegressor", X, coefficients=weights, intercepts=offsets, targets=3, post_transform="PROBIT")
 
 
 def forest(seed: int, targets: int, what: str, modes: list[str], positive: bool = False) -> dict[str, Any]:

@@ -419,3 +419,55 @@ def test_causal_convolution(tmp_path: Path, past: bool, activation: str) -> None
         "past": rand(B, 4, 2, seed=3) if past else None,
     }
     contrib(tmp_path, "CausalConvWithState", inputs, ("y", "present"), ("w", "b"), activation=activation)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
+def test_distances(tmp_path: Path, metric: str) -> None:
+    contrib(tmp_path, "CDist", {"a": rand(5, 7), "b": rand(3, 7, seed=1)}, metric=metric)
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+def test_pad(tmp_path: Path, mode: str) -> None:
+    inputs = {"x": rand(3, 4), "p": np.array([1, 0, 2, 1])}
+    contrib(tmp_path, "Pad", inputs, ("y",), ("p",), mode=mode)
+
+
+def test_operators_that_the_standard_has_too(tmp_path: Path) -> None:
+    contrib(tmp_path, "GatherND", {"x": rand(3, 4, 2), "i": np.array([[0, 1], [2, 3]])})
+    contrib(tmp_path, "Range", {"a": np.array(1.0, "f4"), "b": np.array(7.0, "f4")}, ("y",), ("a", "b"))
+    grid = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4, 2)).astype("f4")
+    contrib(tmp_path, "GridSample", {"x": rand(2, 3, 5, 6), "g": grid}, mode="bilinear")
+
+
+def test_unique_as_they_occur(tmp_path: Path) -> None:
+    contrib(tmp_path, "Unique", {"x": np.array([3, 1, 3, 2, 1, 3], "f4")}, ("y", "i", "c"))
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("depth", [64, 40])
+def test_matmul_bnb4(tmp_path: Path, kind: int, depth: int) -> None:
+    """Blocks of 32 elements that go over the ends of rows."""
+    columns, size = 6, 32
+    packed = whole(0, 256, depth * columns // 2, dtype=np.uint8)
+    factors = np.random.default_rng(1).random(-(-depth * columns // size)).astype("f4") + 0.5
+    inputs = {"a": rand(3, depth), "b": packed, "s": factors}
+    shape = {"K": depth, "N": columns, "block_size": size, "quant_type": kind}
+    contrib(tmp_path, "MatMulBnb4", inputs, ("y",), ("b", "s"), **shape)
+
+
+@pytest.mark.parametrize("both", [0, 1])
+def test_relative_position_bias(tmp_path: Path, both: int) -> None:
+    """As T5 has it: half of the buckets for near keys, the rest ever wider."""
+    table, queries, keys = rand(32, 3), 40, 300
+    node = N("RelativePositionBias", ["t", "q", "k"], ["y"], domain="com.microsoft", is_bidirectional=both)
+    constants = [array("q", [queries], np.int64), array("k", [keys], np.int64)]
+    domains = (helper.make_opsetid("com.microsoft", 1),)
+    model = make([node], [value("t", FLOAT, [32, 3])], ["y"], constants, domains=domains)
+    got = run(import_onnx(save(tmp_path, model)), {"t": table})["y"]
+    apart = np.arange(queries)[:, None] - np.arange(keys)
+    count, base = (16, 16 * (apart < 0)) if both else (32, 0)
+    apart = abs(apart) if both else np.maximum(apart, 0)
+    single = count // 2
+    far = single + (np.log(np.maximum(apart, 1) / single) / np.log(128 / single) * (count - single) + 1e-9).astype(int)
+    bucket = base + np.where(apart < single, apart, np.minimum(far, count - 1))
+    np.testing.assert_array_equal(got, table[bucket].transpose(2, 0, 1)[None])

@@ -110,3 +110,71 @@ def test_affine_layers_of_onnxruntime(tmp_path: Path) -> None:
     x = RNG.standard_normal((4, 6)).astype("f4")
     tail = (np.array(3, np.int8), RNG.standard_normal(5).astype("f4"))
     close(tmp_path, "DynamicQuantizeMatMul", x, whole("int8", 6, 5), real(0.02), *tail, **more)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_quantized_pools(tmp_path: Path, dtype: str) -> None:
+    more: dict[str, Any] = {"domain": "com.microsoft", "opset": 18}
+    image, c = whole(dtype, 2, 3, 6, 5), np.array(3, dtype)
+    tail = (real(0.05), c, real(0.04), np.array(5, dtype))
+    window = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}
+    for last in (0, 1):
+        for include in (0, 1):
+            options = {**window, "channels_last": last, "count_include_pad": include}
+            close(tmp_path, "QLinearAveragePool", image, *tail, **options, **more)
+    close(tmp_path, "NhwcMaxPool", image, **window, **more)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_quantized_reductions(tmp_path: Path, dtype: str) -> None:
+    more: dict[str, Any] = {"domain": "com.microsoft", "opset": 18}
+    x, zero = whole(dtype, 3, 4, 5), np.array(3, dtype)
+    least = np.array(np.iinfo(dtype).min, dtype)
+    for axis, opset in ((-1, 13), (1, 13), (1, 11), (0, 12)):
+        options = {"axis": axis, "opset": opset}
+        softmax = (x, real(0.05), zero, real(1 / 256), least)
+        names = ["x0", "x1", "x2", "x3", "x4"]
+        constants = [array(n, v) for n, v in zip(names[1:], softmax[1:], strict=True)]
+        node = N("QLinearSoftmax", names, ["y"], domain="com.microsoft", **options)
+        port = value("x0", np_dtype_to_tensor_dtype(x.dtype), x.shape)
+        model = make([node], [port], ["y"], constants, 18, domains=[make_opsetid("com.microsoft", 1)])
+        got = run(import_onnx(save(tmp_path, model), {}), {"x0": x})["y"].astype(int)
+        np.testing.assert_allclose(got, reference(model, {"x0": x}, 18)[0].astype(int), atol=1)
+    for axes, keep in (([1], 1), ([0, 2], 0)):
+        tail = (real(0.05), zero, real(0.03), np.array(7, dtype))
+        mean = ((x.astype("f8") - 3) * 0.05).mean(tuple(axes), keepdims=bool(keep))
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        want = np.clip(np.rint(mean / 0.03 + 7), low, high).astype(dtype)
+        close(tmp_path, "QLinearReduceMean", x, *tail, axes=axes, keepdims=keep, expected=[want], **more)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_quantized_choice(tmp_path: Path, dtype: str) -> None:
+    x, y = whole(dtype, 3, 4), whole(dtype, 4)
+    tail = (x, real(0.05), np.array(3, dtype), y, real(0.03), np.array(1, dtype), real(0.04), np.array(5, dtype))
+    close(tmp_path, "QLinearWhere", x > y, *tail, domain="com.microsoft", opset=18)
+
+
+@pytest.mark.parametrize("segments", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_quantized_embeddings(tmp_path: Path, segments: bool, masked: bool) -> None:
+    tables = [whole("uint8", count, 8) for count in (9, 6, 2)]
+    rows = [whole("uint8", 8) for _ in range(2)]
+    inputs: dict[str, Any] = {
+        "words": RNG.integers(0, 9, (2, 5)).astype("i4"),
+        "segments": RNG.integers(0, 2, (2, 5)).astype("i4") if segments else None,
+        **{f"t{k}": x if k < 2 or segments else None for k, x in enumerate(tables)},
+        **{f"r{k}": x for k, x in enumerate(rows)},
+        "mask": (np.arange(5) < np.array([[3], [5]])).astype("i4") if masked else None,
+        **{f"s{k}": real(0.01 * (k + 1)) if k != 2 or segments else None for k in range(5)},
+        **{f"z{k}": np.array(120 + k, "u1") if k != 2 or segments else None for k in range(5)},
+    }
+    names = [name if x is not None else "" for name, x in inputs.items()]
+    node = N("QEmbedLayerNormalization", names, ["y", "m"], domain="com.microsoft", epsilon=1e-5)
+    constants = [array(n, x) for n, x in inputs.items() if x is not None and n != "words"]
+    domains = [make_opsetid("com.microsoft", 1)]
+    model = make([node], [value("words", 6, [2, 5])], ["y", "m"], constants, 18, domains=domains)
+    feeds = {"words": inputs["words"]}
+    got = run(import_onnx(save(tmp_path, model), {}), feeds)
+    for name, want in zip("ym", reference(model, feeds, 18), strict=True):
+        np.testing.assert_allclose(got[name], want, rtol=1e-4, atol=1e-5)

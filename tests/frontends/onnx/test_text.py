@@ -191,6 +191,32 @@ def test_case_of_every_character(tmp_path: Path, upper: bool) -> None:
     check(tmp_path, model, {"x": texts(*given)}, expected=[texts(*wanted)], string_bytes=128)
 
 
+@pytest.mark.parametrize("fill", [None, "", "ü"])
+def test_pad(tmp_path: Path, fill: str | None) -> None:
+    x = texts(["a", "bc"], ["é", ""])
+    constants = [array("p", [0, 1, 1, 0], np.int64), *([constant("f", fill)] if fill is not None else [])]
+    node = N("Pad", ["x", "p", *(["f"] if fill is not None else [])], ["y"])
+    model = make([node], [value("x", STRING, [2, 2])], ["y"], constants)
+    wanted = np.pad(x, ((0, 1), (1, 0)), constant_values=fill or "")
+    check(tmp_path, model, {"x": x}, expected=[wanted])
+
+
+@pytest.mark.parametrize("ordered", [0, 1])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_unique(tmp_path: Path, ordered: int, axis: int | None) -> None:
+    x = texts(["b", "é", "b"], ["a", "", "a"], ["b", "é", "b"])
+    more = {} if axis is None else {"axis": axis}
+    names = ["y", "first", "inverse", "counts"]
+    model = make([N("Unique", ["x"], names, sorted=ordered, **more)], [value("x", STRING, [3, 3])], names)
+    slices = x.reshape(-1, 1) if axis is None else np.moveaxis(x, axis, 0)
+    rows = [tuple(row) for row in slices]
+    kept = sorted(set(rows)) if ordered else list(dict.fromkeys(rows))
+    whole = np.array(kept, object)
+    y = whole[:, 0] if axis is None else np.moveaxis(whole, 0, axis)
+    places = [[rows.index(row) for row in kept], [kept.index(row) for row in rows], [rows.count(row) for row in kept]]
+    check(tmp_path, model, {"x": x}, expected=[y, *(np.array(p) for p in places)])
+
+
 # -- labels
 
 
