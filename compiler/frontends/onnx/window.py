@@ -120,7 +120,10 @@ def lp_pool(site: Site) -> Result:
 
 def _exponent(site: Site) -> float:
     """A whole number since opset 2, before that any."""
-    return site.get_float("p", 2.0) if site.opset < 2 else float(site.get_int("p", 2))
+    p = site.get_float("p", 2.0) if site.opset < 2 else float(site.get_int("p", 2))
+    if not 0 < p < math.inf:
+        raise Unsupported(f"a norm of order {p}")
+    return p
 
 
 def _power(site: Site, p: float) -> str:

@@ -179,6 +179,9 @@ FOUND = {
         24,
         *(_floats("q", 1, 2, 3, 4), _floats("p", 3, 4)),
     ),
+    "a norm of order 0": _model(
+        helper.make_node("LpPool", ["x"], ["y"], kernel_shape=[2, 2], p=0), 22, _floats("x", 1, 3, 5, 5)
+    ),
     "a range without end": _model(
         helper.make_node("Range", ["a", "b", "c"], ["y"]), 11, constants={"a": 0.0, "b": float("inf"), "c": 1.0}
     ),
