@@ -9,7 +9,7 @@ import onnx
 
 from ....ir.dims import Dim, Expr, ceildiv
 from ....ir.narrow import narrowed, widened
-from ....ir.types import DType, bool_, f32, i64
+from ....ir.types import DType, bool_, f32, f64, i64
 from .. import contents, scalars
 from ..known import Known
 from ..scalars import Scalar, Undecided
@@ -19,8 +19,9 @@ from .site import Site
 from .strings import strings_constant
 from .structured import Value
 
-#: Elements of a range that are written down.
-_LONGEST = 1 << 31
+#: Elements that a range may have at most, and up to how many its numbers are written down.
+_LONGEST = 1 << 40
+_WRITTEN = 1 << 16
 
 
 @rule("Constant")
@@ -93,6 +94,8 @@ def range_(site: Site) -> Result:
         count = max(0, math.ceil((limit - start) / delta))
         if count > _LONGEST:
             raise Unsupported(f"range({start}, {limit}, {delta}) has {count} elements")
+        if count > _WRITTEN:
+            return _counted(site, dtype, start, delta, count)
         array = np.asarray(np.arange(count) * delta + start)
         if dtype.is_narrow:
             array = widened(narrowed(array, dtype), dtype)
@@ -104,6 +107,14 @@ def range_(site: Site) -> Result:
         return contents.arange(dtype, first, step, extent)
     except Undecided:
         raise Unsupported(f"range({start}, {limit}, {delta}) is not supported") from None
+
+
+def _counted(site: Site, dtype: DType, start: float, delta: float, count: int) -> Result:
+    """A range by its positions."""
+    if dtype.is_integer:
+        return contents.arange(dtype, int(start), int(delta), count)
+    steps = site.emit("mul", site.emit("iota", extent=count, dtype=f64), site.scalar(delta, f64))
+    return site.cast(site.emit("add", steps, site.scalar(start, f64)), dtype)
 
 
 def _count(site: Site, start: Dim, limit: Dim, step: Dim) -> Dim:

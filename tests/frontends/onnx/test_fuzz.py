@@ -204,5 +204,18 @@ def test_arithmetic_that_wraps_around_is_done_when_the_plan_runs(tmp_path: Path)
     np.testing.assert_array_equal(run(graph, {})["y"], [-(1 << 63), 2])
 
 
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT64])
+def test_long_ranges_are_not_written_down(kind: int, tmp_path: Path) -> None:
+    number = float if kind == TensorProto.FLOAT else int
+    constants = {"a": number(5), "b": number(600_000), "c": number(2)}
+    (tmp_path / "model.onnx").write_bytes(
+        _model(helper.make_node("Range", ["a", "b", "c"], ["y"]), 11, constants=constants, kind=kind)
+    )
+    graph = import_onnx(tmp_path / "model.onnx", {})
+    assert sum(w.type.elements for w in graph.weights.values()) < 10
+    want = np.arange(5, 600_000, 2).astype(helper.tensor_dtype_to_np_dtype(kind))
+    np.testing.assert_array_equal(run(graph, {})["y"], want)
+
+
 def test_a_filter_over_everything_for_no_element(tmp_path: Path) -> None:
     assert attempt(_resize([1.0, 1e-45], mode="linear", antialias=1), tmp_path / "model.onnx") == "plan"
