@@ -86,9 +86,9 @@ def thresholded_relu(site: Site) -> Result:
 
 @rule("PRelu")
 def prelu(site: Site) -> Result:
-    """Slopes broadcast to x; a row of them that does not counts channels, as it always did before opset 7."""
+    """Slopes broadcast to x; a row of them that does not counts channels."""
     x, slope, shape, have = site.x(0), site.x(1), site.type(0).shape, site.type(1).shape
-    if len(have) == 1 and have[0] != 1 and len(shape) > 1 and (site.opset < 7 or have[0] != shape[-1]):
+    if len(have) == 1 and have[0] != 1 and len(shape) > 1 and have[0] != shape[-1]:
         slope = site.reshape(slope, (*have, *(1,) * (len(shape) - 2)))
     negative = site.emit("lt", x, site.scalar(0, site.type().dtype))
     return site.emit("where", negative, site.emit("mul", x, slope), x)

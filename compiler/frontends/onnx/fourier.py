@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ....ir.dims import Dim, Expr
-from ....ir.types import f32, f64, i64
+from ....ir.types import TensorType, f32, f64, i64
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
@@ -69,7 +69,7 @@ def stft(site: Site) -> Result:
     """Transforms of frames of [batch, samples, 1 or 2] that begin `frame_step` samples apart, each times the window."""
     type = site.type()
     if type.rank == 2:
-        type = type.__class__(type.dtype, (*type.shape, 1))
+        type = TensorType(type.dtype, (*type.shape, 1))
     if type.rank != 3 or type.shape[2] not in (1, 2):
         raise Unsupported(f"takes [batch, samples, 1 or 2], got {type}")
     batch, samples, parts = type.shape

@@ -12,18 +12,13 @@ from ....ir.errors import ModelError
 from .bodies import nodes_within
 from .registry import RULES
 
-_DOMAINS = {"ai.onnx": ""}
 #: Functions call functions up to this depth.
 _NESTED = 8
 
 
 def domain_of(name: str) -> str:
     """The canonical name of an operator set."""
-    return _DOMAINS.get(name, name)
-
-
-def _domain(name: str) -> str:
-    return _DOMAINS.get(name, name)
+    return "" if name == "ai.onnx" else name
 
 
 def inlined(model: onnx.ModelProto, file: str) -> onnx.ModelProto:

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 
 from ....ir.dims import Dim
 from ....ir.types import f32
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
-
-
-def _floats(site: Site, name: str) -> list[float]:
-    attribute = site.attribute(name)
-    if attribute is not None and attribute.type != onnx.AttributeProto.FLOATS:
-        raise Unsupported(f"attribute {name} must be of type floats")
-    return [] if attribute is None else [float(v) for v in attribute.floats]
 
 
 def _pool(site: Site, shortest: int, longest: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -72,7 +64,7 @@ def tfidf(site: Site) -> Result:
             counts.append(total)
             columns.append(own)
     result = _placed(site, counts, columns, rows, size)
-    weights = _floats(site, "weights")
+    weights = site.get_floats("weights") or ()
     if mode == "IDF":
         result = site.cast(site.emit("gt", result, site.scalar(0.0, f32)), f32)
     if mode != "TF" and weights:

@@ -74,11 +74,7 @@ def batch_normalization(site: Site) -> Result | list[Result]:
     if site.opset < 9 and not site.get_int("spatial", 1):
         raise Unsupported("spatial = 0 is not supported")
     epsilon, momentum = site.get_float("epsilon", 1e-5), site.get_float("momentum", 0.9)
-    if site.opset < 7:
-        training = not site.get_int("is_test")
-        site.get_ints("consumed_inputs")
-    else:
-        training = bool(site.get_int("training_mode")) if site.opset >= 14 else site.used(1) or site.used(2)
+    training = bool(site.get_int("training_mode")) if site.opset >= 14 else site.used(1) or site.used(2)
     if not training:
         return site.emit("batch_norm", *(site.x(i) for i in range(5)), epsilon=epsilon)
     return _training(site, epsilon, momentum)

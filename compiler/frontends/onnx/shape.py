@@ -161,7 +161,7 @@ def concat(site: Site) -> Result:
     if site.type().rank < 1 or any(site.type(i).rank != site.type().rank for i in range(site.count)):
         joined = ", ".join(str(site.type(i)) for i in range(site.count))
         raise Unsupported(f"joins {joined}; the ranks must be equal, and 1 or more")
-    axis = site.axis(site.get_int("axis", 1 if site.opset < 4 else 0), site.type().rank)
+    axis = site.axis(site.get_int("axis"), site.type().rank)
     known = site.all_known()
     if known is not None and len({k.dtype for k in known}) == 1:
         others = {tuple(d for a, d in enumerate(k.shape) if a != axis) for k in known}
@@ -260,7 +260,7 @@ def pad(site: Site) -> Result:
         raise Unsupported(f"mode {mode!r} is not known")
     value: object = 0.0
     if site.opset < 11:
-        pads = list(site.get_ints("pads" if site.opset > 1 else "paddings") or ())
+        pads = list(site.get_ints("pads") or ())
         value = site.get_float("value", 0.0)
         axes = list(range(rank))
     else:
