@@ -179,4 +179,5 @@ def _selu(edit: _Edit) -> None:
 @_change("LpPool", "GlobalLpPool")
 def _lp_pool(edit: _Edit) -> None:
     if edit.site.opset < 2:
-        edit.set("p", int(edit.take("p", 2.0)))
+        order = edit.take("p", 2.0)
+        edit.set("p", int(order) if order.is_integer() else order)

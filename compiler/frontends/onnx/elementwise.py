@@ -305,8 +305,9 @@ def variadic(site: Site) -> Result:
         total = values[0]
         for value in values[1:]:
             if isinstance(total, float) or isinstance(value, float):
-                smaller = facts.less(value, total)
-                total = value if smaller == (op == "min") else total
+                if total == total:  # else it is NaN, and stays it
+                    smaller = facts.less(value, total)
+                    total = value if value != value or smaller == (op == "min") else total
             else:
                 total = facts.minimum(total, value) if op == "min" else facts.maximum(total, value)
         return total

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import onnx
+
 from ....ir.dims import Dim, exact_div
 from ..unsupported import Unsupported
 from ..windows import Ints, beyond, extended, mean_of_windows
@@ -119,8 +121,10 @@ def lp_pool(site: Site) -> Result:
 
 
 def _exponent(site: Site) -> float:
-    """A whole number since opset 2, before that any."""
-    p = site.get_float("p", 2.0) if site.opset < 2 else float(site.get_int("p", 2))
+    """A whole number; opset 1 has any (`early` passes on what is not whole)."""
+    attribute = site.attribute("p")
+    fractional = attribute is not None and attribute.type == onnx.AttributeProto.FLOAT
+    p = site.get_float("p") if fractional else float(site.get_int("p", 2))
     if not 0 < p < math.inf:
         raise Unsupported(f"a norm of order {p}")
     return p

@@ -66,19 +66,19 @@ def leaky_relu(site: Site) -> Result:
 
 @rule("elu", "celu", "selu")
 def elu(site: Site) -> Result:
-    """scale * elu(input_scale * x); celu divides by alpha what it multiplies by."""
+    """scale * (x where that is positive, else alpha * (exp(input_scale * x) - 1)); celu is the one of slope 1 at zero."""
     x, dtype = site.x("self"), site.type("self").dtype
     match site.name:
         case "selu":
             alpha, scale, inner = 1.6732632423543772, 1.0507009873554805, 1.0
         case "celu":
-            scale = site.number("alpha", 1.0)
-            alpha, inner = 1.0, 1 / scale
+            alpha, scale = site.number("alpha", 1.0), 1.0
+            inner = 1 / alpha
         case _:
             alpha, scale, inner = (site.number(name, 1.0) for name in ("alpha", "scale", "input_scale"))
+    value = site.emit("elu", site.emit("mul", x, site.scalar(inner, dtype)) if inner != 1.0 else x, alpha=alpha)
     if inner != 1.0:
-        x = site.emit("mul", x, site.scalar(inner, dtype))
-    value = site.emit("elu", x, alpha=alpha)
+        value = site.emit("where", site.emit("gt", x, site.scalar(0, dtype)), x, value)
     return value if scale == 1.0 else site.emit("mul", value, site.scalar(scale, dtype))
 
 

@@ -110,3 +110,12 @@ def test_shifts(tmp_path: Path, direction: str) -> None:
     x, by = np.array([[16], [255]], np.uint8), np.array([0, 3, 7, 8, 200], np.uint8)
     want = x.astype(int) << by.astype(int).clip(0, 20) if direction == "LEFT" else x.astype(int) >> by
     one(tmp_path, N("BitShift", ["x", "b"], ["y"], direction=direction), x, by, expected=want.astype(np.uint8))
+
+
+@pytest.mark.parametrize("op", ["Min", "Max"])
+@pytest.mark.parametrize("values", [(NAN, 1.0), (1.0, NAN), (2.0, NAN, 1.0), (INF, -INF), (-INF, 3.0)])
+def test_extremes_of_constants(tmp_path: Path, op: str, values: tuple[float, ...]) -> None:
+    constants = [array(f"c{i}", [number], np.float32) for i, number in enumerate(values)]
+    nodes = [N(op, [c.name for c in constants], ["m"]), N("Add", ["x", "m"], ["y"])]
+    x = np.zeros(1, np.float32)
+    check(tmp_path, make(nodes, [value("x", 1, (1,))], ["y"], constants, 22), {"x": x})

@@ -107,3 +107,10 @@ def test_defaults_of_their_time(tmp_path: Path) -> None:
     np.testing.assert_allclose(y, 1.0507 * np.where(x > 0, x, 1.6732 * np.expm1(x)), rtol=1e-5)
     y = outputs(tmp_path, N("Relu", ["x"], ["y"], consumed_inputs=[0]), 1, x)
     assert np.array_equal(y, np.maximum(x, 0))
+
+
+@pytest.mark.parametrize("p", [None, 2.0, 2.5])
+def test_norms_of_any_order(tmp_path: Path, p: float | None) -> None:
+    x, order = rand(1, 2, 3, 4), p or 2.0
+    y = outputs(tmp_path, N("GlobalLpPool", ["x"], ["y"], **({} if p is None else {"p": p})), 1, x)
+    np.testing.assert_allclose(y, (np.abs(x) ** order).sum((2, 3), keepdims=True) ** (1 / order), rtol=1e-5)

@@ -49,6 +49,7 @@ UNARY: dict[str, Case] = {
     "gelu_tanh": lambda x, **_: F.gelu(x, approximate="tanh"),
     "softplus_beta": lambda x, **_: F.softplus(x, beta=2.0),
     "elu_alpha": lambda x, **_: F.elu(x, alpha=0.5),
+    "elu_scales": lambda x, **_: torch.ops.aten.elu(x, 0.5, 2.0, 3.0),
     "celu_alpha": lambda x, **_: F.celu(x, alpha=0.5),
     "threshold": lambda x, **_: F.threshold(x, 0.25, -1.0),
     "sqrt_of_whole": lambda i, **_: torch.sqrt(i.abs()),
