@@ -43,6 +43,7 @@ def compile(
     sequences: Mapping[str, Any] | None = None,
     string_bytes: int = STRING_BYTES,
     states: Mapping[str, str] | None = None,
+    trips: int = 0,
     target: str = "native",
     threads: int = 0,
     budgets: Mapping[str, int | str] | None = None,
@@ -67,6 +68,7 @@ def compile(
     dims), and None for an optional input without a value; `string_bytes` is the UTF-8 length that strings may have. `states` ties
     inputs to outputs by name: the plan keeps what a run leaves there for the next one (`Session.state`, `Session.reset`), as it
     does with buffers that a module changes.
+    `trips` is how often loops may run of which only the data says how often (a run that needs more fails).
     `target` is `native`, a shipped machine or a TOML file; `threads` the planned count (0: the target's cores).
     `budgets` maps a tier to the bytes the plan may use there, as a number or "2GiB"; weights that do not fit are streamed from
     storage. `objective` is latency, throughput or memory. `pins` maps regular expressions over node and weight names to where
@@ -82,7 +84,7 @@ def compile(
         target=target,
         dims=bounds,
         constants={name: np.asarray(value) for name, value in (constants or {}).items()},
-        layout=make_layout(sequences, string_bytes, states),
+        layout=make_layout(sequences, string_bytes, states, trips),
         threads=threads,
         budgets={tier: parse_size(str(size)) for tier, size in (budgets or {}).items()},
         objective=objective,

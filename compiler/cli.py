@@ -365,6 +365,13 @@ def _layout_options(parser: argparse.ArgumentParser) -> None:
         help="keep an output from one run as an input of the next, as caches are (past_key=present_key): neither is asked for or "
         "given any more; it starts as zeros",
     )
+    parser.add_argument(
+        "--trips",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how often loops may run of which only the data says how often; a run that needs more fails",
+    )
 
 
 def _compile_options(parser: argparse.ArgumentParser) -> None:

@@ -57,7 +57,7 @@ def _options(args: argparse.Namespace) -> CompileOptions:
         target=args.target,
         dims=dict(parse_dim(text) for text in args.dim),
         constants=parse_constants(args.constant),
-        layout=make_layout(parse_sequences(args.sequence), args.string_bytes, parse_states(args.state)),
+        layout=make_layout(parse_sequences(args.sequence), args.string_bytes, parse_states(args.state), args.trips),
         threads=args.threads,
         budgets=parse_budgets(args.budget),
         objective=args.objective,
@@ -316,7 +316,7 @@ def estimate(args: argparse.Namespace) -> int:
         raise StratacError("--target names no machine", hint="use native, a shipped name or a TOML file")
     options = CompileOptions(
         dims=dict(parse_dim(text) for text in args.dim),
-        layout=make_layout(parse_sequences(args.sequence), args.string_bytes, parse_states(args.state)),
+        layout=make_layout(parse_sequences(args.sequence), args.string_bytes, parse_states(args.state), args.trips),
         threads=args.threads,
         budgets=parse_budgets(args.budget),
     )

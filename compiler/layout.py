@@ -23,11 +23,13 @@ _HINT = "write NAME=3, NAME=[2,3],[n] (the shape of each element) or NAME=none"
 class Layout:
     """`sequences` gives the elements of sequences by the name of the input (None: an optional without a value), `string_bytes` is
     the length of the slots of strings. `states` gives by the names of inputs the outputs they are tied to: what a run leaves there
-    the next one finds, and neither is a port."""
+    the next one finds, and neither is a port. `trips` is how often loops run at most of which only the data says it (0: not
+    said)."""
 
     sequences: Mapping[str, Elements] = field(default_factory=dict)
     string_bytes: int = STRING_BYTES
     states: Mapping[str, str] = field(default_factory=dict)
+    trips: int = 0
 
     def facts(self) -> dict[str, Any]:
         """As plain data, what is not the default."""
@@ -41,23 +43,29 @@ class Layout:
             found["string_bytes"] = self.string_bytes
         if self.states:
             found["states"] = dict(self.states)
+        if self.trips:
+            found["trips"] = self.trips
         return found
 
 
 def layout_from_facts(facts: Mapping[str, Any]) -> Layout:
     """The layout whose `facts` these are."""
     sequences = {name: _elements(name, value) for name, value in facts.get("sequences", {}).items()}
-    return Layout(sequences, facts.get("string_bytes", STRING_BYTES), dict(facts.get("states", {})))
+    return Layout(
+        sequences, facts.get("string_bytes", STRING_BYTES), dict(facts.get("states", {})), facts.get("trips", 0)
+    )
 
 
 def make_layout(
-    sequences: Mapping[str, Any] | None, string_bytes: int, states: Mapping[str, str] | None = None
+    sequences: Mapping[str, Any] | None, string_bytes: int, states: Mapping[str, str] | None = None, trips: int = 0
 ) -> Layout:
     """From the caller's values: a length, a list of shapes or None for each sequence. Raises StratacError."""
     if not 1 <= string_bytes <= 1 << 20:
         raise StratacError(f"strings of {string_bytes} bytes are not possible", hint="give 1 to 1048576")
+    if not 0 <= trips <= 1 << 14:
+        raise StratacError(f"loops of {trips} iterations are not possible", hint="give 1 to 16384")
     elements = {name: _elements(name, value) for name, value in (sequences or {}).items()}
-    return Layout(elements, string_bytes, dict(states or {}))
+    return Layout(elements, string_bytes, dict(states or {}), trips)
 
 
 def _elements(name: str, value: Any) -> Elements:

@@ -69,7 +69,11 @@ class Watch:
             "threads": session.threads,
             "runs": len(walls),
             "io": info.io,
-            "calls": [{"label": r.label, "seconds": r.seconds, "waited": r.waited} for r in session.profile()],
+            # means over all runs, whether a call ran in each of them or not
+            "calls": [
+                {"label": r.label, "seconds": r.seconds * r.count / len(walls), "waited": r.waited}
+                for r in session.profile()
+            ],
             "reads": [{"label": r.label, "seconds": r.seconds, "bytes": r.bytes} for r in session.reads()],
             "traffic": {
                 "streamed": traffic.streamed / len(walls),

@@ -123,7 +123,7 @@ class StratacRep(BackendRep):
         given = self._options.layout
         longest = max((_longest(value) for value in feeds.values()), default=0)
         width = given.string_bytes if longest <= given.string_bytes else 1 << (longest - 1).bit_length()
-        return Layout({**given.sequences, **lists}, width)
+        return Layout({**given.sequences, **lists}, width, given.states, given.trips)
 
     def _plan(self, feeds: Mapping[str, Any]) -> tuple[_Plan, tuple[str, ...]]:
         """The plan for a call, and the inputs whose values are compiled into it."""

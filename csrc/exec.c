@@ -45,22 +45,46 @@ static void hold(st_program *program, uint32_t symbol)
     program->dims[symbol] = value < row->min ? row->min : row->max;
 }
 
-/* Worker 0 leaves in program->begin when the last instruction began. */
+/* Where to go on from instruction `i`: behind the outermost region that begins there and whose condition is not met, else at `i`
+ * itself.  `region` is the first one that this worker has not looked at. */
+static uint32_t skip(const st_program *program, uint32_t i, uint32_t *region)
+{
+    for (; *region < program->region_count && program->regions[*region].first <= i; ++*region) {
+        const st_region *r = &program->regions[*region];
+        if (r->first == i && (*(const uint8_t *)*r->value != 0) != r->when)
+            return r->last + 1;
+    }
+    return i;
+}
+
+/* Worker 0 leaves in program->open and program->begin which instruction is under way, and since when. */
 static void walk(st_program *program, int worker)
 {
     st_timing *timings = worker ? NULL : program->timings;
     const uint64_t calls = program->run * program->count;
+    st_timing *open = NULL;
     int64_t begin = timings ? now() : 0;
-    for (uint32_t i = 0; i < program->count; i++) {
+    uint32_t region = 0;
+    for (uint32_t i = 0, next; i < program->count; i = next) {
         const st_step *step = &program->steps[i];
         if (program->pool && step->barrier)
             st_pool_barrier(program->pool);
-        if (timings && i) {
+        if (timings) {
             /* from barrier to barrier: what waiting for the slowest thread costs belongs to the instruction before */
             const int64_t end = now();
-            charge(&timings[i - 1], end - begin);
+            if (open)
+                charge(open, end - begin);
             begin = end;
         }
+        next = skip(program, i, &region);
+        open = NULL;
+        if (next != i) {
+            if (program->io)
+                st_io_advance(program->io, worker, calls + next);
+            continue;
+        }
+        next = i + 1;
+        open = timings ? &timings[i] : NULL;
         if (step->needs && program->io && !await(program, i, timings, &begin)) {
             atomic_store_explicit(&program->stopped, 1, memory_order_relaxed); /* all workers give up here */
             return;
@@ -76,10 +100,12 @@ static void walk(st_program *program, int worker)
             break; /* load.c let no other kind through */
         }
         if (program->io)
-            st_io_advance(program->io, worker, calls + i + 1);
+            st_io_advance(program->io, worker, calls + next);
     }
-    if (timings)
+    if (!worker) {
+        program->open = open;
         program->begin = begin;
+    }
 }
 
 static void walk_job(void *context, int worker)
@@ -97,8 +123,8 @@ int st_program_run(st_program *program)
         walk(program, 0);
     const int stopped = atomic_load_explicit(&program->stopped, memory_order_relaxed);
     program->run++;
-    if (program->timings && program->count && !stopped)
-        charge(&program->timings[program->count - 1], now() - program->begin);
+    if (program->open && !stopped)
+        charge(program->open, now() - program->begin);
     st_modes_back(before);
     return !stopped;
 }

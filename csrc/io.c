@@ -153,6 +153,10 @@ int st_io_next(st_io *io, st_request *request, uint64_t *calls)
                 return ST_NEXT_AFTER_CALLS;
             }
         }
+        /* calls that were skipped did not wait for their reads, whose bytes this one may overwrite */
+        const int64_t settled = (int64_t)(io->next_run * io->count) + state->settled;
+        if (settled > 0 && atomic_load_explicit(&io->done, memory_order_relaxed) < (uint64_t)settled)
+            return ST_NEXT_AFTER_READS;
         state->left = row->bytes;
         state->sum = 0;
         state->begun = now();

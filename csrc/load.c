@@ -154,6 +154,45 @@ static int check_setters(const st_plan *plan, st_error *error)
     return ST_OK;
 }
 
+/* One bool, wherever it lies: threads look at its one byte. */
+static int is_bool(const st_plan *plan, const stp_arg *arg)
+{
+    uint32_t number;
+    if (arg->space == STP_SPACE_BUFFER)
+        number = plan->buffers[arg->index].bytes ? plan->buffers[arg->index].type : UINT32_MAX;
+    else if (arg->space == STP_SPACE_INPUT || arg->space == STP_SPACE_OUTPUT)
+        number = plan->ports[arg->space == STP_SPACE_INPUT ? ST_INPUT : ST_OUTPUT][arg->index].type;
+    else
+        return 0;
+    if (number >= plan->counts[STP_SECTION_TYPE])
+        return 0;
+    const stp_type *type = &plan->types[number];
+    for (uint32_t axis = 0; axis < type->rank; axis++) {
+        const stp_dim *dim = &plan->dims[type->first_dim + axis];
+        const stp_dim_op *op = &plan->dim_ops[dim->first];
+        if (dim->count != 1 || op->op != STP_DIM_CONST || op->value != 1)
+            return 0;
+    }
+    return type->dtype == STP_BOOL;
+}
+
+/* Regions stand in the order in which they begin, an outer one first, and begin behind a barrier, so that all threads see the
+ * same condition. */
+static int check_regions(const st_plan *plan, st_error *error)
+{
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_REGION]; i++) {
+        const stp_region *r = &plan->regions[i];
+        CHECK_AT(r->first <= r->last && r->last < plan->call_count, STP_SECTION_REGION, i, "its calls are none of the plan");
+        CHECK_AT(!i || plan->regions[i - 1].first < r->first ||
+                     (plan->regions[i - 1].first == r->first && plan->regions[i - 1].last >= r->last),
+                 STP_SECTION_REGION, i, "it stands behind one that begins later, or inside it");
+        CHECK_AT(!r->first || plan->calls[r->first].barrier, STP_SECTION_REGION, i, "no barrier comes before its condition");
+        CHECK_AT(r->when <= 1 && r->arg < plan->counts[STP_SECTION_ARG] && is_bool(plan, &plan->args[r->arg]),
+                 STP_SECTION_REGION, i, "its condition is not one bool");
+    }
+    return ST_OK;
+}
+
 static int check_code(st_plan *plan, const stp_queue *queues, st_error *error)
 {
     const uint64_t *counts = plan->counts;
@@ -178,6 +217,8 @@ static int check_code(st_plan *plan, const stp_queue *queues, st_error *error)
     int status = st_check_queues(plan, queues, error);
     if (!status)
         status = check_setters(plan, error);
+    if (!status)
+        status = check_regions(plan, error);
     return status ? status : st_check_reads(plan, error);
 }
 
@@ -250,6 +291,7 @@ int st_plan_load(st_plan *plan, const void *bytes, uint64_t size, st_error *erro
     plan->reads = starts[STP_SECTION_READ];
     plan->args = starts[STP_SECTION_ARG];
     plan->states = starts[STP_SECTION_STATE];
+    plan->regions = starts[STP_SECTION_REGION];
     const stp_queue *queues = starts[STP_SECTION_QUEUE];
     /* the strings first: the other checks print and compare them */
     status = check_strings(plan, queues, starts[STP_SECTION_NOTE], error);

@@ -62,6 +62,7 @@ typedef struct st_plan {
     const stp_read *reads; /* of the queue `io` */
     const stp_arg *args;
     const stp_state *states;
+    const stp_region *regions;
     uint64_t counts[STP_SECTION_COUNT];
     int workspaces;
     uint32_t call_count;
@@ -175,6 +176,13 @@ typedef struct st_step {
     void *const *args;
 } st_step;
 
+/* Instructions that run only where the condition, a bool that `value` points to, is `when`. */
+typedef struct st_region {
+    uint32_t first, last;
+    uint32_t when;
+    void *const *value;
+} st_region;
+
 typedef struct st_timing {
     int64_t count;
     int64_t nanoseconds; /* of computing */
@@ -186,6 +194,8 @@ struct st_io;
 typedef struct st_program {
     const st_step *steps;
     uint32_t count;
+    const st_region *regions; /* in order of `first`, an outer one before those inside it */
+    uint32_t region_count;
     int threads;
     st_pool *pool;       /* NULL with one thread */
     struct st_io *io;    /* NULL without reads */
@@ -196,7 +206,8 @@ typedef struct st_program {
     uint32_t exceeded;   /* 1 + number of a dim that the last run set outside its bounds, or 0 */
     int64_t exceeding;   /* what it was set to */
     st_timing *timings;  /* NULL: not timed */
-    int64_t begin;       /* of the last instruction */
+    st_timing *open;     /* of the instruction under way; NULL where none is */
+    int64_t begin;       /* of that instruction */
     _Atomic int stopped; /* the workers gave up: a read failed */
 } st_program;
 

@@ -107,6 +107,7 @@ static size_t lay_tables(st_session *s, char *base, int threads, int timed)
         inputs += st_port_type(&s->plan, ST_INPUT, i)->rank;
     s->steps = carve(base, &used, s->plan.call_count * sizeof *s->steps);
     s->args = carve(base, &used, n[STP_SECTION_ARG] * sizeof *s->args);
+    s->regions = carve(base, &used, n[STP_SECTION_REGION] * sizeof *s->regions);
     s->patches = carve(base, &used, n[STP_SECTION_ARG] * sizeof *s->patches);
     s->symbols = carve(base, &used, n[STP_SECTION_SYMBOL] * sizeof *s->symbols);
     s->layout.places = carve(base, &used, n[STP_SECTION_BUFFER] * sizeof *s->layout.places);
@@ -204,6 +205,10 @@ static void fill_tables(st_session *s, int threads)
     for (uint64_t i = 0; i < plan->counts[STP_SECTION_SYMBOL]; i++)
         if (plan->symbols[i].setter)
             s->steps[plan->symbols[i].setter - 1].symbol = (uint32_t)i + 1;
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_REGION]; i++) {
+        const stp_region *region = &plan->regions[i];
+        s->regions[i] = (st_region){region->first, region->last, region->when, s->args + region->arg};
+    }
     int64_t *shape = s->output_shapes;
     for (int i = 0; i < st_ports(plan, ST_OUTPUT); i++) {
         s->output_shape[i] = shape;
@@ -211,6 +216,8 @@ static void fill_tables(st_session *s, int threads)
     }
     s->program.steps = s->steps;
     s->program.count = plan->call_count;
+    s->program.regions = s->regions;
+    s->program.region_count = (uint32_t)plan->counts[STP_SECTION_REGION];
     s->program.reads = plan->read_count;
     s->program.dims = s->symbols;
     s->program.symbols = plan->symbols;

@@ -56,6 +56,7 @@ struct st_session {
     uint32_t patch_count;
     st_program program;
     st_step *steps;
+    st_region *regions;
     void **args;
     st_patch *patches;
     int64_t *symbols;

@@ -77,6 +77,16 @@ static int start_threads(st_io *io, void *(*work)(void *), st_error *error)
                    strerror(failed));
 }
 
+/* Reads that the calls in front of a read's start need, counted from the begin of the read's own run. */
+static int64_t settled(const st_plan *plan, const stp_read *read)
+{
+    const int64_t calls = read->after > 0 ? read->after : read->after + (int64_t)plan->call_count;
+    int64_t most = 0;
+    for (int64_t i = 0; i < calls; i++)
+        most = plan->calls[i].needs > most ? plan->calls[i].needs : most;
+    return read->after > 0 ? most : most - (int64_t)plan->read_count;
+}
+
 static st_io *lay_out(void *place, const st_plan *plan, const st_block *ring, int workers, int verify, st_storage *storage)
 {
     st_io *io = place;
@@ -96,8 +106,10 @@ static st_io *lay_out(void *place, const st_plan *plan, const st_block *ring, in
     io->uring.fd = -1;
     atomic_store(&io->calls.awaited, UINT64_MAX);
     atomic_store(&io->reads.awaited, UINT64_MAX);
-    for (uint32_t i = 0; i < io->count; i++)
+    for (uint32_t i = 0; i < io->count; i++) {
         io->states[i].verified = !verify;
+        io->states[i].settled = settled(plan, &plan->reads[i]);
+    }
     pthread_mutex_init(&io->lock, NULL);
     return io;
 }

@@ -49,13 +49,14 @@ typedef struct st_lane {
     _Alignas(ST_CACHE_LINE) _Atomic uint64_t calls;
 } st_lane;
 
-/* One read of the plan; the first five belong to whoever holds the queue. */
+/* One read of the plan; the first six belong to whoever holds the queue. */
 typedef struct st_read_state {
     uint64_t left; /* bytes of the read under way that have not arrived */
     uint64_t sum;  /* of its digest */
     int64_t begun;
     int whole;    /* all have, but an earlier read is not whole */
     int verified; /* its bytes had the right digest once */
+    int64_t settled; /* reads of this run (below 0: of the one before) that are complete before it starts */
     _Atomic int64_t count, nanoseconds;
 } st_read_state;
 

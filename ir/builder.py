@@ -110,12 +110,12 @@ class GraphBuilder:
         for name in sorted(mentioned & self._behind.keys()):
             if self._behind[name].isdisjoint((*node.used, *node.outputs)) and name not in dims_set(node):
                 place = next(k for k, value in enumerate(node.inputs) if value)
-                value = self._after(name, node.inputs[place], node.source)
+                value = self.after(name, node.inputs[place], node.source)
                 later = (*node.inputs[:place], value, *node.inputs[place + 1 :])
                 node = replace(node, inputs=later)
         return node
 
-    def _after(self, name: str, value: str, source: Source = Source()) -> str:
+    def after(self, name: str, value: str, source: Source = Source()) -> str:
         """`value` as it is, known no sooner than a run-time dim: chosen by a condition that is always true."""
         if name not in self._true:
             setter = next(node for node in self.nodes if name in dims_set(node))
@@ -143,7 +143,7 @@ class GraphBuilder:
         for port in outputs:
             for name in sorted(self._loose.get(port.value, ())):
                 if port.value not in self._behind[name]:
-                    port = Port(port.name, self._after(name, port.value))
+                    port = Port(port.name, self.after(name, port.value))
             ports.append(port)
         return Graph(
             self.name,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from .dims import Bounds, Shape
 from .types import TensorType
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 ALIGNMENT = 64  # bytes; every buffer and every packed weight starts at a multiple
 REQUEST_BYTES = 1 << 20  # a read is split into requests of at most this many bytes ..
 REQUEST_DEPTH = 4  # .. of which so many are in flight: enough for a disk, and little for a lookup to wait behind
@@ -147,6 +147,21 @@ class Queue:
 
 
 @dataclass(frozen=True)
+class Region:
+    """Calls `first` to `last`, both inclusive, which run only where `condition`, one bool, is `when`; else a run goes on behind
+    them.
+
+    Every thread looks at the condition behind the barrier of call `first`, which is waited at in any case. Regions nest; an outer
+    one stands, and is asked, before those inside it.
+    """
+
+    first: int
+    last: int
+    condition: Arg
+    when: bool
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything the runtime needs, and the ledger's predictions (bytes per tier, seconds) it must keep."""
 
@@ -167,6 +182,7 @@ class Plan:
     seconds: float = 0.0  # predicted latency at the typical dims and planned threads, waits for reads included
     notes: Mapping[str, str] = field(default_factory=dict)  # decisions worth a line: lower bounds, algorithms
     states: tuple[StateEntry, ...] = ()
+    regions: tuple[Region, ...] = ()  # of the calls: what only runs under a condition
 
     def peak_bytes(self, threads: int | None = None) -> int:
         """Bytes the runtime holds for this plan at `threads` threads: all arenas, with one workspace per thread."""

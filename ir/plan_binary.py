@@ -6,6 +6,7 @@ a multiple of eight bytes. A string is an offset into the section of zero-termin
 
 A symbol's `setter` is one more than the number of the call that sets it during the run, or 0 where it follows from the inputs.
 A state's `initial` is one more than the number of the weight it starts from, or 0 where it starts as zeros.
+A region's `arg` is the number of its condition among all arguments: they stand behind those of the calls.
 A dim is a postfix program over `DIM_OPS`. A polynomial is written term by term (coefficient, then each factor followed
 by `mul`, terms joined by `add`), so decoding rebuilds the same expression and evaluating needs only a small stack.
 """
@@ -34,6 +35,7 @@ from .plan import (
     PlanPort,
     Queue,
     Read,
+    Region,
     StateEntry,
     WeightEntry,
     shape_text,
@@ -114,6 +116,7 @@ SECTIONS: tuple[Record, ...] = (
     _record("arg", "u32 space, u32 index"),
     _record("note", "str key, str value"),
     _record("state", "str name, u32 type, u64 offset, u64 bytes, u32 initial, u32 reserved"),
+    _record("region", "u32 first, u32 last, u32 arg, u32 when"),
 )
 _BY_NAME = {record.name: record for record in SECTIONS}
 
@@ -272,6 +275,10 @@ def encode(plan: Plan, *, digests: WeightDigests | None = None, plan_id: int | N
             digest = digests.reads[len(writer.rows["read"])]
             span = (read.offset, read.bytes, read.buffer, writer.string(read.label))
             writer.add("read", *span, read.after, digest, read.seconds)
+    for region in plan.regions:
+        space = _index(ARG_SPACES, region.condition.space, "argument space")
+        asked = writer.add("arg", space, region.condition.index)
+        writer.add("region", region.first, region.last, asked, int(region.when))
     for key, value in plan.notes.items():
         writer.add("note", writer.string(key), writer.string(value))
     for s in plan.states:
@@ -422,6 +429,14 @@ def _decode(data: bytes, header: dict[str, Any]) -> Plan:
         for offset, size, buffer, label, after, _, seconds in rows["read"]
     ]
     calls = [call(row) for row in rows["call"]]
+
+    def region(row: tuple[Any, ...]) -> Region:
+        first, last, arg, when = row
+        if when > 1:
+            raise ValueError("region")
+        space, index = rows["arg"][arg]
+        return Region(first, last, Arg(ARG_SPACES[space], index), bool(when))
+
     return Plan(
         name=text(header["name"]),
         target=text(header["target"]),
@@ -452,6 +467,7 @@ def _decode(data: bytes, header: dict[str, Any]) -> Plan:
             StateEntry(text(n), reader.type(type_), offset, size, start - 1 if start else None)
             for n, type_, offset, size, start, _ in rows["state"]
         ),
+        regions=tuple(region(row) for row in rows["region"]),
     )
 
 
@@ -476,7 +492,7 @@ def c_header() -> str:
         _enum("STP_DIM", DIM_OPS),
         "\n/* Element types: X(name, code, bits). The codes are ONNX's. */\n#define STP_DTYPES(X)",
         *(f" \\\n    X({t.name}, {t.onnx}, {t.bits})" for t in DTYPES.values()),
-        "\n",
+        f"\n#define STP_BOOL {DTYPES['bool'].onnx}\n",
     ]
     for record in (HEADER, SECTION, *(_BY_NAME[r.name] for r in SECTIONS if r.fields)):
         fields = "".join(f"    {_C_TYPES[kind]} {name};\n" for name, kind in record.fields)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from .graph import Derived, Graph, Node, Port, State, Weight
+from .ops import runtime_dims
 
 
 def free_values(body: Iterable[Node]) -> tuple[str, ...]:
@@ -67,7 +68,8 @@ def _map_bases(weight: Weight, names: Mapping[str, str]) -> Weight:
 def drop_unused(graph: Graph) -> Graph:
     """Without nodes, cluster outputs, body nodes, cluster inputs, weights and types that no graph output and no state needs.
 
-    Graph inputs, states and symbols stay, since they are the model's signature; so do the bases of Derived weights in use.
+    Graph inputs, states and their symbols stay, since they are the model's signature; so do the bases of Derived weights in use.
+    Dims that dropped nodes would have set go with them.
     """
     live = set(graph.output_values)
     nodes = _live_nodes(graph.nodes, live)
@@ -80,6 +82,8 @@ def drop_unused(graph: Graph) -> Graph:
         live.update(bases)
     weights = {name: weight for name, weight in graph.weights.items() if name in live}
     slim = replace(graph, nodes=nodes, weights=weights)
+    gone = runtime_dims(graph) - runtime_dims(slim)
+    slim = replace(slim, symbols={name: bounds for name, bounds in graph.symbols.items() if name not in gone})
     return replace(slim, types={value: graph.types[value] for value in _definitions(slim)})
 
 

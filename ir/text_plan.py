@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from .dims import Bounds
 from .lexer import Lexer, parse
 from .parse import read_symbol, read_type
-from .plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, StateEntry, WeightEntry
+from .plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, Region, StateEntry, WeightEntry
 from .text import float_text, name_text, string_text, type_text, value_text
 
 
@@ -52,6 +52,9 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
         for number, read in enumerate(queue.reads):
             yield f"    {number}: {_read_line(read)}"
         yield "  }"
+    for number, region in enumerate(plan.regions):
+        condition = f"{region.condition.space} {region.condition.index} is {'true' if region.when else 'false'}"
+        yield f"  region {number} calls {region.first}:{region.last} where {condition}"
     for key, value in plan.notes.items():
         yield f"  note {string_text(key)} = {string_text(value)}"
     yield "}"
@@ -82,6 +85,7 @@ class _Parts:
     weights: list[WeightEntry] = field(default_factory=list)
     kernels: list[str] = field(default_factory=list)
     queues: list[Queue] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     states: list[StateEntry] = field(default_factory=list)
 
@@ -137,6 +141,7 @@ def read_plan(lexer: Lexer) -> Plan:
         seconds,
         parts.notes,
         tuple(parts.states),
+        tuple(parts.regions),
     )
 
 
@@ -287,6 +292,22 @@ def _read_read(lexer: Lexer) -> Read:
     return Read(offset, nbytes, buffer, after, lexer.string("the read's label in quotes"), seconds)
 
 
+def _read_region(lexer: Lexer, parts: _Parts) -> None:
+    """`region n calls first:last where buffer b is true`."""
+    _read_number(lexer, len(parts.regions))
+    lexer.expect_word("calls")
+    first = lexer.integer("a call's number")
+    lexer.expect(":")
+    last = lexer.integer("a call's number")
+    lexer.expect_word("where")
+    condition = _read_arg(lexer)
+    lexer.expect_word("is")
+    when = lexer.accept_word("true")
+    if not when:
+        lexer.expect_word("false")
+    parts.regions.append(Region(first, last, condition, when))
+
+
 def _read_note(lexer: Lexer, parts: _Parts) -> None:
     position, key = lexer.token.position, lexer.string("a note's name in quotes")
     if key in parts.notes:
@@ -305,5 +326,6 @@ _READERS = {
     "state": _read_state,
     "kernel": _read_kernel,
     "queue": _read_queue,
+    "region": _read_region,
     "note": _read_note,
 }

@@ -22,6 +22,7 @@ from .plan import ALIGNMENT, READ_ALIGNMENT, Arg, Buffer, Call, Plan
 from .text import RESERVED
 from .types import TensorType
 from .verify_reads import check_reads, is_resident, stored_args
+from .verify_regions import asked_at, check_guards, check_regions
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,12 @@ class _Verifier:
         self.plan, self.placed = plan, placed
         self.calls = [call for queue in plan.queues for call in queue.calls]
         self.rings = {number for number, arena in enumerate(plan.arenas) if arena.kind == "ring"}
-        self.mentions: dict[Arg, list[int]] = {}  # the calls that mention an argument, in order
+        self.asked = asked_at(plan)  # for each call the conditions of the regions it lies in
+        self.mentions: dict[
+            Arg, list[int]
+        ] = {}  # the calls that mention an argument, or have it for a condition, in order
         for number, call in enumerate(self.calls):
-            for arg in dict.fromkeys(call.args):
+            for arg in dict.fromkeys((*call.args, *self.asked[number])):
                 self.mentions.setdefault(arg, []).append(number)
 
     def fail(self, what: str, op: str = "", hint: str = "") -> NoReturn:
@@ -95,6 +99,7 @@ class _Verifier:
             self.fail(f"two buffers are called %{next(name for name in names if names.count(name) > 1)}")
         for number, call in enumerate(self.calls):
             self.check_call(number, call)
+        check_regions(self.plan, self.fail)
         if unused := sorted(set(range(len(self.plan.kernels))) - {call.kernel for call in self.calls}):
             self.fail(f"kernel {unused[0]} ({self.plan.kernels[unused[0]]}) is never called")
         for number, buffer in enumerate(self.plan.buffers):
@@ -109,6 +114,8 @@ class _Verifier:
                 self.fail(f"output {port.name!r} is never written")
         written = self.written() if self.placed is None else _Clusters(self.plan, self.placed, self.calls).written()
         self.check_barriers(written)
+        if self.placed is not None:
+            check_guards(self.plan, self.placed, self.fail)
 
     # -- what is declared ------------------------------------------------------------------------------------------
 
@@ -335,8 +342,8 @@ class _Verifier:
     def in_ring(self, arg: Arg) -> bool:
         return arg.space == "buffer" and self.plan.buffers[arg.index].arena in self.rings
 
-    def touches(self, call: Call, written: set[Arg]) -> Iterator[_Touch]:
-        for arg in call.args:
+    def touches(self, number: int, written: set[Arg]) -> Iterator[_Touch]:
+        for arg in (*self.calls[number].args, *self.asked[number]):
             if not SPACES[arg.space].shared or self.in_ring(arg):
                 continue
             if arg.space == "buffer":
@@ -354,7 +361,7 @@ class _Verifier:
         for number, call in enumerate(self.calls):
             if call.barrier:
                 since = []
-            mine = list(self.touches(call, written[number]))
+            mine = list(self.touches(number, written[number]))
             for other, before in since:
                 for touch in mine:
                     same = before.place == touch.place and before.start < touch.end and touch.start < before.end

@@ -9,7 +9,7 @@ from typing import Union
 import numpy as np
 
 from ...ir.builder import GraphBuilder
-from ...ir.dims import Bounds, Dim, Expr, symbol, typical, upper
+from ...ir.dims import Bounds, Dim, Expr, symbol, symbol_of, typical, upper
 from ...ir.errors import Source
 from ...ir.graph import Attr
 from ...ir.types import DType, TensorType, i64
@@ -60,6 +60,12 @@ class Draft:
         name = next(name for k in itertools.count() if (name := f"{hint}_{k}") not in symbols)
         symbols[name] = Bounds(0, max(typical(most, symbols), 0), max(upper(most, symbols), 0))
         return symbol(name)
+
+    def after(self, dim: Dim, value: str) -> str:
+        """`value` as it is, known no sooner than a run-time dim."""
+        name = symbol_of(dim)
+        assert name is not None
+        return self.builder.after(name, value, self.source)
 
     def chain(self, op: str, values: Sequence[str]) -> str:
         total = values[0]

@@ -132,7 +132,8 @@ def _work(c: Mapping[str, Any]) -> str:
 
 def _when(c: Mapping[str, Any]) -> str:
     span = f"{time_text(c['start'])} to {time_text(c['end'])} of {time_text(c['run_seconds'])}"
-    return f"{span}, call {c['call']} of {c['calls']}"
+    only = f", only where {' and '.join(c['only_where'])}" if c["only_where"] else ""
+    return f"{span}, call {c['call']} of {c['calls']}{only}"
 
 
 def _waits(c: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ...ir.errors import PlanError
 
 #: of report.json's keys; a plan made by another version is refused with a hint to compile it again
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 
 
 def read_report(plan: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ describes each key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ...ir.candidate import Priced
@@ -14,9 +14,11 @@ from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
 from ...ir.machine_text import profile_text
 from ...ir.placed import DENSE, Choice, Placed, home_key
-from ...ir.plan import Plan
+from ...ir.plan import Buffer, Plan, PlanPort, Region
+from ...ir.verify_regions import regions_at
 from ...passes.place.cost import lookup_seconds
 from ...passes.schedule.order import order
+from ...passes.schedule.regions import unlikely
 from ...passes.schedule.simulate import Timeline, simulate_plan
 from ..artifact import PROCESS_FLOOR
 from .crossings import crossings, link_bytes
@@ -32,6 +34,7 @@ def build_report(plan: Plan, placed: Placed, machine: Machine) -> dict[str, Any]
     clusters = _clusters(plan, placed, nodes, timeline)
     bill = crossings(plan, placed, machine, nodes, timeline)
     tiers = tier_rows(plan, placed, machine, PROCESS_FLOOR)
+    left_out = {nodes[number].outputs[0] for number in unlikely(plan.calls, plan.regions)}
     start = max(plan.seconds - timeline.seconds, 0.0)  # what a run costs beside its instructions
     return {
         "report_version": REPORT_VERSION,
@@ -49,7 +52,7 @@ def build_report(plan: Plan, placed: Placed, machine: Machine) -> dict[str, Any]
         "predicted_seconds": plan.seconds,
         "first_seconds": timeline.first + start,
         "start_seconds": start,
-        "seconds_by": {**_seconds_by(placed, machine, plan.threads, timeline), "start": start},
+        "seconds_by": {**_seconds_by(placed, machine, plan.threads, timeline, left_out), "start": start},
         "instructions": sum(len(queue.calls) for queue in plan.queues),
         "kernels": len(plan.kernels),
         "notes": dict(plan.notes),
@@ -88,6 +91,7 @@ def _clusters(plan: Plan, placed: Placed, nodes: Sequence[Node], timeline: Timel
     reads: dict[int, list[int]] = {}
     for number, read in enumerate(plan.reads):
         reads.setdefault(plan.buffers[read.buffer].first, []).append(number)
+    inside = regions_at(plan)
     rows = []
     for number, node in enumerate(nodes):
         span = spans[number]
@@ -104,6 +108,7 @@ def _clusters(plan: Plan, placed: Placed, nodes: Sequence[Node], timeline: Timel
                 "weights": [key for _, key in weight_keys(node, placed)],
                 "inputs": list(dict.fromkeys(producers[v].outputs[0] for v in node.used if v in producers)),
                 "call": number,
+                "only_where": [_condition_text(region, plan) for region in inside[number]],
                 "start": span.start,
                 "end": span.end,
                 "waited": span.waited,
@@ -112,6 +117,17 @@ def _clusters(plan: Plan, placed: Placed, nodes: Sequence[Node], timeline: Timel
             }
         )
     return rows
+
+
+def _condition_text(region: Region, plan: Plan) -> str:
+    """What has to hold for a region to run."""
+    found: Mapping[str, Sequence[PlanPort | Buffer]] = {
+        "input": plan.inputs,
+        "output": plan.outputs,
+        "buffer": plan.buffers,
+    }
+    name = found[region.condition.space][region.condition.index].name
+    return f"%{name} is {'true' if region.when else 'false'}"
 
 
 def _decision(choice: Choice) -> dict[str, Any]:
@@ -194,10 +210,14 @@ def _queues(plan: Plan, timeline: Timeline) -> list[dict[str, Any]]:
     return rows
 
 
-def _seconds_by(placed: Placed, machine: Machine, threads: int, timeline: Timeline) -> dict[str, float]:
+def _seconds_by(
+    placed: Placed, machine: Machine, threads: int, timeline: Timeline, left_out: Collection[str]
+) -> dict[str, float]:
     """Where the time of a run goes: what binds its clusters, and storage, for which calls wait or in which kernels look up."""
     found = {"compute": 0.0, "memory": 0.0, "launch": 0.0, "storage": timeline.stalled}
-    for choice in placed.choices.values():
+    for cluster, choice in placed.choices.items():
+        if cluster in left_out:
+            continue
         candidate = choice.chosen.candidate
         looked = lookup_seconds(candidate, machine, threads) if candidate.direct else 0.0
         found["storage"] += looked

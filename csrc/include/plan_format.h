@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define STP_MAGIC UINT64_C(0x0a43415441525453)
-#define STP_FORMAT_VERSION 3
+#define STP_FORMAT_VERSION 4
 #define STP_ALIGNMENT 64
 #define STP_READ_ALIGNMENT 4096
 #define STP_REQUEST_BYTES 1048576
@@ -32,6 +32,7 @@ enum {
     STP_SECTION_ARG = 15,
     STP_SECTION_NOTE = 16,
     STP_SECTION_STATE = 17,
+    STP_SECTION_REGION = 18,
     STP_SECTION_COUNT
 };
 enum {
@@ -98,6 +99,7 @@ enum {
     X(string, 8, 64) \
     X(c64, 14, 64) \
     X(c128, 15, 128)
+#define STP_BOOL 9
 
 typedef struct stp_header {
     uint64_t magic;
@@ -267,9 +269,17 @@ typedef struct stp_state {
 } stp_state;
 _Static_assert(sizeof(stp_state) == 32, "layout of stp_state");
 
+typedef struct stp_region {
+    uint32_t first;
+    uint32_t last;
+    uint32_t arg;
+    uint32_t when;
+} stp_region;
+_Static_assert(sizeof(stp_region) == 16, "layout of stp_region");
+
 /* Bytes of a record and name of each section. */
-#define STP_RECORD_BYTES {1, 16, 8, 16, 32, 4, 8, 8, 24, 48, 40, 4, 24, 56, 48, 8, 8, 32}
+#define STP_RECORD_BYTES {1, 16, 8, 16, 32, 4, 8, 8, 24, 48, 40, 4, 24, 56, 48, 8, 8, 32, 16}
 #define STP_SECTION_NAMES \
-    {"string", "dim_op", "dim", "type", "symbol", "feature", "input", "output", "arena", "buffer", "weight", "kernel", "queue", "call", "read", "arg", "note", "state"}
+    {"string", "dim_op", "dim", "type", "symbol", "feature", "input", "output", "arena", "buffer", "weight", "kernel", "queue", "call", "read", "arg", "note", "state", "region"}
 
 #endif

@@ -18,9 +18,10 @@ from ...ir.decompose import decompose_where
 from ...ir.dims import Bounds, product, typical, upper
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node, Port, make_attrs
+from ...ir.guards import ALWAYS, Guard, Guards, Roots, choices, find_guards
 from ...ir.kernel import Contraction, Kernel, Loops, Matmul, Reduce, Routine, Selection, Store
 from ...ir.lower import try_lower
-from ...ir.ops import OPS
+from ...ir.ops import OPS, flops
 from ...ir.scalars import cost
 from ...ir.types import f32
 from .split_weights import is_lookup
@@ -32,6 +33,8 @@ CHEAP = 3
 MEMORY = 4
 #: a prologue is evaluated once for every column block of the product
 CHEAP_PROLOGUE = 12
+#: what is computed only under a condition stays apart where that saves so many operations: skipping costs a barrier
+WORTH_SKIPPING = 1 << 14
 #: ops in one cluster: beyond this nothing is gained, and lowering recurses over the body
 LARGEST_CLUSTER = 64
 
@@ -53,6 +56,7 @@ class _Fusion:
     free: set[int]
     whole: frozenset[str] = frozenset()  # ops that are never lowered
     apart: frozenset[int] = frozenset()  # nodes that stay clusters by themselves
+    guards: Mapping[int, Guards] = field(default_factory=dict)  # of nodes that are worth skipping together
     groups: dict[int, Group] = field(default_factory=dict)  # computing node -> its group
     log: list[str] = field(default_factory=list)
 
@@ -193,6 +197,8 @@ class _Fusion:
     def allowed(self, first: Group, second: Group) -> bool:
         if len(first.nodes) + len(second.nodes) > LARGEST_CLUSTER or self.apart & (first.nodes | second.nodes):
             return False
+        if self.guards_of(first) != self.guards_of(second):
+            return False
         if isinstance(first.kernel, Selection | Routine) or isinstance(second.kernel, Selection | Routine):
             return False
         ops = {self.nodes[i].op for i in first.nodes}
@@ -215,7 +221,7 @@ class _Fusion:
         cut = min(first.nodes)
         while self.spanned[cut]:
             cut -= 1
-        todo = [g for g in self.producer_groups(second) if g is not first]
+        todo = [g for g in self.groups_before(second) if g is not first]
         seen: set[int] = set()
         while todo:
             group = todo.pop()
@@ -223,8 +229,17 @@ class _Fusion:
                 return True
             if id(group) not in seen and max(group.nodes) >= cut:
                 seen.add(id(group))
-                todo += self.producer_groups(group)
+                todo += self.groups_before(group)
         return False
+
+    def guards_of(self, group: Group) -> Guards:
+        """Those that all nodes of a group have."""
+        return self.guards.get(min(group.nodes), ALWAYS)
+
+    def groups_before(self, group: Group) -> list[Group]:
+        """Groups that run before this one: those whose values it reads, and those that find out whether it runs."""
+        conditions = (self.position.get(guard.condition) for guard in self.guards_of(group))
+        return [*self.producer_groups(group), *(self.groups[i] for i in conditions if i is not None)]
 
     def pays(self, first: Group, second: Group, merged: Group) -> bool:
         """Whether nothing costly is done more often, and the heavy kernel is still one."""
@@ -301,20 +316,39 @@ def fuse(graph: Graph, whole: frozenset[str] = frozenset(), lookup_bytes: int | 
     # only f32 attention has a kernel of its own
     graph = decompose_where(graph, lambda n: n.op == "attention" and graph.types[n.output].dtype != f32)
     graph = _with_own_outputs(graph)
-    kept = set(graph.output_values)
-    nodes, wider = list(graph.nodes), centring(graph)
+    nodes, wider, guards = list(graph.nodes), centring(graph), _worth_skipping(graph)
+    kept = {*graph.output_values, *(guard.condition for found in guards.values() for guard in found)}
     free = {
         i
         for i, node in enumerate(nodes)
         if (OPS[node.op].category in ("view", "source") or node.outputs[0] in wider) and not kept & set(node.outputs)
     }
-    fusion = _Fusion(graph, nodes, free, whole, _lookups(graph, nodes, lookup_bytes))
+    fusion = _Fusion(graph, nodes, free, whole, _lookups(graph, nodes, lookup_bytes), guards)
     fusion.run()
     clusters = _sorted_clusters(fusion, _distinct(fusion.groups.values()))
     used = {v for cluster in clusters for v in (*cluster.inputs, *cluster.outputs)}
     used |= {v for cluster in clusters for child in cluster.body for v in (*child.used, *child.outputs)}
     keep = used | set(graph.input_values) | set(graph.weights)
     return replace(graph, nodes=clusters, types={v: t for v, t in fusion.types.items() if v in keep})
+
+
+def _worth_skipping(graph: Graph) -> dict[int, Guards]:
+    """The guards of nodes, by position, of which each guards more work than it costs to keep that apart: what is chosen from is
+    then written to memory and read back."""
+    found = find_guards(graph)
+    work: dict[Guard, int] = {}
+    for node in graph.nodes:
+        if found[node.outputs[0]] and OPS[node.op].category not in ("view", "source"):
+            count = typical(flops(node, graph.types), graph.symbols)
+            for guard in found[node.outputs[0]]:
+                work[guard] = work.get(guard, 0) + count
+    roots = Roots(graph.nodes, graph.types)
+    for node in graph.nodes if work else ():
+        across = MEMORY * typical(graph.types[node.outputs[0]].elements, graph.symbols)
+        for guard in frozenset().union(*choices(node, graph.types, roots).values()) & work.keys():
+            work[guard] -= across
+    worth = {guard for guard, count in work.items() if count >= WORTH_SKIPPING}
+    return {position: found[node.outputs[0]] & worth for position, node in enumerate(graph.nodes)} if worth else {}
 
 
 def _lookups(graph: Graph, nodes: list[Node], lookup_bytes: int | None) -> frozenset[int]:
@@ -338,6 +372,9 @@ def _sorted_clusters(fusion: _Fusion, groups: list[Group]) -> tuple[Node, ...]:
     flow = networkx.DiGraph()
     flow.add_nodes_from(range(len(groups)))
     flow.add_edges_from((maker[v], k) for k, group in enumerate(groups) for v in group.inputs if v in maker)
+    for k, group in enumerate(groups):
+        conditions = (guard.condition for guard in fusion.guards_of(group))
+        flow.add_edges_from((maker[v], k) for v in conditions if v in maker)
     try:
         order = list(networkx.lexicographical_topological_sort(flow, key=lambda k: min(groups[k].nodes)))
     except networkx.NetworkXUnfeasible as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ...ir.dims import upper
 from ...ir.errors import VerifyError
 from ...ir.graph import Graph, Node
+from ...ir.guards import Guards, find_guards
 from .liveness import Lifetime, aligned, liveness
 from .order import order
 from .plan_memory import MemoryPlan, check_memory, plan_memory
@@ -16,10 +17,11 @@ from .stream_weights import padded
 
 @dataclass(frozen=True)
 class Activations:
-    """The order of clusters, what it keeps alive, and where: nothing of it depends on what placement chooses."""
+    """The order of clusters, their guards, what is alive when, and where: nothing of it depends on what placement chooses."""
 
     nodes: tuple[Node, ...]
     order_name: str
+    guards: Mapping[str, Guards]
     lifetimes: tuple[Lifetime, ...]
     memory: MemoryPlan
 
@@ -27,11 +29,12 @@ class Activations:
 def plan_activations(graph: Graph) -> Activations:
     """Order, lifetimes and offsets of a graph of clusters. Raises VerifyError where the memory plan is found wrong."""
     nodes, name = order(graph)
-    lifetimes = liveness(nodes, graph)
+    guards = find_guards(graph)
+    lifetimes = liveness(nodes, graph, guards)
     memory = plan_memory(lifetimes)
     if problems := check_memory(lifetimes, memory):
         raise VerifyError(f"the memory plan is wrong: {problems[0]}", level="plan", pass_name="plan_memory")
-    return Activations(nodes, name, tuple(lifetimes), memory)
+    return Activations(nodes, name, guards, tuple(lifetimes), memory)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from ...ir.dims import Bounds, upper
 from ...ir.graph import Graph, Node
+from ...ir.guards import Guards
 from ...ir.plan import ALIGNMENT
+from .regions import conditions
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,17 @@ def aligned(count: int) -> int:
     return -(-count // ALIGNMENT) * ALIGNMENT
 
 
-def liveness(order: Sequence[Node], graph: Graph) -> list[Lifetime]:
-    """Lifetimes of all activations, in order of definition. Inputs, outputs and weights live outside the arena."""
+NO_GUARDS: Mapping[str, Guards] = {}
+
+
+def liveness(order: Sequence[Node], graph: Graph, guards: Mapping[str, Guards] = NO_GUARDS) -> list[Lifetime]:
+    """Lifetimes of all activations, in order of definition. Inputs, outputs and weights live outside the arena; a condition lives
+    as long as it guards."""
     outside = {*graph.input_values, *graph.output_values, *graph.weights}
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for position, node in enumerate(order):
-        for value in node.used:
+        for value in (*node.used, *conditions(node, guards)):
             last[value] = position
         for value in node.outputs:
             first[value] = position

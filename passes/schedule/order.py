@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...ir.graph import Graph, Node
-from .liveness import liveness, peak, value_bytes
+from ...ir.guards import Guards, find_guards
+from .liveness import NO_GUARDS, liveness, peak, value_bytes
+from .regions import conditions
 
 
 def order_as_given(graph: Graph) -> tuple[Node, ...]:
@@ -13,9 +15,10 @@ def order_as_given(graph: Graph) -> tuple[Node, ...]:
     return graph.nodes
 
 
-def order_greedily(graph: Graph) -> tuple[Node, ...]:
-    """List scheduling: among the ready clusters the one that frees most, net of what it makes; ties by position."""
-    used = [node.used for node in graph.nodes]
+def order_greedily(graph: Graph, guards: Mapping[str, Guards] = NO_GUARDS) -> tuple[Node, ...]:
+    """List scheduling: among the ready clusters the one that frees most, net of what it makes; ties by position. A cluster is ready
+    when what it reads and what guards it is known."""
+    used = [tuple(dict.fromkeys((*node.used, *conditions(node, guards)))) for node in graph.nodes]
     readers: dict[str, list[int]] = {}
     for position, values in enumerate(used):
         for value in values:
@@ -59,9 +62,10 @@ def order_greedily(graph: Graph) -> tuple[Node, ...]:
 
 def order(graph: Graph) -> tuple[tuple[Node, ...], str]:
     """The order with the least peak of live bytes, and which one it was. The model's own order wins ties."""
+    guards = find_guards(graph)
     orders: Sequence[tuple[str, tuple[Node, ...]]] = (
         ("as given", order_as_given(graph)),
-        ("fewest live bytes first", order_greedily(graph)),
+        ("fewest live bytes first", order_greedily(graph, guards)),
     )
-    name, nodes = min(orders, key=lambda pair: peak(liveness(pair[1], graph)))
+    name, nodes = min(orders, key=lambda pair: peak(liveness(pair[1], graph, guards)))
     return nodes, name

@@ -20,6 +20,7 @@ from ...ir.plan import (
     PlanPort,
     Queue,
     Read,
+    Region,
     StateEntry,
     WeightEntry,
 )
@@ -28,6 +29,7 @@ from ..place.cost import read_seconds, reading_cores, worth_sharing
 from .ledger import StateLayout, lay_states, plan_activations, resident_bytes, workspace_bytes
 from .liveness import Lifetime, aligned
 from .plan_memory import MemoryPlan
+from .regions import conditions, lay_regions, unlikely
 from .simulate import Timeline, simulate_plan
 from .stream_weights import lay_ring, padded
 from .waits import Touch, barriers
@@ -55,10 +57,18 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
         _call(number, node, placed, names.index(kernels[node.outputs[0]]), arguments, machine)
         for number, node in enumerate(nodes)
     ]
-    flags = barriers([_touches(call, node, buffers) for call, node in zip(calls, nodes, strict=True)])
+    regions = tuple(
+        Region(stretch.first, stretch.last, arguments.places[stretch.guard.condition], stretch.guard.when)
+        for stretch in lay_regions(nodes, activations.guards)
+    )
+    asked = [[arguments.places[value] for value in conditions(node, activations.guards)] for node in nodes]
+    flags = barriers(
+        [_touches(call, node, args, buffers) for call, node, args in zip(calls, nodes, asked, strict=True)]
+    )
     # what a call finds out about sizes is known to all behind a barrier
     sets = [False, *(bool(dims_set(node)) for node in nodes)]
-    flags = [flag or behind for flag, behind in zip(flags, sets, strict=False)]
+    begins = {region.first for region in regions if region.first}  # where threads agree on what they skip
+    flags = [flag or behind or number in begins for number, (flag, behind) in enumerate(zip(flags, sets, strict=False))]
     calls = [
         replace(
             call, barrier=flag, needs=stream.needs.get(number, 0), seconds=call.seconds + stream.delays.get(number, 0.0)
@@ -97,12 +107,14 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
         kernels=names,
         queues=tuple(queues),
         states=tuple(_state_entry(state, graph, states, file.entries) for state in graph.states),
-        seconds=sum(call.seconds for call in calls) + machine.device("cpu").run_s,
+        seconds=_seconds(calls, regions) + machine.device("cpu").run_s,
         notes={
             "order": activations.order_name,
             "memory": f"{memory.algorithm}: {memory.bytes} bytes, lower bound {bound}"
             + (f", {(memory.bytes / bound - 1) * 100:.2f} % above it" if bound else ""),
+            **_region_note(regions, calls),
         },
+        regions=regions,
     )
     if not stream.reads:
         return plan
@@ -115,6 +127,19 @@ def _state_entry(state: State, graph: Graph, layout: StateLayout, weights: Seque
     initial = next((n for n, entry in enumerate(weights) if entry.name == state.initial), None)
     size = layout.sizes[state.name]
     return StateEntry(state.name, graph.types[state.value], layout.offsets[state.name], size, initial)
+
+
+def _seconds(calls: Sequence[Call], regions: Sequence[Region]) -> float:
+    out = unlikely(calls, regions)
+    return sum(call.seconds for number, call in enumerate(calls) if number not in out)
+
+
+def _region_note(regions: Sequence[Region], calls: Sequence[Call]) -> dict[str, str]:
+    if not regions:
+        return {}
+    inside = {number for region in regions for number in range(region.first, region.last + 1)}
+    text = f"{len(inside)} of {len(calls)} calls run only under conditions that a run finds; of two sides the dearer is predicted"
+    return {"regions": text}
 
 
 def _refuse_estimates(placed: Placed) -> None:
@@ -286,15 +311,16 @@ def _call(number: int, node: Node, placed: Placed, kernel: int, arguments: _Argu
     return Call(kernel, args, False, parts, label, choice.chosen.seconds, work.flops, work.bytes)
 
 
-def _touches(call: Call, node: Node, buffers: Sequence[Buffer]) -> list[Touch]:
-    """The byte ranges of a call; weights, wherever they are, and workspaces never conflict. Whoever uses a dim that a call sets
-    depends on a value of that call too (`ir.verify`)."""
+def _touches(call: Call, node: Node, asked: Sequence[Arg], buffers: Sequence[Buffer]) -> list[Touch]:
+    """The byte ranges of a call, and of the conditions under which it runs; weights, wherever they are, and workspaces never
+    conflict. Whoever uses a dim that a call sets depends on a value of that call too (`ir.verify`)."""
     found = []
     values = (*node.used, *node.outputs)
-    for arg, value in zip(call.args[1 : 1 + len(values)], values, strict=True):
+    reads = [(arg, False) for arg in asked]
+    own = [(arg, value in node.outputs) for arg, value in zip(call.args[1 : 1 + len(values)], values, strict=True)]
+    for arg, writes in (*own, *reads):
         if arg.space in ("weight", "file"):
             continue
-        writes = value in node.outputs
         if arg.space == "buffer":
             buffer = buffers[arg.index]
             if buffer.arena == RING:

@@ -7,9 +7,10 @@ the first reads of a run happen while the one before ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir.plan import Call, Plan, Read
+from .regions import unlikely
 
 #: runs until the latency repeats are at most this many; it nearly always repeats after two
 RUNS = 10
@@ -43,6 +44,8 @@ class Timeline:
 def simulate_plan(plan: Plan) -> Timeline:
     """The timeline of a plan, from the plan alone."""
     calls, reads = plan.calls, plan.reads
+    out = unlikely(calls, plan.regions)
+    calls = tuple(replace(call, seconds=0.0) if number in out else call for number, call in enumerate(calls))
     runs: list[_Run] = []
     while len(runs) < RUNS:
         runs.append(_run(calls, reads, runs[-1] if runs else None))

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 import onnx
 
 from ....ir.dims import Dim, Expr
-from ....ir.errors import VerifyError
 from ....ir.types import bool_, i64
 from .. import contents
 from ..known import Known
 from ..scalars import integer
 from ..unsupported import Consequence, Unsupported
-from .bodies import plain_name
 from .merge import Differs, merge
 from .registry import rule
 from .sequences import items_of, join, rank_of, without_axis
 from .site import Site
-from .structured import Items, Strings, Value
+from .structured import Items, Value
+from .trips import Endless, Stacks, Trips
 
 
 def _graph(site: Site, name: str) -> onnx.GraphProto:
@@ -74,7 +73,8 @@ def _hint(needs: Sequence[str]) -> str:
 
 @rule("If")
 def if_(site: Site) -> list[Value]:
-    """The branch taken, where the bounds of the dims decide the condition. Else both are computed and the results chosen from."""
+    """The branch taken, where the bounds of the dims decide the condition. Else both are imported and the results chosen from; what
+    only the other one needs, a run skips."""
     otherwise, then = _graph(site, "else_branch"), _graph(site, "then_branch")
     for what, graph in (("then_branch", then), ("else_branch", otherwise)):
         _fits(what, graph, 0, len(site.node.output), len(site.node.output))
@@ -86,7 +86,7 @@ def if_(site: Site) -> list[Value]:
     try:
         pairs = [site.importer.body(site.node, graph, ()) for graph in (then, otherwise)]
     except Consequence:
-        text = "depends on the data, so both branches are computed, and one cannot be"
+        text = "depends on the data, so both branches are needed, and one cannot be computed"
         raise Unsupported(f"the condition {text}", _hint(needs), needs=needs) from None
     try:
         return [merge(site, chosen, a, b) for a, b in zip(*pairs, strict=True)]
@@ -98,109 +98,65 @@ def if_(site: Site) -> list[Value]:
 # -- loops
 
 
-class _Stacks:
-    """What the iterations of a loop give beside the values they carry: one list for each output."""
-
-    def __init__(self, site: Site, graph: onnx.GraphProto, count: int) -> None:
-        self.site, self.graph = site, graph
-        self.rows: list[list[Value]] = [[] for _ in range(count)]
-
-    def add(self, values: Sequence[Value]) -> None:
-        for row, value in zip(self.rows, values, strict=True):
-            row.append(value)
-
-    def stacked(self, index: int, axis: int = 0, backwards: bool = False, sample: Value | None = None) -> Value:
-        """One output of all iterations, stacked along an axis. Without any, `sample` has the type of one."""
-        row = self.rows[index][::-1] if backwards else self.rows[index]
-        label = plain_name(self.graph.output[len(self.graph.output) - len(self.rows) + index].name)
-        for value in row or (sample,):
-            if not isinstance(value, (str, Known, Strings)):
-                raise Unsupported(f"stacks {label!r}, which is no tensor")
-        try:
-            if row:
-                rank = rank_of(self.site, row[0]) + 1
-                return join(self.site, tuple(row), self.site.axis(axis, rank), True)
-        except VerifyError as error:
-            raise Unsupported(f"cannot stack {label!r} of all iterations: {error}") from None
-        assert sample is not None
-        return _none_of(self.site, sample, self.site.axis(axis, rank_of(self.site, sample) + 1))
-
-
-def _none_of(site: Site, sample: Value, axis: int) -> Value:
-    """No values of a type, stacked."""
-    if isinstance(sample, Strings):
-        shape = (*sample.type.shape[:axis], 0, *sample.type.shape[axis:])
-        value = site.data(contents.full(sample.type.dtype, shape, 0))
-        return Strings(value, site.type_of(value))
-    assert isinstance(sample, (str, Known))
-    type = site.type_of(sample)
-    return contents.full(type.dtype, (*type.shape[:axis], 0, *type.shape[axis:]), 0)
-
-
-def _trips(site: Site) -> int | None:
-    """The greatest number of iterations of a Loop; None where it gives none."""
+def _limit(site: Site) -> Trips:
+    """What a Loop's first input says."""
     if not site.has(0):
-        return None
+        return Trips(site, None)
+    if site.importer.required(site.node.input[0]) is None:
+        if not site.importer.trips:
+            site.number(0, "the number of iterations")  # says which inputs it depends on
+        value = site.x(0)
+        if site.type_of(value).dtype != i64 or site.type_of(value).elements != 1:
+            raise Unsupported(f"the number of iterations must be one i64, got {site.type_of(value)}")
+        return Trips(site, None, site.reshape(value, ()))
     found = integer(site.number(0, "the number of iterations"))
-    if isinstance(found, Expr):
-        hint = " ".join(f"--dim {name}=N" for name in sorted(site.importer.signature.symbols))
-        raise Unsupported(
-            f"the number of iterations, {found}, depends on dims that are not fixed; loops are unrolled", hint
-        )
-    return max(found, 0)
+    return Trips(site, found if isinstance(found, Expr) else max(found, 0))
 
 
 @rule("Loop")
 def loop(site: Site) -> list[Value]:
-    """Unrolled. While the condition is known it ends the loop here; once it depends on the data, further iterations are computed
-    and their results chosen or not."""
-    body, limit = _graph(site, "body"), _trips(site)
+    """Unrolled. Where dims or data say how often it runs, as many iterations as there may be are made ready, and a run skips those
+    behind the end."""
+    body, trips = _graph(site, "body"), _limit(site)
     condition: Value = site.value(1) if site.has(1) else contents.scalar(bool_, 1)
     carried = [site.value(i) for i in range(2, site.count)]
     count = len(carried)
     _fits("body", body, count + 2, count + 1)
-    stacks = _Stacks(site, body, len(body.output) - count - 1)
-    done = 0
-    active = ""  # whether the iterations so far went on, where that depends on the data
-    while limit is None or done < limit:
-        taken = _decided(site, condition)
-        if taken is False:
-            break
-        if taken is None:
-            _check_predicated(site, limit, stacks)
-            found = _condition(site, condition)
-            active = site.emit("and", active, found) if active else found
-        given = (contents.scalar(i64, done), condition, *carried)
-        results = site.importer.body(site.node, body, given)
-        condition, fresh = results[0], results[1 : count + 1]
-        if active:
-            try:
-                carried = [merge(site, active, a, b) for a, b in zip(fresh, carried, strict=True)]
-            except Differs as error:
-                needs = _needed(site, 1) if site.has(1) else ()
-                text = "when the loop ends depends on the data, and a carried value changes its type"
-                raise Unsupported(f"{text}: {error.what}", _hint(needs), needs=needs) from None
-        else:
-            carried = fresh
-        stacks.add(results[count + 1 :])
-        done += 1
-    return [*carried, *_all_stacked(site, body, stacks, done, (contents.scalar(i64, 0), condition, *carried))]
-
-
-def _check_predicated(site: Site, limit: int | None, stacks: _Stacks) -> None:
-    """What a loop that ends as the data decides may not have yet."""
+    stacks = Stacks(site, body, len(body.output) - count - 1)
     needs = _needed(site, 1) if site.has(1) else ()
-    if limit is None:
-        text = "when the loop ends depends on the data, and there is no greatest number of iterations"
-        raise Unsupported(text, _hint(needs) or "give the model's Loop a trip count", needs=needs)
-    if stacks.rows:
-        text = (
-            "when the loop ends depends on the data: so would the extent of what it stacks, which is not supported yet"
-        )
-        raise Unsupported(text, _hint(needs), needs=needs)
+    done = 0
+    try:
+        while trips.goes(done, _going(site, condition)):
+            given = (contents.scalar(i64, trips.position(done)), condition, *carried)
+            results = site.importer.body(site.node, body, given)
+            condition, fresh = results[0], results[1 : count + 1]
+            carried = _carried(site, trips.active, fresh, carried)
+            stacks.add(results[count + 1 :], trips.active)
+            done += 1
+    except Differs as error:
+        text = "when the loop ends depends on the data, and a carried value changes its type"
+        raise Unsupported(f"{text}: {error.what}", _hint(needs), needs=needs) from None
+    except Endless as error:
+        raise Unsupported(error.what, _hint(needs) or "--trips N gives one", needs=needs) from None
+    rows = _all_stacked(site, body, stacks, done, (contents.scalar(i64, 0), condition, *carried))
+    if done and (rows or trips.further) and (end := trips.end()) is not None:
+        carried = [end.held(site, value) for value in carried]
+        rows = [end.cut(site, row, 0) for row in rows]
+    return [*carried, *rows]
 
 
-def _all_stacked(site: Site, body: onnx.GraphProto, stacks: _Stacks, done: int, given: Sequence[Value]) -> list[Value]:
+def _going(site: Site, condition: Value) -> bool | str:
+    """A condition as far as it is known."""
+    taken = _decided(site, condition)
+    return _condition(site, condition) if taken is None else taken
+
+
+def _carried(site: Site, active: str, fresh: Sequence[Value], before: Sequence[Value]) -> list[Value]:
+    """The values behind an iteration. Raises Differs."""
+    return [merge(site, active, a, b) for a, b in zip(fresh, before, strict=True)] if active else list(fresh)
+
+
+def _all_stacked(site: Site, body: onnx.GraphProto, stacks: Stacks, done: int, given: Sequence[Value]) -> list[Value]:
     """The stacked outputs. Without an iteration the body is imported once for its types; nothing of it is computed."""
     samples: list[Value] = []
     if not done and stacks.rows:
@@ -210,37 +166,43 @@ def _all_stacked(site: Site, body: onnx.GraphProto, stacks: _Stacks, done: int, 
 
 @rule("Scan")
 def scan(site: Site) -> list[Value]:
-    """Unrolled; before opset 9 the first axis is a batch, the second the one that is scanned."""
+    """Unrolled; before opset 9 the first axis is a batch, the second the one that is scanned, of which each sequence of the batch
+    may have a length of its own."""
     body, scanned = _graph(site, "body"), site.get_int("num_scan_inputs")
     old = site.opset < 9
     first = 1 if old else 0
     states = site.count - first - scanned
     if scanned < 1 or states < 0:
         raise Unsupported(f"scans {scanned} of {site.count} inputs")
-    if old and site.has(0):
-        raise Unsupported("sequence_lens is not supported", "convert the model to opset 9 or later")
     _fits("body", body, states + scanned, states)
     inputs = [site.value(i) for i in range(first, site.count)]
     if not old:
-        return _scan(site, body, inputs[:states], inputs[states:], 0)
-    batch = _extent(site, inputs[0], 0)
-    rows = [
-        _scan(
-            site,
-            body,
-            [_row(site, value, 0, b) for value in inputs[:states]],
-            [_row(site, v, 0, b) for v in inputs[states:]],
-            0,
-        )
-        for b in range(batch)
-    ]
+        return _scan(site, body, inputs[:states], inputs[states:])
+    lengths = _lengths(site, inputs[0]) if site.has(0) else ""
+    rows = []
+    for b in range(_fixed(site, _extent(site, inputs[0], 0))):
+        own = [_row(site, value, 0, b) for value in inputs]
+        length = site.reshape(site.slice(lengths, 0, b, 1), ()) if lengths else ""
+        rows.append(_scan(site, body, own[:states], own[states:], length))
     return [join(site, tuple(row[k] for row in rows), 0, True) for k in range(len(body.output))]
 
 
-def _scan(site: Site, body: onnx.GraphProto, states: list[Value], sources: list[Value], axis: int) -> list[Value]:
+def _lengths(site: Site, batch: Value) -> str:
+    """Of each sequence of a batch."""
+    found = site.cast(site.x(0), i64)
+    if site.type_of(found).shape != (_extent(site, batch, 0),):
+        raise Unsupported(f"sequence_lens must be one number for each sequence, got {site.type_of(found)}")
+    if any(site.get_ints("directions") or ()):
+        raise Unsupported("sequences of different lengths are scanned forwards only")
+    return found
+
+
+def _scan(
+    site: Site, body: onnx.GraphProto, states: list[Value], sources: list[Value], length: str = ""
+) -> list[Value]:
+    """One scan; behind the iteration number `length`, where that is given, states stay and outputs are zeros."""
     count, outputs = len(sources), len(body.output) - len(states)
-    name = "directions" if site.opset < 9 else "scan_input_directions"
-    directions = _listed(site, name, count)
+    directions = _listed(site, "directions" if site.opset < 9 else "scan_input_directions", count)
     axes = [
         site.axis(axis, rank_of(site, value))
         for axis, value in zip(_listed(site, "scan_input_axes", count), sources, strict=True)
@@ -248,20 +210,44 @@ def _scan(site: Site, body: onnx.GraphProto, states: list[Value], sources: list[
     out_axes, out_directions = (_listed(site, f"scan_output_{what}", outputs) for what in ("axes", "directions"))
     extents = {_extent(site, value, axis) for value, axis in zip(sources, axes, strict=True)}
     if len(extents) != 1:
-        raise Unsupported(f"scans inputs of different extents: {', '.join(map(str, sorted(extents)))}")
-    (trips,) = extents
-    stacks = _Stacks(site, body, outputs)
-    for trip in range(trips):
+        raise Unsupported(f"scans inputs of different extents: {', '.join(map(str, sorted(extents, key=str)))}")
+    (extent,) = extents
+    trips = Trips(site, extent)
+    if not trips.least and trips.planned:
+        text = f"scans an extent {extent}, of which there may be none"
+        raise Unsupported(text, f"give it a least size of 1, or fix it, with --dim {extent}=1:TYPICAL:MAX")
+    stacks = Stacks(site, body, outputs)
+    done = 0
+    while trips.goes(done, True):
         rows = [
-            _row(site, value, axis, trips - 1 - trip if backwards else trip)
+            _row(site, value, axis, extent - 1 - trips.position(done) if backwards else trips.position(done))
             for value, axis, backwards in zip(sources, axes, directions, strict=True)
         ]
         results = site.importer.body(site.node, body, [*states, *rows])
-        states = results[: len(states)]
-        stacks.add(results[len(states) :])
-    if not trips and outputs:
-        raise Unsupported("scans nothing: the types of its outputs are not known")
-    return [*states, *(stacks.stacked(k, out_axes[k], bool(out_directions[k])) for k in range(outputs))]
+        active = site.emit("lt", site.scalar(done, i64), length) if length else trips.active
+        states = _carried(site, active, results[: len(states)], states)
+        stacks.add(results[len(states) :], active)
+        done += 1
+    samples = _samples(site, body, states, sources, axes) if not done and outputs else [None] * outputs
+    found = [stacks.stacked(k, out_axes[k], bool(out_directions[k]), samples[k]) for k in range(outputs)]
+    if found and (end := trips.end()) is not None:
+        found = [
+            end.cut(site, row, site.axis(axis, rank_of(site, row)), bool(backwards))
+            for row, axis, backwards in zip(found, out_axes, out_directions, strict=True)
+        ]
+    return [*states, *found]
+
+
+def _samples(
+    site: Site, body: onnx.GraphProto, states: Sequence[Value], sources: Sequence[Value], axes: Sequence[int]
+) -> list[Value | None]:
+    """What a body gives beside its states, for the types: that of rows of zeros, where there are none to scan."""
+    rows: list[Value] = []
+    for value, axis in zip(sources, axes, strict=True):
+        assert isinstance(value, (str, Known))
+        type = site.type_of(value)
+        rows.append(contents.full(type.dtype, (*type.shape[:axis], *type.shape[axis + 1 :]), 0))
+    return list(site.importer.body(site.node, body, [*states, *rows])[len(states) :])
 
 
 def _listed(site: Site, name: str, count: int) -> list[int]:
@@ -272,17 +258,18 @@ def _listed(site: Site, name: str, count: int) -> list[int]:
     return found
 
 
-def _extent(site: Site, value: Value, axis: int) -> int:
+def _extent(site: Site, value: Value, axis: int) -> Dim:
     if not isinstance(value, (str, Known)):
         raise Unsupported("scans tensors of numbers")
     shape = site.type_of(value).shape
     if not shape:
         raise Unsupported("scans a scalar")
-    extent = shape[axis]
+    return shape[axis]
+
+
+def _fixed(site: Site, extent: Dim) -> int:
     if not isinstance(extent, int):
-        raise Unsupported(
-            f"scans an extent {extent}, which is not fixed; scans are unrolled", f"fix it with --dim {extent}=N"
-        )
+        raise Unsupported(f"scans a batch of {extent}, which is not fixed", f"fix it with --dim {extent}=N")
     return extent
 
 

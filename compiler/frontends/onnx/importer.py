@@ -96,6 +96,7 @@ class Importer:
         self.signature: Signature = read_signature(model.graph, bounds, self.file, layout)
         self.builder = GraphBuilder(name=_text(path.stem), symbols=self.signature.symbols)
         self.builder.folder = str(path.parent)
+        self.trips = layout.trips if layout else 0  # iterations of loops of which only the data says how many there are
         self.emitter = Emitter(self.builder)
         self.facts = Facts(self.builder.symbols)
         self.tensors = Tensors(path.parent, path.name, estimate)

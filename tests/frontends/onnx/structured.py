@@ -59,9 +59,10 @@ def check(
     expected: Sequence[Any] | None = None,
     dims: Mapping[str, Bounds] | None = None,
     string_bytes: int = 64,
+    trips: int = 0,
 ) -> Graph:
     """Import, interpret, compare with `expected` or the reference evaluator; returns the graph."""
-    graph = verified(import_onnx(save(folder, model), dims, layout=make_layout(sequences, string_bytes)))
+    graph = verified(import_onnx(save(folder, model), dims, layout=make_layout(sequences, string_bytes, trips=trips)))
     if expected is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

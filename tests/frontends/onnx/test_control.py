@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 from stratac.compiler.frontends.onnx import import_onnx
 from stratac.ir.dims import Bounds
-from stratac.ir.errors import ModelError
+from stratac.ir.errors import ModelError, StratacError
 
 from .build import BOOL, FLOAT, INT64, N, array, make, ops, rand, save, value
 from .structured import check
@@ -238,12 +238,85 @@ def test_loops_that_cannot_be_unrolled(tmp_path: Path, model: onnx.ModelProto, w
         import_onnx(save(tmp_path, model))
 
 
-def test_what_is_stacked_until_the_data_ends_the_loop_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [-1.0, 0.5, 2.5, 3.5, 100.0])
+@pytest.mark.parametrize("trips", [1, 4])
+def test_what_is_stacked_until_the_data_ends_the_loop(tmp_path: Path, trips: int, end: float) -> None:
+    """The extent is found in each run."""
+    nodes = [N("Add", ["s", "x"], ["s_out"]), N("Less", ["s_out", "end"], ["go"]), N("Neg", ["s"], ["n"])]
+    graph = body(nodes, ["i", "c", "s"], ["go", "s_out", "s_out", "n", "i"])
+    inputs = [value("x", FLOAT, [1]), value("end", FLOAT, [1])]
+    model = loop(graph, trips, None, ["x"], ["y", "all", "negative", "numbers"], inputs=inputs)
+    one = np.ones(1, np.float32)
+    sums = [1.0]
+    while len(sums) <= trips and (len(sums) == 1 or sums[-1] < end):
+        sums.append(sums[-1] + 1)
+    rows = np.array(sums, np.float32)[:, None]
+    expected = [rows[-1], rows[1:], -rows[:-1], np.arange(len(rows) - 1)]
+    found = check(tmp_path, model, {"x": one, "end": one * end}, expected=expected)
+    assert len(found.symbols) == (trips > 1)
+
+
+def test_a_condition_that_is_known_to_be_false_stacks_nothing(tmp_path: Path) -> None:
     nodes = [N("Add", ["s", "x"], ["s_out"]), N("Less", ["s_out", "end"], ["go"])]
     graph = body(nodes, ["i", "c", "s"], ["go", "s_out", "s_out"])
-    model = loop(graph, 3, None, ["x"], ["y", "all"], inputs=[value("x", FLOAT, [1]), value("end", FLOAT, [1])])
-    with pytest.raises(ModelError, match="the extent of what it stacks"):
-        import_onnx(save(tmp_path, model))
+    inputs = [value("x", FLOAT, [1]), value("end", FLOAT, [1])]
+    model = loop(graph, 3, False, ["x"], ["y", "all"], inputs=inputs)
+    one = np.ones(1, np.float32)
+    check(tmp_path, model, {"x": one, "end": one}, expected=[one, np.zeros((0, 1), np.float32)])
+
+
+def _counted(inputs: list[onnx.ValueInfoProto], body_nodes: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """A loop over s and what it stacks, of as many iterations as the value `m` says."""
+    graph = body([*body_nodes, N("Identity", ["c"], ["go"])], ["i", "c", "s"], ["go", "s_out", "s_out"])
+    before = [] if any(one.name == "m" for one in inputs) else [N("Shape", ["x"], ["m"], start=0, end=1)]
+    return make([*before, N("Loop", ["m", "", "s0"], ["s", "all"], body=graph)], inputs, ["s", "all"])
+
+
+@pytest.mark.parametrize("m", [-1, 0, 1, 3, 5])
+def test_a_number_of_iterations_that_the_data_says(tmp_path: Path, m: int) -> None:
+    inputs = [value("m", INT64, []), value("x", FLOAT, [2]), value("s0", FLOAT, [2])]
+    model = _counted(inputs, [N("Add", ["s", "x"], ["s_out"])])
+    feeds = {"m": np.array(m), "x": rand(2), "s0": rand(2, seed=1)}
+    rows = [feeds["s0"]]
+    for _ in range(m):
+        rows.append(rows[-1] + feeds["x"])
+    check(tmp_path, model, feeds, expected=[rows[-1], np.array(rows[1:], np.float32).reshape(-1, 2)], trips=5)
+
+
+def test_more_iterations_than_are_planned_are_an_error(tmp_path: Path) -> None:
+    inputs = [value("m", INT64, []), value("x", FLOAT, [2]), value("s0", FLOAT, [2])]
+    model = _counted(inputs, [N("Add", ["s", "x"], ["s_out"])])
+    model.graph.output.pop()  # what is carried is no result either
+    with pytest.raises(StratacError, match=r"dim trips_0 comes out as 5, its bounds are 0\.\.4"):
+        feeds = {"m": np.array(7), "x": rand(2), "s0": rand(2)}
+        check(tmp_path, model, feeds, expected=[rand(2)], trips=4)
+    with pytest.raises(ModelError, match="the number of iterations"):
+        import_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("limit", [0.5, 3.5, 6.0])
+def test_a_loop_that_only_the_data_ends(tmp_path: Path, limit: float) -> None:
+    inputs = [value("x", FLOAT, [1]), value("s0", FLOAT, [1]), value("end", FLOAT, [1])]
+    model = loop(_sum("end"), None, None, ["s0"], ["s"], inputs=inputs)
+    one = np.ones(1, np.float32)
+    total = i = 0
+    while True:
+        total, i = total + i, i + 1
+        if total >= limit:
+            break
+    check(tmp_path, model, {"x": one, "s0": one * 0, "end": one * limit}, expected=[one * total], trips=4)
+    with pytest.raises(ModelError, match="--trips N"):
+        import_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_as_many_iterations_as_rows(tmp_path: Path, rows: int) -> None:
+    """Each looks at its own row, of which there are as many as iterations."""
+    inputs = [value("x", FLOAT, ["n", 2]), value("s0", FLOAT, [2])]
+    model = _counted(inputs, [N("Gather", ["x", "i"], ["row"]), N("Add", ["s", "row"], ["s_out"])])
+    x, start = rand(rows, 2), rand(2, seed=1)
+    sums = np.array([start + x[: k + 1].sum(0, dtype=np.float32) for k in range(rows)], np.float32)
+    check(tmp_path, model, {"x": x, "s0": start}, expected=[sums[-1], sums], dims={"n": Bounds(1, 2, 4)})
 
 
 # -- Scan
@@ -316,9 +389,49 @@ def test_scans_of_several_inputs_in_a_scan(tmp_path: Path) -> None:
     )
 
 
-def test_a_scan_of_an_open_extent_says_how_to_fix_it(tmp_path: Path) -> None:
-    node = N("Scan", ["s0", "x"], ["s", "all"], body=_running(), num_scan_inputs=1)
+@pytest.mark.parametrize("rows", [1, 2, 4])
+@pytest.mark.parametrize(("backwards", "out_axis"), [(0, 0), (1, 0), (0, 1), (1, -1)])
+def test_scans_of_an_open_extent(tmp_path: Path, rows: int, backwards: int, out_axis: int) -> None:
+    node = N(
+        *("Scan", ["s0", "x"], ["s", "all"]),
+        body=_running(),
+        num_scan_inputs=1,
+        scan_input_directions=[backwards],
+        scan_output_axes=[out_axis],
+        scan_output_directions=[backwards],
+    )
     model = make([node], [value("s0", FLOAT, [2]), value("x", FLOAT, ["n", 2]), value("k", FLOAT, [])], ["s", "all"])
-    with pytest.raises(ModelError, match="--dim n=N"):
-        import_onnx(save(tmp_path, model), {"n": Bounds(1, 2, 4)})
-    assert ops(import_onnx(tmp_path / "model.onnx", {"n": Bounds(2, 2, 2)})).count("add") == 2
+    feeds = {"s0": rand(2), "x": rand(rows, 2, seed=1), "k": np.array(0.5, np.float32)}
+    order = feeds["x"][::-1] if backwards else feeds["x"]
+    sums = np.array([feeds["s0"] + order[: t + 1].sum(0, dtype=np.float32) for t in range(rows)], np.float32)
+    stacked = np.stack([row * feeds["k"] for row in (sums[::-1] if backwards else sums)], out_axis)
+    check(tmp_path, model, feeds, expected=[sums[-1], stacked], dims={"n": Bounds(1, 2, 4)})
+    with pytest.raises(ModelError, match="--dim n=1:TYPICAL:MAX"):
+        import_onnx(tmp_path / "model.onnx", {"n": Bounds(0, 2, 4)})
+
+
+def test_a_scan_of_nothing(tmp_path: Path) -> None:
+    node = N("Scan", ["s0", "x"], ["s", "all"], body=_running(), num_scan_inputs=1)
+    model = make([node], [value("s0", FLOAT, [2]), value("x", FLOAT, [0, 2]), value("k", FLOAT, [])], ["s", "all"])
+    start = rand(2)
+    feeds = {"s0": start, "x": rand(0, 2), "k": np.array(0.5, np.float32)}
+    check(tmp_path, model, feeds, expected=[start, np.zeros((0, 2), np.float32)])
+
+
+@pytest.mark.parametrize("lengths", [[3, 3], [1, 2], [0, 3], [2, 0]])
+@pytest.mark.parametrize("known", [False, True])
+def test_sequences_of_different_lengths(tmp_path: Path, lengths: list[int], known: bool) -> None:
+    """Before opset 9: behind its length a sequence keeps its state, and its outputs are zeros."""
+    node = N("Scan", ["lens", "s0", "x"], ["s", "all"], body=_running(), num_scan_inputs=1)
+    inputs = [value("s0", FLOAT, [2, 4]), value("x", FLOAT, [2, 3, 4]), value("k", FLOAT, [])]
+    lens = np.array(lengths, np.int64)
+    constants = [array("lens", lens)] if known else []
+    model = make([node], inputs if known else [value("lens", INT64, [2]), *inputs], ["s", "all"], constants, opset=8)
+    start, x, k = rand(2, 4), rand(2, 3, 4, seed=1), np.array(0.5, np.float32)
+    state, rows = start.copy(), np.zeros((2, 3, 4), np.float32)
+    for b in range(2):
+        for t in range(lengths[b]):
+            state[b] += x[b, t]
+            rows[b, t] = state[b] * k
+    feeds = {"s0": start, "x": x, "k": k} | ({} if known else {"lens": lens})
+    check(tmp_path, model, feeds, expected=[state, rows])
