@@ -51,7 +51,14 @@ class Loops:
         output = folder / f"probe-{isa}.so"
         compile_library([unit], output, options=options)
         self.library = ctypes.CDLL(str(output))
-        for name in ("st_probe_fma", "st_probe_dot2", "st_probe_tiles", "st_probe_read", "st_probe_read_threads"):
+        for name in (
+            "st_probe_fma",
+            "st_probe_dot2",
+            "st_probe_dot4",
+            "st_probe_tiles",
+            "st_probe_read",
+            "st_probe_read_threads",
+        ):
             getattr(self.library, name).restype = ctypes.c_double
         self.isa, self.lanes = isa, int(self.library.st_probe_lanes())
 
@@ -62,6 +69,10 @@ class Loops:
     def pair_flops(self, seconds: float = 0.02) -> Figure:
         """Operations per second of one core in the mode bf16: operands in pairs, sums in f32."""
         return self._rate("bf16", 4 * CHAINS * self.lanes, self._dot2, seconds)
+
+    def quad_flops(self, seconds: float = 0.02) -> Figure:
+        """Operations per second of one core in the mode i8: whole numbers of 8 bits in quads, sums in i32."""
+        return self._rate("i8", 8 * CHAINS * self.lanes, self._dot4, seconds)
 
     def tile_flops(self, seconds: float = 0.02) -> Figure:
         """Operations per second of one core on tiles of bf16, sums in f32."""
@@ -88,6 +99,9 @@ class Loops:
 
     def _dot2(self, steps: int) -> float:
         return float(self.library.st_probe_dot2(ctypes.c_int64(steps)))
+
+    def _dot4(self, steps: int) -> float:
+        return float(self.library.st_probe_dot4(ctypes.c_int64(steps)))
 
     def _tiles(self, steps: int) -> float:
         return float(self.library.st_probe_tiles(ctypes.c_int64(steps)))

@@ -87,7 +87,9 @@ TILE_TERMS = frozenset(("dot", "b_tile", "split", "block", "a_again", "b_again")
 TILED = tuple(row.name for row in FAMILIES if row.extension == TILE_EXTENSION)
 #: these stream what they take from memory, so that it costs what memory gives
 STREAMING = tuple(row.name for row in FAMILIES if row.name not in LIGHT)
-_PRODUCT, _TILED = "product", "tiled"
+#: and of whole numbers, whose register tiles are the same with other multiplications
+WHOLE = tuple(row.name for row in FAMILIES if row.mode == "i8")
+_PRODUCT, _TILED, _WHOLE = "product", "tiled", "whole"
 LAUNCH = "launch"
 _BRIEF_S = 50e-6  # calls that a barrier is a visible part of
 
@@ -230,6 +232,8 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     kept = [t for t in timed if t.typical(1) > 0 and not _bound_by_memory(t, machine)]
     columns = [{LAUNCH: 1.0, **{_column(t.family, n): c for n, c in t.terms.items() if n != UNITS}} for t in kept]
     least = {f"{_PRODUCT}.fma": 2 * device.lanes / device.peak_flops}
+    if "i8" in device.modes:
+        least[f"{_WHOLE}.fma"] = 8 * device.lanes / device.modes["i8"]
     if TILE_EXTENSION in device.extensions and "bf16" in device.modes:
         least[f"{_TILED}.dot"] = 2 * 16 * 32 / device.modes["bf16"]  # a row of one product of tiles
     if len(device.caches) > 1:  # a vector packed is read from one place and written to another
@@ -242,7 +246,7 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     kernels: dict[str, dict[str, float]] = {}
     for column, price in sorted(prices.items()):
         owner, _, term = column.partition(".")
-        for family in {_PRODUCT: PRODUCTS, _TILED: sorted(seen & {*TILED})}.get(owner, (owner,)):
+        for family in {_PRODUCT: PRODUCTS, _TILED: sorted(seen & {*TILED}), _WHOLE: WHOLE}.get(owner, (owner,)):
             kernels.setdefault(family, {})[term] = price
     errors = {}
     for family in sorted(seen):
@@ -290,6 +294,8 @@ def _column(family: str, term: str) -> str:
     owner = COMMON if term in SHARED else _PRODUCT if term in PRODUCT_TERMS and family in PRODUCTS else family
     if term in TILE_TERMS and family in TILED:
         owner = _TILED
+    if term in PRODUCT_TERMS and family in WHOLE:
+        owner = _WHOLE
     return f"{owner}.{term}"
 
 
@@ -304,7 +310,7 @@ def measure_kernels(machine: Machine, options: CompileOptions, quick: bool, say:
     for kind in kinds_of(machine):
         say(f"kernels: products in {' on '.join(filter(None, kind))}")
         own = families_of(kind)
-        for graph in (samples.transformer(), samples.convolutional()):
+        for graph in samples.products(kind[0]):
             calls, _ = time_graph(graph, machine, counts, options, 1.0 if quick else 2.0, kind)
             timed += [call for call in calls if call.family in own]
     _, outside = time_graph(samples.brief(), machine, counts, options, 0.3)

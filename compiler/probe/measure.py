@@ -117,13 +117,15 @@ def _cpu(
 def measure_modes(loops: Loops, extensions: Sequence[str], tell: Callable[[Figure], None]) -> dict[str, float]:
     """Operations of a product per second of one core, by numeric mode where it is not f32. In tiles a mode takes several products
     of parts for one."""
-    pairs = loops.pair_flops()
+    pairs, quads = loops.pair_flops(), loops.quad_flops()
     tell(pairs)
+    tell(quads)
     if TILE_EXTENSION not in extensions:
-        return {"bf16": pairs.median}
+        return {"bf16": pairs.median, "i8": quads.median}
     tiles = loops.tile_flops()
     tell(tiles)
-    return {mode: tiles.median / PRODUCTS_OF_PARTS[parts] for mode, parts in TILE_MODES.items()}
+    in_tiles = {mode: tiles.median / PRODUCTS_OF_PARTS[parts] for mode, parts in TILE_MODES.items()}
+    return {**in_tiles, "i8": quads.median}
 
 
 def _machine(device: Device, ram: Tier, found: DiskFigures) -> Machine:

@@ -6,6 +6,7 @@ epilogues are what fusion makes of them. Sizes differ from any model's on purpos
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from ...ir.builder import GraphBuilder
 from ...ir.graph import Graph, Port
-from ...ir.types import TensorType, f32, i64
+from ...ir.types import TensorType, f32, i32, i64, u8
 
 _NOISE = np.random.default_rng(0).standard_normal(1 << 16).astype(np.float32)
 
@@ -227,6 +228,65 @@ def convolutional() -> Graph:
     )
     outputs += [y, b.op("reduce_mean", image(640, 7), axes=(2, 3), keepdims=True)]
     return b.finish(Port(f"y{i}", value) for i, value in enumerate(outputs))
+
+
+def _centred(b: GraphBuilder, x: str, zero: int) -> str:
+    wide = b.op("cast", x, to=i32)
+    return b.op("sub", wide, b.constant(np.int32(zero))) if zero else wide
+
+
+def _bytes(b: GraphBuilder, *shape: int) -> str:
+    """A constant of bytes, as products take it."""
+    return b.op("cast", b.constant((np.resize(_NOISE, shape) * 40).clip(-127, 127).astype(np.int8)), to=i32)
+
+
+def _quantised(b: GraphBuilder, sums: str, channels: tuple[int, ...]) -> str:
+    """What follows a product in quantised models."""
+    value = b.op("add", b.op("mul", b.op("cast", sums, to=f32), _weight(b, *channels)), _weight(b, *channels))
+    value = b.op("clip", b.op("add", b.op("round", value), b.constant(np.float32(3))), min=0.0, max=255.0)
+    return b.op("cast", value, to=u8)
+
+
+def whole() -> Graph:
+    """Products and convolutions of whole numbers, one after the other: results quantised, as floats, or as they are."""
+    b = GraphBuilder(name="whole")
+    outputs = []
+    for rows, zero, *widths in (
+        (96, 128, 448, 1792, 448),
+        (24, 0, 640, 2560, 640),
+        (700, 7, 192, 768, 192),
+        (1, 3, 1152, 2048, 1000),
+        (260, 128, 800, 96, 1600),
+        (33, 5, 99, 77, 50),
+        (7, 0, 384, 4096, 384),
+    ):
+        x = b.input(f"x{len(b.inputs)}", TensorType(u8, (rows, widths[0])))
+        for inside, outside in itertools.pairwise(widths[:-1]):
+            x = _quantised(b, b.op("matmul", _centred(b, x, zero), _bytes(b, inside, outside)), (outside,))
+        last = b.op("matmul", _centred(b, x, zero), _bytes(b, *widths[-2:]))
+        outputs.append(b.op("mul", b.op("cast", last, to=f32), _weight(b, widths[-1])) if rows > 7 else last)
+    for side, zero, groups, *steps in (
+        (96, 100, 1, (3, 24, 3, 2), (24, 40, 1, 1), (40, 40, 3, 1)),
+        (30, 0, 1, (320, 80, 1, 1), (80, 80, 3, 1), (80, 320, 1, 1)),
+        (15, 0, 1, (640, 160, 1, 1), (160, 160, 3, 1), (160, 640, 1, 1)),
+        (8, 9, 1, (320, 320, 3, 1), (320, 1280, 1, 1)),
+        (52, 0, 1, (96, 96, 3, 1), (96, 160, 3, 2), (160, 96, 1, 1)),
+        (20, 3, 4, (128, 128, 3, 1), (128, 64, 5, 1)),
+        (44, 12, 1, (30, 50, 3, 1), (50, 70, 1, 1)),
+    ):
+        x = b.input(f"x{len(b.inputs)}", TensorType(u8, (1, side, side, steps[0][0])))
+        for inside, outside, kernel, stride in steps:
+            window: dict[str, Any] = {"strides": (stride,) * 2, "pads": (kernel // 2,) * 4, "dilations": (1, 1)}
+            filters = _bytes(b, outside, inside // groups, kernel, kernel)
+            sums = b.op("conv", _centred(b, x, zero), filters, **window, groups=groups, channels_last=True)
+            x = _quantised(b, sums, (outside,))
+        outputs.append(x)
+    return b.finish(Port(f"y{i}", value) for i, value in enumerate(outputs))
+
+
+def products(mode: str) -> list[Graph]:
+    """Graphs whose products can be computed in a mode."""
+    return [whole()] if mode == "i8" else [transformer(), convolutional()]
 
 
 #: elementwise functions with a price of their own, as ops of one input

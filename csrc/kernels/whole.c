@@ -17,6 +17,25 @@ static int in_words(const void *p, int64_t a, int64_t b, int64_t c)
     return ((uintptr_t)p | (uintptr_t)a | (uintptr_t)b | (uintptr_t)c) % WORD == 0;
 }
 
+/* A few bytes, most often not many: calls of memcpy cost as much as what they copy. */
+static inline void copy_bytes(uint8_t *out, const uint8_t *from, int64_t count)
+{
+    if (count >= 16) {
+        for (int64_t i = 0; i + 16 <= count; i += 16)
+            memcpy(out + i, from + i, 16);
+        memcpy(out + count - 16, from + count - 16, 16);
+    } else if (count >= 8) {
+        memcpy(out, from, 8);
+        memcpy(out + count - 8, from + count - 8, 8);
+    } else if (count >= 4) {
+        memcpy(out, from, 4);
+        memcpy(out + count - 4, from + count - 4, 4);
+    } else {
+        for (int64_t i = 0; i < count; i++)
+            out[i] = from[i];
+    }
+}
+
 static inline void end_of_row(uint8_t *row, int64_t from, int64_t to)
 {
     if (from < to)
@@ -95,10 +114,12 @@ static void gather_pixel(const window *w, const uint8_t *image, int64_t y, int64
             /* k - ky*row_k counts bytes from pixel x; those left of 0 or right of w are padding. */
             const int64_t first = x * c->cg + from - ky * row_k, count_here = to - from, over = first + count_here - c->w * c->cg;
             const int64_t left = ST_MIN(ST_MAX(-first, (int64_t)0), count_here), right = ST_MIN(ST_MAX(over, (int64_t)0), count_here);
-            memset(out, c->zero, (size_t)left);
+            if (left)
+                memset(out, c->zero, (size_t)left);
             if (left + right < count_here)
-                memcpy(out + left, line + (first + left), (size_t)(count_here - left - right));
-            memset(out + (count_here - right), c->zero, (size_t)right);
+                copy_bytes(out + left, line + (first + left), count_here - left - right);
+            if (right)
+                memset(out + (count_here - right), c->zero, (size_t)right);
             out += count_here;
             continue;
         }
@@ -108,7 +129,7 @@ static void gather_pixel(const window *w, const uint8_t *image, int64_t y, int64
             if (ix < 0 || ix >= c->w)
                 memset(out, c->zero, (size_t)run);
             else
-                memcpy(out, line + ix * c->x_w + ch, (size_t)run);
+                copy_bytes(out, line + ix * c->x_w + ch, run);
             out += run;
             from += run;
         }

@@ -5,6 +5,7 @@
  */
 #include "../simd/simd.h"
 #include "../simd/simd_pairs.h"
+#include "../simd/simd_quads.h"
 #include "../simd/simd_tiles.h"
 
 #include <pthread.h>
@@ -18,6 +19,7 @@
 
 EXPORT double st_probe_fma(int64_t steps);
 EXPORT double st_probe_dot2(int64_t steps);
+EXPORT double st_probe_dot4(int64_t steps);
 EXPORT double st_probe_tiles(int64_t steps);
 EXPORT double st_probe_read(const float *data, int64_t floats, int64_t rounds);
 EXPORT double st_probe_read_threads(float *data, int64_t floats_each, int64_t rounds, int threads);
@@ -68,6 +70,25 @@ double st_probe_dot2(int64_t steps)
     vf total = vf_zero();
     EACH(JOIN)
     sink = vf_reduce_add(total);
+    return now() - start;
+}
+
+/* The same with quads of whole numbers, four times the arithmetic in each step. */
+double st_probe_dot4(int64_t steps)
+{
+    vf a = vi_as_vf(vi_set1(0x01020304)), b = vi_as_vf(vi_set1(0x04030201));
+#define BEGIN_QUADS(I) vi sum##I = vi_set1(I);
+    EACH(BEGIN_QUADS)
+    double start = now();
+    for (int64_t n = 0; n < steps; n++) {
+#define QUAD(I) sum##I = vf_as_vi(vf_dot4(a, b, vi_as_vf(sum##I)));
+        EACH(QUAD)
+        __asm__ volatile("" : "+r"(n));
+    }
+#define JOIN_QUADS(I) sums = vi_add(sums, sum##I);
+    vi sums = vi_set1(0);
+    EACH(JOIN_QUADS)
+    sink = vf_reduce_add(vf_from_i32(sums));
     return now() - start;
 }
 

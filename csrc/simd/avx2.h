@@ -86,6 +86,7 @@ static inline vi vi_load_u16(const uint16_t *p) { return _mm256_cvtepu16_epi32(_
 static inline vi vi_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p)); }
 /* Each half of a pack holds four lanes of its own 128 bits. */
 static inline __m128i simd_to_u16(vi v) { return _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1)); }
+#define SIMD_STORES_LOW 0 /* they saturate */
 static inline void vi_store_u16(uint16_t *p, vi v) { _mm_storeu_si128((void *)p, simd_to_u16(v)); }
 static inline void vi_store_u8(uint8_t *p, vi v) { _mm_storel_epi64((void *)p, _mm_packus_epi16(simd_to_u16(v), _mm_setzero_si128())); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }

@@ -123,23 +123,33 @@ ST_FLOATS(SIMD_FLOAT)
  * and keep the low bits; those of fewer than 8 take a byte. */
 #define SIMD_INTEGER(name, width, sign, bits)                                                                              \
     static inline vi simd_low_##name(vi v) { return vi_s##sign(vi_shl(v, 32 - bits), 32 - bits); }                         \
+    static inline vi simd_loaded_##name(vi v) { return width == bits && SIMD_UNSIGNED_##sign ? v : simd_low_##name(v); }   \
+    static inline vi simd_stored_##name(vi v)                                                                              \
+    {                                                                                                                      \
+        return width == bits && SIMD_STORES_LOW ? v : vi_and(simd_low_##name(v), vi_set1((1 << width) - 1));               \
+    }                                                                                                                      \
     static inline vf vf_round_##name(vf v) { return vf_from_i32(simd_low_##name(vi_from_vf(v))); }                         \
     static inline vf vf_load_##name(const ST_INTEGER_##sign(width) *p)                                                     \
     {                                                                                                                      \
-        return vf_from_i32(simd_low_##name(vi_load_u##width((const uint##width##_t *)p)));                                 \
+        return vf_from_i32(simd_loaded_##name(vi_load_u##width((const uint##width##_t *)p)));                              \
     }                                                                                                                      \
     static inline vf vf_load_n_##name(const ST_INTEGER_##sign(width) *p, int64_t n)                                        \
     {                                                                                                                      \
-        return vf_from_i32(simd_low_##name(vi_load_n_u##width((const uint##width##_t *)p, n)));                            \
+        return vf_from_i32(simd_loaded_##name(vi_load_n_u##width((const uint##width##_t *)p, n)));                         \
     }                                                                                                                      \
     static inline void vf_store_##name(ST_INTEGER_##sign(width) *p, vf v)                                                  \
     {                                                                                                                      \
-        vi_store_u##width((uint##width##_t *)p, vi_and(simd_low_##name(vi_from_vf(v)), vi_set1((1 << width) - 1)));        \
+        vi_store_u##width((uint##width##_t *)p, simd_stored_##name(vi_from_vf(v)));                                        \
     }                                                                                                                      \
     static inline void vf_store_n_##name(ST_INTEGER_##sign(width) *p, vf v, int64_t n)                                     \
     {                                                                                                                      \
-        vi_store_n_u##width((uint##width##_t *)p, vi_and(simd_low_##name(vi_from_vf(v)), vi_set1((1 << width) - 1)), n);   \
+        vi_store_n_u##width((uint##width##_t *)p, simd_stored_##name(vi_from_vf(v)), n);                                   \
     }
+#ifndef SIMD_STORES_LOW
+#define SIMD_STORES_LOW 1 /* whether vi_store_u8 and vi_store_u16 keep the low bits of any number */
+#endif
+#define SIMD_UNSIGNED_ar 0
+#define SIMD_UNSIGNED_hr 1
 #define ST_INTEGER_ar(width) int##width##_t
 #define ST_INTEGER_hr(width) uint##width##_t
 SIMD_INTEGER(i16, 16, ar, 16)
@@ -151,6 +161,8 @@ SIMD_INTEGER(u4, 8, hr, 4)
 SIMD_INTEGER(i2, 8, ar, 2)
 SIMD_INTEGER(u2, 8, hr, 2)
 #undef SIMD_INTEGER
+#undef SIMD_UNSIGNED_ar
+#undef SIMD_UNSIGNED_hr
 #undef ST_INTEGER_ar
 #undef ST_INTEGER_hr
 static inline vf vf_load_i32(const int32_t *p) { return vf_from_i32(vi_load(p)); }

@@ -130,7 +130,7 @@ def test_sample_graphs_lower_and_have_prices_for_every_term() -> None:
     assert {mode for mode, _ in kernels.kinds_of(machine)} == {*MODE_ERRORS} - {"f32"}
     for kind in (kernels.F32, *kernels.kinds_of(machine)):
         seen = set()
-        for graph in (samples.transformer(), samples.convolutional(), samples.loops(1 << 12)):
+        for graph in (*samples.products(kind[0]), samples.loops(1 << 12)):
             levels = kernels.lower_samples(graph, machine, 2, kind)
             for choice in levels.placed.choices.values():
                 candidate = choice.chosen.candidate
