@@ -13,49 +13,6 @@ static int64_t floor_mod(int64_t left, int64_t right)
     return rest < 0 ? rest + right : rest;
 }
 
-int st_dim_value(const st_plan *plan, uint32_t dim, const int64_t *symbols, int64_t *value)
-{
-    const stp_dim_op *op = plan->dim_ops + plan->dims[dim].first;
-    int64_t stack[STP_DIM_DEPTH] = {0};
-    int depth = 0;
-    for (uint32_t left = plan->dims[dim].count; left; left--, op++) {
-        if (op->op == STP_DIM_CONST) {
-            stack[depth++] = op->value;
-            continue;
-        }
-        if (op->op == STP_DIM_SYMBOL) {
-            if (symbols[op->value] == ST_UNKNOWN)
-                return -1;
-            stack[depth++] = symbols[op->value];
-            continue;
-        }
-        const int64_t b = stack[--depth];
-        int64_t *a = &stack[depth - 1];
-        switch (op->op) {
-        case STP_DIM_ADD:
-            if (__builtin_add_overflow(*a, b, a))
-                return -1;
-            break;
-        case STP_DIM_MUL:
-            if (__builtin_mul_overflow(*a, b, a))
-                return -1;
-            break;
-        case STP_DIM_MIN:
-            *a = *a < b ? *a : b;
-            break;
-        case STP_DIM_MAX:
-            *a = *a > b ? *a : b;
-            break;
-        default: /* floordiv and mod */
-            if (b <= 0)
-                return -1;
-            *a = op->op == STP_DIM_FLOORDIV ? floor_div(*a, b) : floor_mod(*a, b);
-        }
-    }
-    *value = stack[0];
-    return 0;
-}
-
 /* The ends of the products of two intervals: -1 where they overflow. */
 static int product(st_span a, st_span b, st_span *out)
 {
@@ -84,7 +41,8 @@ static int quotient(st_span a, st_span b, int rest, st_span *out)
     return 0;
 }
 
-int st_dim_span(const st_plan *plan, uint32_t dim, const int64_t *symbols, st_span *span)
+/* What a dim comes out as; where `open`, with the symbols that a run sets anywhere between their bounds. */
+static int walk(const st_plan *plan, uint32_t dim, const int64_t *symbols, int open, st_span *span)
 {
     const stp_dim_op *op = plan->dim_ops + plan->dims[dim].first;
     st_span stack[STP_DIM_DEPTH] = {{0, 0}};
@@ -97,9 +55,10 @@ int st_dim_span(const st_plan *plan, uint32_t dim, const int64_t *symbols, st_sp
         if (op->op == STP_DIM_SYMBOL) {
             const stp_symbol *row = &plan->symbols[op->value];
             const int64_t value = symbols[op->value];
-            if (!row->setter && value == ST_UNKNOWN)
+            const int set_later = open && row->setter;
+            if (!set_later && value == ST_UNKNOWN)
                 return -1;
-            stack[depth++] = row->setter ? (st_span){row->min, row->max} : (st_span){value, value};
+            stack[depth++] = set_later ? (st_span){row->min, row->max} : (st_span){value, value};
             continue;
         }
         const st_span b = stack[--depth];
@@ -125,6 +84,20 @@ int st_dim_span(const st_plan *plan, uint32_t dim, const int64_t *symbols, st_sp
         }
     }
     *span = stack[0];
+    return 0;
+}
+
+int st_dim_span(const st_plan *plan, uint32_t dim, const int64_t *symbols, st_span *span)
+{
+    return walk(plan, dim, symbols, 1, span);
+}
+
+int st_dim_value(const st_plan *plan, uint32_t dim, const int64_t *symbols, int64_t *value)
+{
+    st_span span;
+    if (walk(plan, dim, symbols, 0, &span))
+        return -1;
+    *value = span.low; /* both ends are the same */
     return 0;
 }
 

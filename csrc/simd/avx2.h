@@ -124,20 +124,6 @@ static inline vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loa
 static inline __m128i simd_to_f16(vf v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
 static inline void vf_store_f16(uint16_t *p, vf v) { _mm_storeu_si128((void *)p, simd_to_f16(v)); }
 static inline vf vf_round_f16(vf v) { return _mm256_cvtph_ps(simd_to_f16(v)); }
-static inline vf vf_load_n_f16(const uint16_t *p, int64_t n)
-{
-    uint16_t lanes[VL] = {0};
-    for (int64_t i = 0; i < n; i++)
-        lanes[i] = p[i];
-    return vf_load_f16(lanes);
-}
-static inline void vf_store_n_f16(uint16_t *p, vf v, int64_t n)
-{
-    uint16_t lanes[VL];
-    vf_store_f16(lanes, v);
-    for (int64_t i = 0; i < n; i++)
-        p[i] = lanes[i];
-}
 
 /* Booleans in memory are bytes, 0 or 1 (any non-zero reads as true). */
 static inline vm vm_load_n(const uint8_t *p, int64_t n)

@@ -173,20 +173,6 @@ static inline vf vf_iota(void) { return vf_from_i32(vi_iota()); }
 static inline vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline void vf_store_f16(uint16_t *p, vf v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 static inline vf vf_round_f16(vf v) { return vcvt_f32_f16(vcvt_f16_f32(v)); }
-static inline vf vf_load_n_f16(const uint16_t *p, int64_t n)
-{
-    uint16_t lanes[VL] = {0};
-    for (int64_t i = 0; i < n; i++)
-        lanes[i] = p[i];
-    return vf_load_f16(lanes);
-}
-static inline void vf_store_n_f16(uint16_t *p, vf v, int64_t n)
-{
-    uint16_t lanes[VL];
-    vf_store_f16(lanes, v);
-    for (int64_t i = 0; i < n; i++)
-        p[i] = lanes[i];
-}
 
 /* Booleans in memory are bytes, 0 or 1 (any non-zero reads as true). */
 static inline vm vm_load_n(const uint8_t *p, int64_t n)

@@ -12,24 +12,28 @@
 
 #include "../kernels/narrow.h"
 
-#define SIMD_PARTS(type, name)                                                                                             \
-    static inline vi vi_load_n_##name(const type *p, int64_t n)                                                            \
+/* The partial accesses of an ISA that has none of its own, through memory. */
+#define SIMD_PARTS(vector, type, name)                                                                                     \
+    static inline vector vector##_load_n_##name(const type *p, int64_t n)                                                  \
     {                                                                                                                      \
         type lanes[VL] = {0};                                                                                              \
         for (int64_t i = 0; i < n; i++)                                                                                    \
             lanes[i] = p[i];                                                                                               \
-        return vi_load_##name(lanes);                                                                                      \
+        return vector##_load_##name(lanes);                                                                                \
     }                                                                                                                      \
-    static inline void vi_store_n_##name(type *p, vi v, int64_t n)                                                         \
+    static inline void vector##_store_n_##name(type *p, vector v, int64_t n)                                               \
     {                                                                                                                      \
         type lanes[VL];                                                                                                    \
-        vi_store_##name(lanes, v);                                                                                         \
+        vector##_store_##name(lanes, v);                                                                                   \
         for (int64_t i = 0; i < n; i++)                                                                                    \
             p[i] = lanes[i];                                                                                               \
     }
 #ifndef SIMD_MASKED_PARTS
-SIMD_PARTS(uint16_t, u16)
-SIMD_PARTS(uint8_t, u8)
+SIMD_PARTS(vi, uint16_t, u16)
+SIMD_PARTS(vi, uint8_t, u8)
+#ifdef SIMD_F16
+SIMD_PARTS(vf, uint16_t, f16)
+#endif
 #endif
 #undef SIMD_PARTS
 

@@ -103,7 +103,8 @@ def call(function: Any, x: np.ndarray, kind: Any) -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 def test_c_decodes_every_code(probe: Any, name: str) -> None:
     dtype = DTYPES[name]
-    codes = np.arange((1 << dtype.bits) - 3).astype(np.uint16 if dtype.bits > 8 else np.uint8)
+    every = np.arange(1 << dtype.bits).astype(np.uint16 if dtype.bits > 8 else np.uint8)
+    codes = np.resize(every, every.size + 3)  # the last vector is a partial one
     for how in ("load", "value"):
         np.testing.assert_array_equal(call(getattr(probe, f"{how}_{name}"), codes, np.float32), decoded(codes, dtype))
     apart = call(getattr(probe, f"strided_{name}"), codes, np.float32)[: (codes.size + 1) // 2]

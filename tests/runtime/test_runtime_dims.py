@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stratac.ir.dims import Bounds, symbol
+from stratac.ir.dims import Bounds, Dim, dim_max, dim_min, evaluate, floordiv, mod, symbol
 from stratac.ir.errors import PlanError, StratacError, VerifyError
 from stratac.ir.plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, WeightEntry
 from stratac.ir.plan_binary import decode, encode, read_header
@@ -114,7 +114,7 @@ def test_a_value_above_its_bound_is_an_error_and_nothing_is_overrun(chosen: Path
 
 
 def shortened() -> Plan:
-    """Twice as much room as elements can be chosen, of which only those chosen are written: z is [k, 1] and [2 * k]."""
+    """What is chosen, as z of [k, 1], and what is not, as rest of [n - k]: only these elements are written."""
     plan, k = chosen_plan(), symbol("k")
     last = replace(plan.calls[1], args=(*plan.calls[1].args, Arg("output", 1)))
     ports = (PlanPort("z", TensorType(f32, (k, 1))), PlanPort("rest", TensorType(f32, (symbol("n") - k,))))
@@ -164,6 +164,34 @@ def test_memory_of_the_caller_has_room_for_the_bound(short: Path) -> None:
             StratacError, match=r"takes shape \[k, 1\] and got \[5, 1\] where these inputs give \[8, 1\]"
         ):
             session.run_into(outputs={"z": np.empty((5, 1), np.float32)}, inputs={"x": x})
+
+
+N, K = symbol("n"), symbol("k")
+ROOMS: list[tuple[Dim, int]] = [  # where n is 20 and k anything up to 8
+    (K + 3, 11),
+    (K * K, 64),
+    (N - 2 * K, 20),
+    (dim_min(K, N - 15), 5),
+    (dim_max(K, N), 20),
+    (floordiv(K + 1, 2), 4),
+    (floordiv(N, K + 1), 20),
+    (mod(K, 3), 2),
+    (mod(N, 7), 6),
+]
+
+
+def test_room_is_for_all_that_a_run_may_find(tmp_path: Path) -> None:
+    plan = chosen_plan()
+    ports = tuple(PlanPort(f"o{i}", TensorType(f32, (dim,))) for i, (dim, _) in enumerate(ROOMS))
+    plan = replace(plan, outputs=(*plan.outputs, *ports))
+    with Session(write_plan(tmp_path / "plan", plan, kernels=KERNELS)) as session:
+        room = session.output_room(x=values(20, 0))
+        assert [room[port.name] for port in ports] == [(most,) for _, most in ROOMS]
+        for positive in range(MOST + 1):
+            found = session.run([port.name for port in ports], {"x": values(20, positive)})
+            assert [a.size for a in found] == [evaluate(dim, {"n": 20, "k": positive}) for dim, _ in ROOMS]
+        with pytest.raises(StratacError, match="output 'o2' came out with an extent below 0"):
+            session.run(None, {"x": values(15, 8)})
 
 
 def test_texts_and_bytes() -> None:

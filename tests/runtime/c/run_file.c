@@ -39,12 +39,12 @@ static int load(const char *folder)
     return 0;
 }
 
-/* Bytes of an element: the digits of a dtype's name are its bits. */
+/* Bytes of an element: the first digits of a dtype's name are its bits, and fewer than 8 take a byte. */
 static int64_t element_bytes(const char *dtype)
 {
     while (*dtype && !isdigit((unsigned char)*dtype))
         dtype++;
-    return *dtype ? atoi(dtype) / 8 : 1; /* bool */
+    return *dtype ? (atoi(dtype) + 7) / 8 : 1; /* bool */
 }
 
 static int whole(FILE *file, void *to, size_t bytes) { return fread(to, 1, bytes, file) == bytes; }
