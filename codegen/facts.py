@@ -36,6 +36,7 @@ TILES = {
     "neon": Tile(4, 8, 512, 96, 5, 2),
     "portable": Tile(4, 4, 512, 64, 2, 1),
 }
+_CHAIN = 256  # tile.h
 _LOAD_FLOATS = 65536  # gemm.c
 STEP, TILE_ROWS, TILE_PANEL = 32, 32, 32  # tiles.c: of k, of C; columns of a panel
 LEAST_DEPTH = 16  # that is multiplied in tiles
@@ -89,7 +90,7 @@ def _row_stride(count: int) -> int:
 
 def _product_floats(tile: Tile, k: int, packed: bool) -> int:
     blocks = max(-(-k // tile.k_block), 1)
-    depth = max(_up(-(-k // blocks), 16), 16)
+    depth = max(_up(k, 16), 16) if blocks == 1 else _up(-(-k // blocks), _CHAIN)
     right = 0 if packed else depth * tile.kept_columns
     return tile.rows * (depth + tile.pad) + tile.kept_rows * tile.kept_columns + right
 

@@ -177,12 +177,13 @@ static void pack_values(work *w, const block *b, int64_t hi)
 
 /* ---- products ---- */
 
-/* c[rows][cols] (+)= a[rows][k] b[k][cols] in one row tile; columns up to a whole vector are computed and stored. */
-static void multiply(const work *w, int64_t rows, const float *a, int64_t a_row, int64_t k, const float *b, int64_t ldb,
-                     int64_t panel, int64_t cols, float *c, int64_t ldc, int resume)
+/* c[rows][cols] (+)= a[rows][k] b[k][cols] in one row tile; columns up to a whole vector are computed and stored.  `from`:
+ * which k of the tile of keys the first one is, on which the chains do not depend. */
+static void multiply(const work *w, int64_t rows, const float *a, int64_t a_row, int64_t from, int64_t k, const float *b,
+                     int64_t ldb, int64_t panel, int64_t cols, float *c, int64_t ldc, int resume)
 {
     const st_micro_fn *micro = (w->pairs ? st_micro_pairs : st_micro)[rows];
-    const st_left left = {a, a_row, 1, k, k};
+    const st_left left = {a, a_row, 1, k, k, from % ST_CHAIN};
     int64_t full = cols / ST_PANEL, over = cols % ST_PANEL, p = 0;
     if (rows <= ST_WIDE4)
         for (; p + 4 <= full; p += 4)
@@ -317,7 +318,7 @@ static void score(work *w, const block *b, const slot *s, int64_t lo, int64_t hi
         dot_products(w, b->rows, keys_at(w, b, lo), hi - lo, scores);
     } else {
         pack_keys(w, b, lo, hi);
-        multiply(w, b->rows, w->q, w->q_ld, w->depth, w->kt + lo * w->depth, ST_PANEL, w->depth * ST_PANEL, hi - lo, scores, w->score_ld, 0);
+        multiply(w, b->rows, w->q, w->q_ld, 0, w->depth, w->kt + lo * w->depth, ST_PANEL, w->depth * ST_PANEL, hi - lo, scores, w->score_ld, 0);
     }
     if (a->score && !a->score_by_key)
         for (stretch t = {0}; next_stretch(w, b, &t);)
@@ -395,13 +396,13 @@ static void take_tile(work *w, const block *b, slot s)
 
     const int64_t k = w->pairs ? st_ceil_div(hi - lo, 2) : hi - lo;
     if (w->direct) {
-        multiply(w, b->rows, scores, w->score_ld, k, values_at(w, b, lo), a->v_row, ST_PANEL, a->v_dim, s.out, w->v_p, resume);
+        multiply(w, b->rows, scores, w->score_ld, w->pairs ? lo / 2 : lo, k, values_at(w, b, lo), a->v_row, ST_PANEL, a->v_dim, s.out, w->v_p, resume);
     } else {
         if (w->packed_lo != lo) /* where the scores were dot products */
             w->packed_lo = w->v_packed = lo;
         pack_values(w, b, hi);
         const int64_t at = w->pairs ? lo / 2 : lo, panel = (w->pairs ? w->tile / 2 : w->tile) * ST_PANEL;
-        multiply(w, b->rows, scores, w->score_ld, k, w->v + at * ST_PANEL, ST_PANEL, panel, a->v_dim, s.out, w->v_p, resume);
+        multiply(w, b->rows, scores, w->score_ld, at, k, w->v + at * ST_PANEL, ST_PANEL, panel, a->v_dim, s.out, w->v_p, resume);
     }
     *s.begun = 1.0f;
 }

@@ -131,7 +131,7 @@ static int place(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t 
     if (count != c->kh * run || x + rows > c->ow || iy < 0 || iy + (c->kh - 1) * c->dilation_h >= c->h || ix < 0 ||
         ix + (rows - 1) * c->stride_w + c->kw > c->w || step % 1024 == 0)
         return 0;
-    *left = (st_left){w->x + n * c->x_n + iy * c->x_h + ix * c->x_w, step, c->kh, run, c->dilation_h * c->x_h};
+    *left = (st_left){w->x + n * c->x_n + iy * c->x_h + ix * c->x_w, step, c->kh, run, c->dilation_h * c->x_h, 0};
     return 1;
 }
 

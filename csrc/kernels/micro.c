@@ -5,5 +5,6 @@
 #ifdef SIMD_BY_LANE
 #define ST_MULTIPLY_LANE vf_fma_lane
 #endif
+#define ST_ADD vf_add
 #define ST_TABLE st_micro
 #include "micro.h"

@@ -4,8 +4,8 @@
  * reach with five registers in all; one pointer per row would spill.
  *
  * Whoever includes this says what is multiplied: ST_MULTIPLY(a, b, c) adds the product of two vectors to a third,
- * ST_MULTIPLY_LANE(a, lane, b, c), where an instruction does that, the product of one lane of a and a vector, and the
- * functions are found in ST_TABLE.
+ * ST_MULTIPLY_LANE(a, lane, b, c), where an instruction does that, the product of one lane of a and a vector,
+ * ST_ADD(a, b) how sums are added, and the functions are found in ST_TABLE.
  */
 
 #ifdef __clang__
@@ -42,31 +42,35 @@
                                   int resume)                                                                              \
     {                                                                                                                      \
         vf acc[MR][NV];                                                                                                    \
-        int64_t lda = left->row, skip = left->jump - left->length;                                                         \
+        int64_t lda = left->row, skip = left->jump - left->length, runs = left->runs, stretch = left->length;              \
         const float *a0 = left->a, *a1 = a0 + 5 * lda, *a2 = a0 + 10 * lda;                                                \
         float *c0 = c, *c1 = c + 5 * ldc, *c2 = c + 10 * ldc;                                                              \
         (void)a1, (void)a2, (void)c1, (void)c2, (void)panel;                                                               \
-        UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_zero();                     \
-        if (resume)                                                                                                        \
-            UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                        \
-                acc[i][j] = vf_load(ROW(c, i, ldc) + j * VL);                                                              \
-        for (int64_t run = left->runs; run > 0; run--, a0 += skip, a1 += skip, a2 += skip)                                 \
-        {                                                                                                                  \
-            int64_t k = left->length;                                                                                      \
-            BY_LANES(MR, NV)                                                                                               \
-            for (; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                                               \
-                vf bv[NV];                                                                                                 \
-                UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + COLUMN(j));                                        \
-                UNROLL for (int i = 0; i < MR; i++)                                                                        \
-                {                                                                                                          \
-                    vf av = vf_set1(*(ROW(a, i, lda)));                                                                    \
-                    UNROLL for (int j = 0; j < NV; j++) acc[i][j] = ST_MULTIPLY(av, bv[j], acc[i][j]);                     \
+        for (int64_t room = ST_CHAIN - left->into; runs > 0; room = ST_CHAIN, resume = 1) {                                \
+            UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_zero();                 \
+            while (room > 0 && runs > 0) {                                                                                 \
+                int64_t k = ST_MIN(room, stretch);                                                                         \
+                room -= k, stretch -= k;                                                                                   \
+                BY_LANES(MR, NV)                                                                                           \
+                for (; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                                           \
+                    vf bv[NV];                                                                                             \
+                    UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + COLUMN(j));                                    \
+                    UNROLL for (int i = 0; i < MR; i++)                                                                    \
+                    {                                                                                                      \
+                        vf av = vf_set1(*(ROW(a, i, lda)));                                                                \
+                        UNROLL for (int j = 0; j < NV; j++) acc[i][j] = ST_MULTIPLY(av, bv[j], acc[i][j]);                 \
+                    }                                                                                                      \
                 }                                                                                                          \
+                if (stretch == 0)                                                                                          \
+                    runs--, stretch = left->length, a0 += skip, a1 += skip, a2 += skip;                                    \
             }                                                                                                              \
+            FORGET(c0) FORGET(c1) FORGET(c2) FORGET(ldc)                                                                   \
+            if (resume)                                                                                                    \
+                UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                    \
+                    acc[i][j] = ST_ADD(vf_load(ROW(c, i, ldc) + j * VL), acc[i][j]);                                       \
+            UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                        \
+                vf_store(ROW(c, i, ldc) + j * VL, acc[i][j]);                                                              \
         }                                                                                                                  \
-        FORGET(c0) FORGET(c1) FORGET(c2) FORGET(ldc)                                                                       \
-        UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                            \
-            vf_store(ROW(c, i, ldc) + j * VL, acc[i][j]);                                                                  \
     }
 
 #if VL == 16

@@ -6,5 +6,6 @@
 #ifdef SIMD_BFDOT
 #define ST_MULTIPLY_LANE vf_dot2_lane
 #endif
+#define ST_ADD vf_add
 #define ST_TABLE st_micro_pairs
 #include "micro.h"

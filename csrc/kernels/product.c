@@ -9,7 +9,7 @@
 static int64_t k_block(int64_t k)
 {
     int64_t blocks = ST_MAX(st_ceil_div(k, ST_KC), 1);
-    return ST_MAX(st_round_up(st_ceil_div(k, blocks), 16), 16);
+    return blocks == 1 ? ST_MAX(st_round_up(k, 16), 16) : st_round_up(st_ceil_div(k, blocks), ST_CHAIN);
 }
 
 int64_t st_product_floats(int64_t k, int b_packed)
@@ -79,7 +79,7 @@ static int64_t tile_rows(const st_product *p, int64_t r, int64_t end)
 /* Find, copy or compute the left operand's rows [r, r+mr) x [k0, k0+count). */
 static st_left left_rows(const st_product *p, int64_t r, int64_t mr, int64_t k0, int64_t count, float *copy, int64_t copy_ld)
 {
-    st_left left = {copy, copy_ld, 1, count, count};
+    st_left left = {copy, copy_ld, 1, count, count, 0};
     if (p->place && p->place(p->fill_ctx, r, mr, k0, count, &left))
         return left;
     if (p->fill) {

@@ -6,5 +6,6 @@
 #ifdef SIMD_SDOT
 #define ST_MULTIPLY_LANE vf_dot4_lane
 #endif
+#define ST_ADD vf_add_whole
 #define ST_TABLE st_micro_quads
 #include "micro.h"

@@ -2,9 +2,9 @@
  *
  * The register tile is up to ST_MR rows by ST_NV vectors.  The right operand comes in panels of ST_PANEL columns, one
  * contiguous row of a panel per k; the left operand stays row-major and is read by broadcasts from its rows, so nothing
- * needs interleaving.  Each accumulator is one chain of fused multiply-adds over k = 0, 1, 2, ...: where k is blocked the
- * chain is parked in memory and taken up again unchanged.  That is why neither the blocking, nor the tile a row falls in,
- * nor the number of parts shows in the bits.
+ * needs interleaving.  An element is a sum of chains of fused multiply-adds, each over ST_CHAIN values of k from a multiple of
+ * ST_CHAIN on, added up in order: rounding errors grow with the length of a chain.  Blocks of k end where chains do.  That is
+ * why neither the blocking, nor the tile a row falls in, nor the number of parts shows in the bits.
  */
 #ifndef STRATAC_KERNELS_TILE_H
 #define STRATAC_KERNELS_TILE_H
@@ -43,6 +43,7 @@
 #define ST_WIDE2 2
 #define ST_WIDE4 1
 #endif
+#define ST_CHAIN 256     /* values of k that one chain adds up; divides ST_KC */
 #define ST_TILE_PANEL 32 /* columns of a panel of tiles (tiles.c), whatever the lanes */
 #define ST_PAD 16      /* keeps rows of a copied tile out of each other's cache sets */
 #define ST_SHORT 4096  /* floats of a single-row-tile block: few rows get more columns, so fewer callbacks */
@@ -64,13 +65,13 @@ static inline int64_t st_row_stride(int64_t n)
 static inline float *st_align64(void *p) { return (float *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 
 /* A row tile of the left operand: row i is a + i*row, its k columns are `runs` stretches of `length`, `jump` apart (one
- * stretch for a matrix; one per filter row for a convolution that reads X in place). */
+ * stretch for a matrix; one per filter row for a convolution that reads X in place).  `into`: how far into a chain it begins. */
 typedef struct st_left {
     const float *a;
-    int64_t row, runs, length, jump;
+    int64_t row, runs, length, jump, into;
 } st_left;
 
-/* C[mr][columns] (+)= A[mr][k] * B[k][columns]; resume takes the accumulators up from c.  Columns are fixed by the function:
+/* C[mr][columns] (+)= A[mr][k] * B[k][columns]; resume adds to what c holds.  Columns are fixed by the function:
  * one vector, or 1, 2 or 4 panels, `panel` floats apart. */
 typedef void (*st_micro_fn)(const st_left *left, const float *b, int64_t ldb, int64_t panel, float *c, int64_t ldc, int resume);
 enum { ST_HALF, ST_ONE, ST_TWO, ST_FOUR };

@@ -2,8 +2,8 @@
  *
  * Output pixels come in tiles of 2x2, counted from the corner of each image.  The 4x4 window of a tile turns into one row of
  * V at each of 16 points (B'dB); at each point V times the filters of that point is a product over the channels; 16 results
- * turn into the tile (A'mA).  Filters are transformed ahead.  The chains of multiply-adds are nine times shorter than those
- * of conv.c, which makes up for the additions around them: the error is no greater.
+ * turn into the tile (A'mA).  Filters are transformed ahead.  A sum has nine times fewer terms than the
+ * window, which makes up for the additions around it: the error is no greater than that of one chain over the window.
  *
  * Differences within a window spread an infinity, or an overflow, over the tile.  So where a vector of a tile's results is
  * not finite, it is computed again as the plain sum over the window.

@@ -13,6 +13,9 @@
 #define SIMD_SDOT
 #endif
 
+/* The sum of two vectors of int32. */
+static inline vf vf_add_whole(vf a, vf b) { return vi_as_vf(vi_add(vf_as_vi(a), vf_as_vi(b))); }
+
 /* c + the sum of (a - ST_QUAD_OFFSET) * b over the four of each lane: a unsigned, b signed.  Arm multiplies signed by signed. */
 #ifdef SIMD_BY_LANE
 #define ST_QUAD_OFFSET 128
