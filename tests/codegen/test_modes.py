@@ -3,6 +3,7 @@ number of threads; they are offered only where the user allows their error."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -290,29 +291,57 @@ def windows() -> tuple[Graph, dict[str, np.ndarray]]:
     return b.finish(outputs), weights
 
 
+def one_chain(x: np.ndarray, weights: np.ndarray, pads: tuple[int, ...]) -> np.ndarray:
+    """A convolution of 3x3 whose every sum is one chain of fused multiply-adds in f32, in which a step rounds once."""
+    x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
+    height, width = x.shape[2] - 2, x.shape[3] - 2
+    total = np.zeros((len(x), len(weights), height, width), np.float32)
+    for down, right, channel in np.ndindex(3, 3, x.shape[1]):
+        part = x[:, channel, None, down : down + height, right : right + width]
+        total = (total + part * weights[:, channel, down, right, None, None].astype(np.float64)).astype(np.float32)
+    return total
+
+
+@functools.cache
+def pictures(side: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, float]]:
+    """Random pictures, with and without negative pixels, for `windows()`; what it gives exactly; and the errors of chains of f32."""
+    graph, weights = windows()
+    rng = np.random.default_rng(side)
+    inputs = {
+        p.name: rng.standard_normal((2, int(str(graph.types[p.value].shape[1])), side, side)).astype(np.float32)
+        for p in graph.inputs
+    }
+    inputs["x2"] = np.maximum(inputs["x2"], 0)
+    exact, errors = run(graph, inputs), {}
+    for (name, kernel), conv in zip(weights.items(), (n for n in graph.nodes if n.op == "conv"), strict=True):
+        sums = one_chain(inputs[f"x{name[1:]}"], kernel, conv.attr("pads"))
+        errors[name] = distance(np.maximum(sums, 0) if int(name[1:]) % 2 else sums, exact[name])
+    return inputs, exact, errors
+
+
+def distance(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Relative L2."""
+    return float(np.linalg.norm(found.astype(np.float64) - wanted)) / max(float(np.linalg.norm(wanted)), 1e-9)
+
+
 @pytest.mark.parametrize("isa", [*ISAS, *EMULATED[:1]])
-def test_winograd_is_no_less_exact_than_f32(isa: str) -> None:
-    """On random pictures, with and without negative pixels: against float64, and with the same bits at any number of threads."""
+def test_winograd_is_no_less_exact_than_chains_of_f32(isa: str) -> None:
+    """And plain products, whose chains are short, are more exact than these; with the same bits at any number of threads."""
     graph, _ = windows()
     plans = {mode: compiled(graph, isa, library=InMode(mode)) for mode in ("f32", "winograd")}
     assert "winograd" in plans["winograd"].families() and "winograd" not in plans["f32"].families()
-    rng = np.random.default_rng(8)
     for side in (1, 2, 7, 14, 29):
-        inputs = {
-            p.name: rng.standard_normal((2, int(str(graph.types[p.value].shape[1])), side, side)).astype(np.float32)
-            for p in graph.inputs
-        }
-        inputs["x2"] = np.maximum(inputs["x2"], 0)
-        exact = run(graph, inputs)
+        inputs, exact, errors = pictures(side)
         one = plans["winograd"].run(inputs, 1)
         for threads in (2, 3):
             check_bits(one, plans["winograd"].run(inputs, threads), f"{threads} threads give other bits than one")
         direct = plans["f32"].run(inputs, 1)
         for name, wanted in exact.items():
-            norm = max(float(np.linalg.norm(wanted)), 1e-9)
-            errors = [float(np.linalg.norm(found[name].astype(np.float64) - wanted)) / norm for found in (one, direct)]
+            found, limit = distance(one[name], wanted), errors[name]
             # of a picture smaller than the window most taps fall outside, which the plain sum gains from
-            assert errors[0] <= (max(1.1 * errors[1], 3e-7) if side > 2 else 6e-7), (name, side, errors)
+            assert found <= (max(1.1 * limit, 3e-7) if side > 2 else 6e-7), (name, side, found, limit)
+            if side > 2 and windows()[1][name].shape[1] >= 64:
+                assert distance(direct[name], wanted) <= 0.7 * limit, (name, side)
 
 
 def test_winograd_keeps_infinities_to_where_they_reach() -> None:
