@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +123,10 @@ def from_numpy(dtype: np.dtype | type) -> DType:
     return _BY_NUMPY[np.dtype(dtype)]
 
 
+#: No tensor has so many elements.
+_IMPOSSIBLE = 1 << 60
+
+
 @dataclass(frozen=True)
 class TensorType:
     """Element type and shape. Text: `f32[batch, 128, 768]`, a scalar is `f32[]`."""
@@ -139,6 +144,11 @@ class TensorType:
     @property
     def elements(self) -> Dim:
         return product(self.shape)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there can be memory for it, as far as its extents are numbers: offsets into it are 64-bit integers."""
+        return math.prod(extent for extent in self.shape if isinstance(extent, int)) < _IMPOSSIBLE
 
     @property
     def nbytes(self) -> Dim:

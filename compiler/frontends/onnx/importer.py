@@ -33,10 +33,11 @@ from .bodies import instance, nodes_within, plain_name
 from .constants import with_constants
 from .early import modern
 from .evaluate import evaluate_constant
-from .functions import closed, domain_of, inlined, schema_of
+from .functions import domain_of, inlined, schema_of
+from .inference import inferred, types_written
 from .protobuf import read_model
 from .registry import RULES, TEXT_RULES, Rule
-from .schemas import check_node, check_versions, objection, well_formed
+from .schemas import check_node, check_versions
 from .signature import Signature, read_signature
 from .site import Site
 from .strings import MOVERS, moved, strings_constant
@@ -113,7 +114,9 @@ class Importer:
         self.bodies = self.unrolled = 0  # copies of graphs inside nodes, and the nodes in these
         self.unknown: set[str] = set()  # could not be imported, and no type is known either
         self.tainted: set[str] = set()  # depends on something that could not be imported
-        self._declared: dict[str, onnx.TypeProto] | None = None
+        self._declared: dict[str, onnx.TypeProto] | None = None  # types by name, as the model has them
+        self._inferred: dict[str, onnx.TypeProto] | None = None  # and with what the standard says
+        self._node_inputs: set[str] | None = None
         self.read = set(_names_read(model.graph))
 
     def run(self) -> Graph:
@@ -338,9 +341,8 @@ class Importer:
             self._poison(node)
             return
         except _SLIPS as error:  # the model has what neither its standard nor the rule rules out
-            against = self._objection(node, domain)
             slip = f"cannot be imported: {type(error).__name__}: {error}"
-            self._problem(f"is not valid: {against}" if against else slip, op, source, "" if against else DEFECT)
+            self._problem(slip, op, source, DEFECT)
             self._poison(node)
             return
         listed = [results] if isinstance(results, (str, Known, Strings, Items, Nothing, Maps)) else list(results)
@@ -367,17 +369,6 @@ class Importer:
         if name in self.structured:
             return string if isinstance(self.structured[name], Strings) else None
         return self.type_of(name).dtype if self._defined(name) else None
-
-    def _objection(self, node: onnx.NodeProto, domain: str) -> str:
-        """What the standard has against a node that a rule stumbled over."""
-        names = [name for name in node.input if name]
-        if any(name in self.structured or not self._defined(name) for name in names):
-            return ""
-        try:
-            types = {name: self.type_of(name) for name in names}
-        except Unsupported:
-            return ""
-        return objection(node, domain, self.opsets.get(domain, 0), types)
 
     def _check_ignored(self, site: Site, domain: str) -> None:
         """An attribute that the rule did not look at, and that does not have its default value, is not supported."""
@@ -430,16 +421,19 @@ class Importer:
                 self.values[name] = value
 
     def _declared_type(self, name: str) -> TensorType | None:
+        """The type that the model or else the standard gives a value that some node reads."""
+        if self._node_inputs is None:
+            self._node_inputs = {read for node in self.model.graph.node for read in _node_reads(node)}
+        if name not in self._node_inputs:
+            return None
         if self._declared is None:
-            model = self.model
-            try:
-                if closed(model.graph) and well_formed(model.graph, self.opsets):
-                    model = onnx.shape_inference.infer_shapes(model)
-            except Exception:  # C++ error types; without inference the declared types remain
-                model = self.model
-            infos = [*model.graph.value_info, *model.graph.output]
-            self._declared = {info.name: info.type for info in infos}
-        found = self._declared.get(name)
+            self._declared = types_written(self.model)
+        if self._inferred is None and name not in self._declared:
+            self._inferred = types_written(inferred(self.model))
+        return self._type_of_proto(self._declared.get(name) or (self._inferred or {}).get(name))
+
+    def _type_of_proto(self, found: onnx.TypeProto | None) -> TensorType | None:
+        """A type that says everything of a tensor."""
         if found is None or not found.HasField("tensor_type") or not found.tensor_type.HasField("shape"):
             return None
         shape = []

@@ -98,6 +98,8 @@ def _training(site: Site, epsilon: float, momentum: float) -> list[Result]:
 
 @rule("InstanceNormalization")
 def instance_normalization(site: Site) -> Result:
+    if site.type().rank < 2:
+        raise Unsupported(f"needs rank 2 or more, got {site.type()}")
     value = group_norm(site, site.x(), site.type().shape[1], site.get_float("epsilon", 1e-5))
     return per_channel(site, "add", per_channel(site, "mul", value, site.x(1)), site.x(2))
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import onnx
 
 from ....ir.errors import ModelError
-from ....ir.types import DType, TensorType
+from ....ir.types import DType
 from ..unsupported import Unsupported
-from .bodies import nodes_within
 from .functions import domain_of, schema_of
 
 #: Versions of operator sets are small numbers; the onnx package does not survive all others.
@@ -78,38 +77,3 @@ def _check_types(node: onnx.NodeProto, schema: Any, type_of: Callable[[str], DTy
             other = bound.setdefault(parameter.type_str, (text, name))
             if other[0] != text:
                 raise Unsupported(f"inputs {other[1]!r} and {name!r} must have the same element type")
-
-
-def well_formed(graph: onnx.GraphProto, opsets: Mapping[str, int]) -> bool:
-    """Whether every node, those inside nodes too, is as its standard has it but for types: the onnx package does not survive
-    inferring shapes where one is not."""
-    try:
-        for node in nodes_within(graph):
-            check_node(node, domain_of(node.domain), opsets.get(domain_of(node.domain), 0), lambda _: None)
-    except Unsupported:
-        return False
-    return True
-
-
-def objection(node: onnx.NodeProto, domain: str, opset: int, types: Mapping[str, TensorType]) -> str:
-    """What the standard's own inference of shapes has against a node with inputs of these types; empty where it has nothing, or
-    does not know the operator."""
-    schema = schema_of(domain, node.op_type, opset)
-    if schema is None or not schema.has_type_and_shape_inference_function:
-        return ""
-    if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
-        return ""
-    imports = [onnx.helper.make_opsetid(domain, opset)]
-    try:
-        onnx.shape_inference.infer_node_outputs(
-            schema, node, {name: _proto(type) for name, type in types.items()}, opset_imports=imports
-        )
-    except Exception as error:  # C++ error types
-        return (str(error).strip().splitlines() or ["it is not allowed"])[-1]
-    return ""
-
-
-def _proto(type: TensorType) -> onnx.TypeProto:
-    return onnx.helper.make_tensor_type_proto(
-        type.dtype.onnx, [d if isinstance(d, int) else str(d) for d in type.shape]
-    )

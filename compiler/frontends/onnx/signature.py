@@ -11,7 +11,7 @@ import onnx
 from ....ir.dims import Bounds, Dim, symbol
 from ....ir.errors import ModelError, Problem, Source
 from ....ir.interface import Form
-from ....ir.types import DType, u8
+from ....ir.types import DType, TensorType, u8
 from ...layout import Layout
 from ..names import identifier
 from ..unsupported import Unsupported
@@ -104,6 +104,8 @@ class _Reader:
             return Form("tensor", name)
         own = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else d.dim_param for d in type.shape.dim]
         dims = self.dims(name, own if shape is None else shape)
+        if dtype is not None and not TensorType(dtype, tuple(d for d in dims if isinstance(d, int))).is_possible:
+            problem = problem or Unsupported(f"input {name!r} of {list(dims)} elements fits into no memory")
         width = self.layout.string_bytes if strings else 0
         self.inputs.append(Input(name, dtype, dims, problem, width))
         return Form("strings", name, width) if strings else Form("tensor", name)

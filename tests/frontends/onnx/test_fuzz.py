@@ -182,6 +182,18 @@ FOUND = {
     "a norm of order 0": _model(
         helper.make_node("LpPool", ["x"], ["y"], kernel_shape=[2, 2], p=0), 22, _floats("x", 1, 3, 5, 5)
     ),
+    "a row of channels": _model(
+        helper.make_node("InstanceNormalization", ["x", "s", "s"], ["y"]), 22, _floats("x", 3), _floats("s", 3)
+    ),
+    "more elements than numbers": _model(
+        helper.make_node("GatherElements", ["x", "i"], ["y"], axis=0),
+        22,
+        _floats("x", 3, 5, (1 << 63) - 1),
+        helper.make_tensor_value_info("i", TensorProto.INT64, [3, 1, 6]),
+    ),
+    "more elements than numbers on the way": _model(
+        helper.make_node("Expand", ["x", "s"], ["y"]), 22, _floats("x", 1), constants={"s": [1 << 40, 1 << 40]}
+    ),
     "a range without end": _model(
         helper.make_node("Range", ["a", "b", "c"], ["y"]), 11, constants={"a": 0.0, "b": float("inf"), "c": 1.0}
     ),
@@ -202,6 +214,18 @@ def test_arithmetic_that_wraps_around_is_done_when_the_plan_runs(tmp_path: Path)
     (tmp_path / "model.onnx").write_bytes(model)
     graph = import_onnx(tmp_path / "model.onnx", {})
     np.testing.assert_array_equal(run(graph, {})["y"], [-(1 << 63), 2])
+
+
+def test_what_the_package_does_not_survive(tmp_path: Path) -> None:
+    """Shapes are inferred where a node follows one that could not be imported: in a process that may die."""
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "b", "c"], axis=1, num_outputs=1),
+        helper.make_node("Concat", ["a", "b"], ["y"], axis=1),
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "g", [_floats("x", 2, 8)], [output])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    assert attempt(model.SerializeToString(), tmp_path / "model.onnx") == "refused"
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT64])
