@@ -6,7 +6,7 @@ from .dims import Dim
 from .graph import Node
 from .op import AttrSpec, Op
 from .rules import Types, fail, given
-from .types import TensorType, bool_, i32, i64, u8
+from .types import TensorType, bool_, f32, f64, i32, i64, u8, u64
 
 
 def _strings(node: Node, types: Types, index: int) -> tuple[tuple[Dim, ...], int]:
@@ -56,6 +56,24 @@ def string_split(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(u8, (*shape, node.attr("count"), width)), TensorType(i64, shape)]
 
 
+#: The width of slots that any number fits into, as text.
+NUMBER_WIDTH = 24
+
+
+def string_number(node: Node, types: Types) -> list[TensorType]:
+    shape, _ = _strings(node, types, 0)
+    if node.attr("to") not in (f64, i64):
+        raise fail(node, f"reads f64 or i64, not {node.attr('to')}")
+    return [TensorType(node.attr("to"), shape)]
+
+
+def number_string(node: Node, types: Types) -> list[TensorType]:
+    x = given(node, types, 0)
+    if x.dtype not in (f32, f64, i64, u64):
+        raise fail(node, f"writes f32, f64, i64 or u64, not {x}")
+    return [TensorType(u8, (*x.shape, NUMBER_WIDTH))]
+
+
 ROWS = (
     Op(
         *("string_find", "routine", (2, 2), string_find, {}, 8),
@@ -83,5 +101,14 @@ ROWS = (
         *("string_split", "routine", (2, 2), string_split, {"count": AttrSpec("sets"), "most": AttrSpec("int", -1)}, 4),
         "pieces between delimiters (without bytes: white space), split at most `most` times, and how many each string has; the "
         "greatest number becomes the dim `count`, and empty strings fill up",
+    ),
+    Op(
+        *("string_number", "routine", (1, 1), string_number, {"to": AttrSpec("dtype")}, 16),
+        "the numbers that strings spell in decimal, rounded to the nearest, to whole numbers towards zero; what spells none is NaN "
+        "or 0",
+    ),
+    Op(
+        *("number_string", "routine", (1, 1), number_string, {}, 256),
+        "numbers in decimal: of floats the fewest digits that read back as the same, plain from 1e-4 up to 1e16",
     ),
 )

@@ -9,7 +9,10 @@ from .graph_samples import THEMES, theme_samples
 #: op -> why no random graph has it, and what tests it instead
 NOT_DRAWN = {
     **dict.fromkeys(
-        ("string_case", "string_concat", "string_find", "string_match", "string_split"),
+        (
+            *("number_string", "string_case", "string_concat", "string_find", "string_match", "string_number"),
+            "string_split",
+        ),
         "works on slots of strings: tests/codegen/cases_strings.py",
     ),
     **dict.fromkeys(

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "decimal.h"
 #include "recurrent.h"
 
 /* Consume the finished block: rows [row, row+rows) x columns [col, col+cols) of batch `batch`. */

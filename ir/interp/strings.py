@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from ..ops_strings import NUMBER_WIDTH
+from ..types import DType
 from .registry import Array, meaning
 
 
@@ -68,6 +73,39 @@ def string_match(x: Array, table: Array) -> Array:
         return int(table[state, 256] != 0)
 
     return _each(x, np.bool_, accepted)
+
+
+_WHOLE = re.compile(rb"\s*[+-]?[0-9]+\s*", re.ASCII)
+_REAL = re.compile(rb"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?\s*|\s*[+-]?inf(inity)?\s*", re.ASCII | re.I)
+
+
+@meaning("string_number")
+def string_number(x: Array, *, to: DType) -> Array:
+    def real(text: bytes) -> float:
+        return float(text) if _REAL.fullmatch(text) else math.nan
+
+    def whole(text: bytes) -> int:
+        value = int(text) if _WHOLE.fullmatch(text) else real(text)
+        if value != value:
+            return 0
+        least, most = to.limits
+        return most if value > most else least if value < least else int(value)
+
+    if to.is_float:
+        return np.array([real(text) for text in _texts(x)], np.float64).reshape(x.shape[:-1])
+    return _each(x, np.int64, whole)
+
+
+@meaning("number_string")
+def number_string(x: Array) -> Array:
+    def spelled(value: Any) -> bytes:
+        if x.dtype.kind != "f":
+            return str(int(value)).encode()
+        tries = (float(f"{float(value):.{digits}e}") for digits in range(17))
+        return repr(next((one for one in tries if x.dtype.type(one) == value), float(value))).encode()
+
+    with np.errstate(over="ignore"):
+        return _slots([spelled(value) for value in x.reshape(-1)], x.shape, NUMBER_WIDTH)
 
 
 @meaning("string_split")

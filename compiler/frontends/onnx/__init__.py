@@ -32,6 +32,7 @@ from . import (
     shape,
     signal,
     sorting,
+    spelling,
     support_vectors,
     text,
     training,
@@ -47,7 +48,7 @@ SUBJECTS = (
     *(attention, bits, classical, contraction, contrib, contrib_attention, contrib_norm, contrib_quantized),
     *(control, elementwise, ensembles, experts, fourier, generate, indexing, linear_attention, ngrams),
     *(normalization, quantization, quantized, random, recurrent, reduction, resize, rotary),
-    *(scatter, selecting, sequences, shape, signal, sorting, support_vectors, text, training),
+    *(scatter, selecting, sequences, shape, signal, sorting, spelling, support_vectors, text, training),
     *(vision, window),
 )
 

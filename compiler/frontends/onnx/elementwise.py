@@ -16,6 +16,7 @@ from ..scalars import Facts, Scalar, Undecided
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
+from .spelling import STRING, spelled
 from .structured import Value
 
 # -- one input
@@ -182,7 +183,9 @@ def _cast(site: Site, to: DType) -> Result:
 
 
 @rule("Cast")
-def cast(site: Site) -> Result:
+def cast(site: Site) -> Value:
+    if site.get_int("to") == STRING:
+        return spelled(site, site.known() or site.x())
     return _cast(site, site.dtype_of(site.get_int("to")))
 
 

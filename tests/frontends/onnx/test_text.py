@@ -217,6 +217,44 @@ def test_unique(tmp_path: Path, ordered: int, axis: int | None) -> None:
     check(tmp_path, model, {"x": x}, expected=[y, *(np.array(p) for p in places)])
 
 
+# -- numbers as text
+
+NUMBERS = {
+    "int64": [0, -5, 1 << 62, -(1 << 63)],
+    "int8": [0, -5, 127, -128],
+    "uint8": [0, 5, 255, 128],
+    "float32": [0.1, -2.5e-8, 1e16, 123456.0],
+    "float64": [0.1, 1 / 3, -1e300, float("-inf")],
+    "bool": [True, False, True, True],
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_numbers_written(tmp_path: Path, kind: str) -> None:
+    x = np.array(NUMBERS[kind], kind).reshape(2, 2)
+    node = N("Cast", ["x"], ["y"], to=STRING)
+    model = make([node], [value("x", helper.np_dtype_to_tensor_dtype(x.dtype), [2, 2])], ["y"])
+    check(tmp_path, model, {"x": x}, expected=[x.astype(np.str_).astype(object)])
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32", "uint8", "float32", "float64", "float16"])
+def test_numbers_read(tmp_path: Path, kind: str) -> None:
+    words = ["0", "-7", " 100 ", "12"] if np.dtype(kind).kind in "iu" else ["0.1", "-1e-5", "INF", "3.14159265358979"]
+    x = texts(*[[word.replace("-", "") if kind == "uint8" else word for word in words]])
+    node = N("Cast", ["x"], ["y"], to=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+    model = make([node], [value("x", STRING, [4])], ["y"])
+    wanted = np.array([float(word) if np.dtype(kind).kind == "f" else int(word) for word in x]).astype(kind)
+    check(tmp_path, model, {"x": x}, expected=[wanted])
+
+
+def test_casts_like(tmp_path: Path) -> None:
+    x, t = np.array([1.5, -2.0], np.float32), texts("3", "4.25")
+    nodes = [N("CastLike", ["x", "t"], ["s"]), N("CastLike", ["t", "x"], ["f"]), N("CastLike", ["t", "s"], ["same"])]
+    model = make(nodes, [value("x", FLOAT, [2]), value("t", STRING, [2])], ["s", "f", "same"])
+    wanted = [texts("1.5", "-2.0"), np.array([3, 4.25], np.float32), t]
+    check(tmp_path, model, {"x": x, "t": t}, expected=wanted)
+
+
 # -- labels
 
 
