@@ -85,13 +85,17 @@ static void scale(number *n, int bits) {
     }
 }
 
-/* Rounded to so many digits, ties to even. */
-static void round_to(number *n, int digits) {
+/* Whether the nearest number of so many digits, fewer than there are, is greater; ties go to the even one. */
+static int goes_up(const number *n, int digits) {
+    if (n->digit[digits] == 5 && digits + 1 == n->count && !n->more)
+        return digits > 0 && n->digit[digits - 1] % 2;
+    return n->digit[digits] >= 5;
+}
+
+/* So many digits, the number below or above. */
+static void cut(number *n, int digits, int up) {
     if (digits >= n->count)
         return;
-    int up = n->digit[digits] >= 5;
-    if (n->digit[digits] == 5 && digits + 1 == n->count && !n->more)
-        up = digits > 0 && n->digit[digits - 1] % 2;
     n->count = digits;
     n->more = 0;
     while (up && n->count > 0 && n->digit[n->count - 1] == 9)
@@ -123,7 +127,9 @@ static double nearest(number *n) {
     if (bits < 0)
         return 0.0;
     scale(n, bits);
-    round_to(n, n->point > 0 ? n->point : 0);
+    const int digits = n->point > 0 ? n->point : 0;
+    if (digits < n->count)
+        cut(n, digits, goes_up(n, digits));
     double whole = 0.0;
     for (int i = 0; i < n->point; i++)
         whole = whole * 10 + (i < n->count ? n->digit[i] : 0);
@@ -246,13 +252,15 @@ int st_decimal_write(double value, int single, uint8_t *text) {
             exact.digit[i] = (uint8_t)(digits[i] - '0');
         trim(&exact);
         scale(&exact, exponent - 53);
-        for (int kept = 1; kept <= 17; kept++) {
+        /* the nearest of so many digits, or, since below a power of two neighbours are nearer, the other one; all digits do */
+        for (int tried = 2, same = 0; !same && tried < 2 * 18; tried++) {
+            const int kept = tried / 2;
             few = exact;
-            round_to(&few, kept);
+            if (kept < exact.count)
+                cut(&few, kept, goes_up(&exact, kept) ^ tried % 2);
             number copy = few;
             const double back = nearest(&copy);
-            if (single ? (float)back == (float)value : back == value)
-                break;
+            same = single ? (float)back == (float)value : back == value;
         }
     } else {
         few.point = 1;

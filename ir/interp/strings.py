@@ -98,14 +98,11 @@ def string_number(x: Array, *, to: DType) -> Array:
 
 @meaning("number_string")
 def number_string(x: Array) -> Array:
-    def spelled(value: Any) -> bytes:
-        if x.dtype.kind != "f":
-            return str(int(value)).encode()
-        tries = (float(f"{float(value):.{digits}e}") for digits in range(17))
-        return repr(next((one for one in tries if x.dtype.type(one) == value), float(value))).encode()
+    def spelled(value: Any) -> str:
+        """The fewest digits of its own type, in the form that Python gives doubles."""
+        return repr(float(np.format_float_scientific(value))) if x.dtype.kind == "f" else str(value)
 
-    with np.errstate(over="ignore"):
-        return _slots([spelled(value) for value in x.reshape(-1)], x.shape, NUMBER_WIDTH)
+    return _slots([spelled(value).encode() for value in x.reshape(-1)], x.shape, NUMBER_WIDTH)
 
 
 @meaning("string_split")
