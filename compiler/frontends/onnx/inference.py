@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 _PROGRAM = """\
 import sys
