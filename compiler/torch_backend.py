@@ -64,7 +64,7 @@ class _Plans:
         ranges = {name: Bounds(0, max(1, sizes[name]), max(1, most)) for name, most in self.limits.items()}
         self.folder = tempfile.TemporaryDirectory(prefix="stratac-")
         path = Path(self.folder.name)
-        model = ExportedModel(capture.program, "graph", capture.names, folder=path)
+        model = ExportedModel(capture.program, "graph", capture.names, folder=path, ready=True)
         options = replace(self.options, dims={**ranges, **self.options.dims})
         self.session = load(compile_model(model, path / "graph.plan", options).folder, verify=False, profile=False)
         (path / Weights.NAME).unlink(missing_ok=True)  # the plan has them now
@@ -78,8 +78,18 @@ class _Plans:
         if first or any(size > self.limits[name] for name, size in sizes.items()):
             self._compile(capture, sizes)
         arrays = {f"inputs_{k}": _array(tensor) for k, tensor in enumerate(tensors)}
-        outputs = self.session.run(None, {name: arrays[name] for name in self.names})
-        return capture.outputs([_tensor(a, p) for a, p in zip(outputs, self.session.get_outputs(), strict=True)])
+        # what the graph changes is torch's own: the plan's state is brought in step with it before and after
+        self.session.set_state({name: _array(values[position]) for name, position in capture.buffers.items()})
+        found = self.session.run(None, {name: arrays[name] for name in self.names})
+        outputs = [_tensor(array, port) for array, port in zip(found, self.session.get_outputs(), strict=True)]
+        state = self.session.state()
+        with torch.no_grad():
+            for port in self.session.get_states():
+                values[capture.buffers[port.name]].copy_(_tensor(state[port.name], port))
+            behind = outputs[len(outputs) - len(capture.changed) :]
+            for position, tensor in zip(capture.changed, behind, strict=True):
+                tensors[position].copy_(tensor)
+        return capture.outputs(outputs)
 
 
 def _array(tensor: Any) -> np.ndarray:

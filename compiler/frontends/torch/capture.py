@@ -7,27 +7,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.export.graph_signature import OutputKind
 
 from ....ir.errors import ModelError
-from .export import export_module
+from .export import decomposed, export_module, input_names
 
 
 @dataclass(frozen=True)
 class Capture:
     """`inputs` are the positions of the graph's inputs that the plan asks for; `axes` says which of their axes vary: (position
-    among them, axis, name of the dim)."""
+    among them, axis, name of the dim). `buffers` gives by the names of states the positions of tensors that the graph changes;
+    `changed` says which of the plan's inputs it changes, by their position among them."""
 
     program: Any
     names: dict[tuple[str, int], str]
     inputs: tuple[int, ...]
     axes: tuple[tuple[int, int, str], ...]
+    buffers: dict[str, int]
+    changed: tuple[int, ...]
 
     def outputs(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
-        """What the graph gives, the plan's outputs put between what is None or a number."""
+        """What the graph gives, the plan's outputs put between what is None or a number. Changed inputs stand behind all others."""
         rest = iter(tensors)
         return tuple(
             getattr(spec.arg, "value", None) if type(spec.arg).__name__ == "ConstantArgument" else next(rest)
             for spec in self.program.graph_signature.output_specs
+            if spec.kind == OutputKind.USER_OUTPUT
         )
 
 
@@ -80,4 +85,10 @@ def captured(graph: Any, example_inputs: Sequence[Any]) -> Capture:
     dynamic = {"inputs": [dict(found) for found in shapes]} if any(shapes) else None
     program, names = export_module(module, ([t.detach() for t in tensors],), None, dynamic)
     axes = tuple((k, axis, name) for k, found in enumerate(shapes) for axis, name in found.items())
-    return Capture(program, names, tuple(inputs), axes)
+    program = decomposed(program)  # until then nothing says what it changes
+    places = {name: k for k, name in enumerate(input_names(program))}
+    specs = program.graph_signature.output_specs
+    changed = tuple(places[str(s.target)] for s in specs if s.kind == OutputKind.USER_INPUT_MUTATION)
+    kept = [str(spec.target) for spec in specs if spec.kind == OutputKind.BUFFER_MUTATION]
+    buffers = {name: int(name.removeprefix("fixed_")) for name in kept}
+    return Capture(program, names, tuple(inputs), axes, buffers, changed)

@@ -65,3 +65,28 @@ def test_entry_point() -> None:
     points = tomllib.loads(text)["project"]["entry-points"]["torch_dynamo_backends"]
     module, _, name = points["stratac"].partition(":")
     assert getattr(__import__(module, fromlist=[name]), name) is stratac.torch_backend
+
+
+def test_what_a_module_changes_is_changed_in_torch() -> None:
+    """Buffers and inputs that the graph writes to: the module's own, whoever changes them between calls."""
+
+    class Caching(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("total", torch.zeros(3))
+
+        def forward(self, x: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+            self.total += x
+            row[0] = x[1]
+            return self.total * 2 + row
+
+    module, plain = Caching(), Caching()
+    compiled = torch.compile(module, backend=stratac.torch_backend)
+    rows = torch.zeros(3), torch.zeros(3)
+    for step in range(4):
+        x = torch.arange(3.0) + step
+        with torch.no_grad():
+            assert torch.equal(compiled(x, rows[0]), plain(x, rows[1]))
+        assert torch.equal(module.total, plain.total) and torch.equal(*rows)
+        if step == 1:
+            module.total.fill_(7), plain.total.fill_(7)
