@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..ir.dims import Bounds
+from ..ir.errors import StratacError
 from .driver import compile_model
 from .layout import STRING_BYTES, make_layout
 from .options import (
     CompileOptions,
     default_cache,
     environment_cc,
+    parse_cache,
     parse_dim,
     parse_pin,
     parse_size,
@@ -44,6 +46,7 @@ def compile(
     string_bytes: int = STRING_BYTES,
     states: Mapping[str, str] | None = None,
     trips: int = 0,
+    cache: int | str | None = None,
     target: str = "native",
     threads: int = 0,
     budgets: Mapping[str, int | str] | None = None,
@@ -67,7 +70,8 @@ def compile(
     `sequences` gives for each input that is a sequence its length, or a list with the shape of each element (extents and names of
     dims), and None for an optional input without a value; `string_bytes` is the UTF-8 length that strings may have. `states` ties
     inputs to outputs by name: the plan keeps what a run leaves there for the next one (`Session.state`, `Session.reset`), as it
-    does with buffers that a module changes.
+    does with buffers that a module changes. `cache` makes of a folder's decoder a plan that takes the next tokens and keeps keys
+    and values of so many, as state ("4x512" for a batch of 4).
     `trips` is how often loops may run of which only the data says how often (a run that needs more fails).
     `target` is `native`, a shipped machine or a TOML file; `threads` the planned count (0: the target's cores).
     `budgets` maps a tier to the bytes the plan may use there, as a number or "2GiB"; weights that do not fit are streamed from
@@ -94,7 +98,9 @@ def compile(
         cc=cc or environment_cc(),
         cache=default_cache(),
     )
-    with opened(model, Path(output) if output is not None else None, args, kwargs, dynamic_shapes) as (source, folder):
+    place = Path(output) if output is not None else None
+    rooms = None if cache is None else parse_cache(str(cache))
+    with opened(model, place, args, kwargs, dynamic_shapes, rooms) as (source, folder):
         return compile_model(source, folder, options, progress).folder
 
 
@@ -105,9 +111,13 @@ def opened(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    cache: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Path | ModelSource, Path]]:
     """A model as `compile` takes it, ready for the compiler, and the folder of its plan; what was made of it goes at the end."""
     text = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+    if cache is not None and (text is None or not text.startswith(HF_PREFIX)):
+        hint = f"give {HF_PREFIX}FOLDER; the caches of a module or of a file are state where they are buffers, or by states="
+        raise StratacError("a cache is made for decoders in folders of Hugging Face's only", hint=hint)
     if text is not None and not text.startswith(HF_PREFIX):
         yield Path(text), output or plan_path(Path(text))
         return
@@ -116,7 +126,7 @@ def opened(
 
     if text is not None:
         folder = Path(text.removeprefix(HF_PREFIX))
-        yield open_folder(folder), output or plan_path(Path(folder.resolve().name))
+        yield open_folder(folder, cache), output or plan_path(Path(folder.resolve().name))
         return
     target = output or plan_path(Path(f"{type(model).__name__}.model"))
     target.parent.mkdir(parents=True, exist_ok=True)

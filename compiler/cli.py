@@ -173,6 +173,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _compile_options(compile_)
     compile_.add_argument(
+        "--cache",
+        default="",
+        metavar="[BATCHx]LENGTH",
+        help="of hf:FOLDER: a decoder that takes the next tokens, each run going on where the one before ended; keys and values of "
+        "so many tokens are state of the plan",
+    )
+    compile_.add_argument(
         "--cc",
         metavar="COMMAND",
         help="the C compiler (default: $CC, else one on PATH that makes code for the target)",

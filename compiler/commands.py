@@ -31,6 +31,7 @@ from .options import (
     default_cache,
     environment_cc,
     parse_budgets,
+    parse_cache,
     parse_dim,
     parse_pin,
     precision_error,
@@ -104,7 +105,7 @@ def compile(args: argparse.Namespace) -> int:
     started = time.monotonic()
     tuned: dict[str, Any] = {}
     try:
-        with opened(args.model, args.output) as (source, output):
+        with opened(args.model, args.output, cache=parse_cache(args.cache) if args.cache else None) as (source, output):
             if args.tune:
                 from .tune import tune
 

@@ -138,6 +138,15 @@ def parse_dim(text: str) -> tuple[str, Bounds]:
         raise StratacError(f"--dim {text}: {error}", hint="order them MIN:TYPICAL:MAX") from error
 
 
+def parse_cache(text: str) -> tuple[int, int]:
+    """Batch and length from `512` (a batch of 1) or `4x512`."""
+    match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\d+)\s*", text)
+    batch, length = (int(part or 1) for part in match.groups()) if match else (0, 0)
+    if not 0 < batch * length <= MAX_EXTENT:
+        raise StratacError(f"--cache {text!r} is not understood", hint="write LENGTH or BATCHxLENGTH, such as 4x512")
+    return batch, length
+
+
 def parse_size(text: str) -> int:
     """Bytes from `4GiB`, `512MB`, `1.5 GiB`, `4096`."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)

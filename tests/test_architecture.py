@@ -38,7 +38,7 @@ ROOMS = {
     "cffi": {"runtime/lib.py"},
     "onnx": ("compiler/frontends/onnx/", "compiler/onnx_backend.py"),
     "torch": ("compiler/frontends/torch/", "compiler/torch_backend.py"),
-    "transformers": "compiler/frontends/torch/huggingface.py",
+    "transformers": {"compiler/frontends/torch/huggingface.py", "compiler/frontends/torch/cached.py"},
     "sympy": "compiler/frontends/torch/symbols.py",
     "onnxruntime": {"compiler/checks.py", "compiler/peer_systems.py"},
     "openvino": {"compiler/peer_systems.py"},

@@ -86,9 +86,9 @@ def captured(graph: Any, example_inputs: Sequence[Any]) -> Capture:
     program, names = export_module(module, ([t.detach() for t in tensors],), None, dynamic)
     axes = tuple((k, axis, name) for k, found in enumerate(shapes) for axis, name in found.items())
     program = decomposed(program)  # until then nothing says what it changes
-    places = {name: k for k, name in enumerate(input_names(program))}
+    order = {name: k for k, name in enumerate(input_names(program))}
     specs = program.graph_signature.output_specs
-    changed = tuple(places[str(s.target)] for s in specs if s.kind == OutputKind.USER_INPUT_MUTATION)
+    changed = tuple(order[str(s.target)] for s in specs if s.kind == OutputKind.USER_INPUT_MUTATION)
     kept = [str(spec.target) for spec in specs if spec.kind == OutputKind.BUFFER_MUTATION]
     buffers = {name: int(name.removeprefix("fixed_")) for name in kept}
     return Capture(program, names, tuple(inputs), axes, buffers, changed)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ....ir.errors import EnvironmentProblem, ModelError, Problem
+from .cached import CachedDecoder
 from .export import export_module
 from .model import ExportedModel
 from .safetensors import read_folder
@@ -33,8 +34,9 @@ class Example:
     axes: Mapping[int, str]
 
 
-def open_folder(folder: Path) -> ExportedModel:
-    """The model of a folder, exported with the inputs its kind has: see `example_inputs`.
+def open_folder(folder: Path, cache: tuple[int, int] | None = None) -> ExportedModel:
+    """The model of a folder, exported with the inputs its kind has: see `example_inputs`. With a `cache`, a batch and a length, it
+    is a decoder that takes the next tokens, whose keys and values are state: see `CachedDecoder`.
 
     Raises ModelError where the folder, its config or its weights do not fit, EnvironmentProblem where transformers is missing.
     """
@@ -61,11 +63,24 @@ def open_folder(folder: Path) -> ExportedModel:
     model = _without_weights(kind, config)
     files = read_folder(folder)
     stored = _bound(model, files)
+    if cache is not None:
+        return _cached(model, config, stored, folder, *cache)
     examples = example_inputs(model, config)
     given = {name: example.tensor for name, example in examples.items()}
     shapes = {name: dict(example.axes) for name, example in examples.items()}
     program, names = export_module(model, (), given, shapes)
     return ExportedModel(program, folder.resolve().name, names, stored, folder)
+
+
+def _cached(
+    model: Any, config: Any, stored: Mapping[str, Stored], folder: Path, batch: int, length: int
+) -> ExportedModel:
+    """The model as a decoder with a cache."""
+    decoder = CachedDecoder(model, config, batch, length)
+    tokens = torch.ones(batch, min(_SEQ, length), dtype=torch.int64)
+    program, names = export_module(decoder, (), {"input_ids": tokens}, {"input_ids": {1: "seq"}})
+    bound = {f"model.{name}": place for name, place in stored.items()}
+    return ExportedModel(program, folder.resolve().name, names, bound, folder)
 
 
 def _without_weights(kind: Any, config: Any) -> Any:

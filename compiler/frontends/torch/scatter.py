@@ -44,6 +44,10 @@ def index_put(site: Site) -> Result:
             behind = kind.rank - site.type_of(mask).rank
             mask = site.reshape(mask, (*site.type_of(mask).shape, *(1,) * behind))
             return site.emit("where", mask, site.reshape(site.x("values", kind.dtype), ()), site.x("self"))
+    kept = next((k for k, one in enumerate(indices) if one is not None), 0)
+    if kept == len(indices) - 1 and site.type_of_argument(indices[kept]).rank == 1:
+        if site.type_of_argument(indices[kept]).dtype != bool_:
+            return _slices(site, kept, site.value_of(indices[kept], i64), "values", site.flag("accumulate"))
     if any(one is None or site.type_of_argument(one).dtype == bool_ for one in indices):
         raise Unsupported("by a mask, or behind axes that are kept whole, is not supported")
     shape = contents.broadcast([site.type_of_argument(one).shape for one in indices])
@@ -66,21 +70,26 @@ def index_put(site: Site) -> Result:
 @rule("index_add", "index_copy", "index_fill.int_Scalar")
 def index_rows(site: Site) -> Result:
     """Whole slices of one axis."""
-    kind, index = site.type("self"), site.type("index")
+    kind = site.type("self")
     axis = site.axis_at("dim", kind.rank)
-    order = [axis, *(a for a in range(kind.rank) if a != axis)]
-    shape = (*index.shape, *(kind.shape[a] for a in order[1:]))
-    if site.name == "index_fill":
-        updates = site.expand(site.x("value", kind.dtype), shape)
-    else:
-        updates = site.transpose(site.x("source", kind.dtype), order)
-    alpha = site.get("alpha", 1)
+    given = "value" if site.name == "index_fill" else "source"
+    return _slices(site, axis, site.x("index", i64), given, site.name == "index_add", site.get("alpha", 1))
+
+
+def _slices(site: Site, axis: int, rows: str, given: str, adds: bool, alpha: float = 1) -> str:
+    """Slices of one axis put at `rows`, or added there: nothing but them is moved."""
+    kind = site.type("self")
+    shape = (*kind.shape[:axis], *site.type_of(rows).shape, *kind.shape[axis + 1 :])
+    updates = site.expand(site.x(given, kind.dtype), shape)
     if alpha != 1:
         updates = site.emit("mul", updates, site.value_of(alpha, kind.dtype))
-    rows = site.x("index", i64)
-    reduction = "add" if site.name == "index_add" else "none"
-    value = site.emit("scatter", site.transpose(site.x("self"), order), rows, updates, reduction=reduction)
-    return site.transpose(value, [order.index(a) for a in range(kind.rank)])
+    reduction = "add" if adds else "none"
+    if not axis:
+        return site.emit("scatter", site.x("self"), rows, updates, reduction=reduction)
+    wide = site.reshape(rows, tuple(extent if a == axis else 1 for a, extent in enumerate(shape)))
+    return site.emit(
+        "scatter_elements", site.x("self"), site.expand(wide, shape), updates, axis=axis, reduction=reduction
+    )
 
 
 @rule("copy")

@@ -19,7 +19,7 @@ import stratac
 from stratac.compiler.cli import main
 from stratac.compiler.frontends.torch import open_folder
 from stratac.ir.dims import Bounds
-from stratac.ir.errors import ModelError
+from stratac.ir.errors import ModelError, StratacError
 from stratac.ir.graph import FileBytes, Inline
 
 TOKENS = {
@@ -102,6 +102,45 @@ def test_folder(tmp_path: Path, dtype: str, capsys: pytest.CaptureFixture[str]) 
     options = ["--dim", "batch=1:2:4", "--dim", "seq=1:12:48", "--quiet"]
     assert main(["compile", f"hf:{folder}", "-o", str(tmp_path / "l.plan"), *options]) == 0
     agree(tmp_path / "l.plan", model.float(), tokens(3, 7), "logits")
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "values"),
+    [
+        ("LlamaForCausalLM", "LlamaConfig", {**LLAMA, "num_hidden_layers": 2}),
+        ("GPT2LMHeadModel", "GPT2Config", GPT2),
+    ],
+    ids=["llama", "gpt2"],
+)
+def test_a_decoder_with_a_cache(tmp_path: Path, kind: str, config: str, values: dict[str, Any]) -> None:
+    """A prompt, then tokens one by one, through one plan: what the model says of all tokens at once."""
+    model = build(kind, config, values)
+    model.save_pretrained(tmp_path / "decoder")
+    options = ["--cache", "2x20", "--dim", "seq=1:1:8", "--quiet"]
+    assert main(["compile", f"hf:{tmp_path / 'decoder'}", "-o", str(tmp_path / "d.plan"), *options]) == 0
+    tokens = torch.randint(3, 99, (2, 14), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        want = model(tokens).logits.numpy()
+    with stratac.load(tmp_path / "d.plan") as session:
+        assert [port.name for port in session.get_inputs()] == ["input_ids"]
+        for _ in range(2):
+            found = []
+            for start, end in ((0, 5), (5, 6), (6, 7), (7, 12), (12, 13), (13, 14)):
+                found += session.run(None, {"input_ids": tokens[:, start:end].numpy()})
+            together = np.concatenate(found, 1)
+            assert np.linalg.norm(together - want) <= 1e-5 * np.linalg.norm(want)
+            session.reset()
+    plan = (tmp_path / "d.plan" / "placed.txt").read_text()
+    assert ".kept" not in plan, "rows are put in place"
+
+
+def test_a_cache_needs_a_decoder(tmp_path: Path) -> None:
+    model = build("BertModel", "BertConfig", BERT)
+    model.save_pretrained(tmp_path / "bert")
+    with pytest.raises(ModelError, match="is no decoder"):
+        stratac.compile(f"hf:{tmp_path / 'bert'}", tmp_path / "b.plan", cache=16)
+    with pytest.raises(StratacError, match="decoders in folders"):
+        stratac.compile(tmp_path / "model.onnx", tmp_path / "b.plan", cache=16)
 
 
 def test_weights_of_a_folder_are_references(tmp_path: Path) -> None:
