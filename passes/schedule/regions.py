@@ -52,19 +52,12 @@ def lay_regions(nodes: Sequence[Node], guards: Mapping[str, Guards]) -> tuple[St
 def unlikely(calls: Sequence[Call], regions: Sequence[Region]) -> frozenset[int]:
     """The calls that a prediction leaves out: of what runs where a condition holds and what runs where it does not, the cheaper.
     Without regions for both, what may run is taken to run."""
+    sides: dict[Arg, dict[bool, set[int]]] = {}
+    for region in regions:
+        held = sides.setdefault(region.condition, {True: set(), False: set()})
+        held[region.when].update(range(region.first, region.last + 1))
     out: set[int] = set()
-    asked = dict.fromkeys(region.condition for region in regions)
-    for condition in reversed(asked):  # a condition that is asked later may lie in a region of an earlier one
-        sides = {True: _calls(regions, condition, True) - out, False: _calls(regions, condition, False) - out}
-        seconds = {when: sum(calls[number].seconds for number in sorted(side)) for when, side in sides.items()}
-        out |= sides[seconds[True] < seconds[False]]
+    for side in reversed(sides.values()):  # a condition that is asked later may lie in a region of an earlier one
+        seconds = {when: sum(calls[number].seconds for number in sorted(side[when] - out)) for when in side}
+        out |= side[seconds[True] < seconds[False]]
     return frozenset(out)
-
-
-def _calls(regions: Sequence[Region], condition: Arg, when: bool) -> set[int]:
-    return {
-        number
-        for region in regions
-        if (region.condition, region.when) == (condition, when)
-        for number in range(region.first, region.last + 1)
-    }

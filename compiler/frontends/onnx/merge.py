@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ....ir.dims import Dim, dim_max
+from ....ir.types import i64
+from .. import contents
 from ..draft import Draft
 from ..known import Known
 from ..unsupported import Unsupported
@@ -15,7 +18,7 @@ class Differs(Unsupported):
 
 
 def merge(site: Draft, condition: str, first: Value, second: Value) -> Value:
-    """`first` where the scalar `condition` is true, else `second`: both are computed. Raises Differs."""
+    """`first` where the scalar `condition` is true, else `second`: both are in the graph. Raises Differs."""
     if isinstance(first, Nothing) and isinstance(second, Nothing):
         return first
     if isinstance(first, Items) and isinstance(second, Items):
@@ -51,7 +54,28 @@ def _equal(first: Known, second: Known) -> bool:
 
 
 def _where(site: Draft, condition: str, first: str, second: str) -> str:
-    types = site.type_of(first), site.type_of(second)
-    if types[0] != types[1]:
-        raise Differs(f"one is {types[0]}, the other {types[1]}")
-    return site.emit("where", condition, first, second)
+    """The choice. Where extents differ both are filled up to the greater, and a run finds out which part of it there is."""
+    one, other = site.type_of(first), site.type_of(second)
+    if (one.dtype, one.rank) != (other.dtype, other.rank):
+        raise Differs(f"one is {one}, the other {other}")
+    open = [(axis, pair) for axis, pair in enumerate(zip(one.shape, other.shape, strict=True)) if pair[0] != pair[1]]
+    for axis, pair in open:
+        first, second = (_filled(site, value, axis, dim_max(*pair)) for value in (first, second))
+    chosen = site.emit("where", condition, first, second)
+    for axis, pair in open:
+        extents = (site.data(contents.scalar(i64, extent)) for extent in pair)
+        positions = site.data(contents.arange(i64, 0, 1, dim_max(*pair)))
+        there = site.emit("lt", positions, site.emit("where", condition, *extents))
+        count = site.runtime_dim("chosen", dim_max(*pair))
+        chosen = site.emit("gather", chosen, site.emit("nonzero", there, count=count), axis=axis)
+    return chosen
+
+
+def _filled(site: Draft, value: str, axis: int, extent: Dim) -> str:
+    """A value with zeros behind it up to an extent of one axis."""
+    type = site.type_of(value)
+    missing = extent - type.shape[axis]
+    if missing == 0:
+        return value
+    zeros = site.data(contents.full(type.dtype, (*type.shape[:axis], missing, *type.shape[axis + 1 :]), 0))
+    return site.emit("concat", value, zeros, axis=axis)

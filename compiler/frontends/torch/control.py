@@ -66,7 +66,7 @@ def _condition(importer: Importer, node: torch.fx.Node, value: Any) -> bool | st
 
 @control("cond")
 def cond(importer: Importer, node: torch.fx.Node) -> Values:
-    """The branch taken, where the condition is known. Else both are computed and the results chosen from."""
+    """The branch taken, where the condition is known. Else both become part of the graph and the results are chosen from."""
     wanted, *branches, operands = node.args
     given, taken = _resolved(importer, operands), _condition(importer, node, importer.resolved(wanted))
     graphs = [importer.values[branch] for branch in branches]

@@ -63,15 +63,37 @@ def test_a_value_that_both_branches_give_needs_no_choice(tmp_path: Path) -> None
 
 
 def test_branches_of_different_types_say_so(tmp_path: Path) -> None:
-    node = choice(body([N("Neg", ["x"], ["a"])], [], ["a"]), body([N("Concat", ["x", "x"], ["b"], axis=0)], [], ["b"]))
+    node = choice(body([N("Neg", ["x"], ["a"])], [], ["a"]), body([N("Flatten", ["x"], ["b"])], [], ["b"]))
     model = make([node], [value("c", BOOL, []), value("x", FLOAT, [2])])
     with pytest.raises(ModelError) as failure:
         import_onnx(save(tmp_path, model))
     (problem,) = failure.value.problems
-    assert "one is f32[2], the other f32[4]" in problem.what and problem.needs == ("c",)
+    assert "one is f32[2], the other f32[2, 1]" in problem.what and problem.needs == ("c",)
     constants = {"c": np.array(False)}
     graph = import_onnx(tmp_path / "model.onnx", None, constants)
-    assert ops(graph) == ["concat"]
+    assert ops(graph) == ["reshape"]
+
+
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_branches_of_different_extents(tmp_path: Path, taken: bool, rows: int) -> None:
+    """The result has those of the branch taken, and so has what is computed with it."""
+    then = body([N("Concat", ["x", "x"], ["t"], axis=0), N("Concat", ["t", "t"], ["a"], axis=1)], [], ["a"])
+    otherwise = body([N("Neg", ["x"], ["b"])], [], ["b"])
+    nodes = [choice(then, otherwise), N("ReduceSum", ["y"], ["s"], keepdims=0), N("Concat", ["y", "y"], ["z"], axis=0)]
+    model = make(nodes, [value("c", BOOL, []), value("x", FLOAT, ["n", 2])], ["y", "s", "z"])
+    feeds = {"c": np.array(taken), "x": rand(rows, 2)}
+    check(tmp_path, model, feeds, dims={"n": Bounds(1, 2, 3)})
+
+
+@pytest.mark.parametrize("end", [0, 2, 9])
+def test_a_shape_that_grows_until_the_data_ends_it(tmp_path: Path, end: int) -> None:
+    nodes = [N("Concat", ["s", "x"], ["s_out"], axis=0), N("Less", ["i", "end"], ["go"])]
+    graph = body(nodes, ["i", "c", "s"], ["go", "s_out"])
+    model = loop(graph, 4, True, ["x"], ["y"], inputs=[value("x", FLOAT, [2]), value("end", INT64, [])])
+    x = rand(2)
+    expected = np.tile(x, 1 + min(end + 1, 4))
+    check(tmp_path, model, {"x": x, "end": np.array(end)}, expected=[expected])
 
 
 def test_a_branch_that_cannot_be_computed_is_reported_once(tmp_path: Path) -> None:

@@ -82,6 +82,21 @@ def test_branches_in_branches(tmp_path: Path) -> None:
     assert len(seen) == 3  # three ways of different lengths
 
 
+def test_branches_of_different_extents(tmp_path: Path) -> None:
+    then = body([*product("x", "t"), N("Concat", ["t", "x", "t"], ["a"], axis=0)], [], ["a"])
+    model = make(
+        [choice(then, body([N("Neg", ["x"], ["b"])], [], ["b"])), N("Softmax", ["y"], ["z"], axis=1)],
+        [value("c", BOOL, []), value("x", FLOAT, ["n", WIDTH])],
+        ["y", "z"],
+        [array("w", SQUARE)],
+    )
+    plan = planned(tmp_path, model, {"n": Bounds(1, 30, 40)})
+    assert plan.levels.plan.regions and len(plan.levels.plan.setters) == 1
+    for rows in (1, 29, 40):
+        ran = [sum(check(plan, model, {"c": np.array(c), "x": rand(rows, WIDTH)})) for c in (True, False)]
+        assert ran[0] > ran[1]
+
+
 def descent(trips: int | None) -> onnx.ModelProto:
     """s = tanh(s w) until the sum of its squares is at most `end`; every s is stacked."""
     nodes = [
