@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stratac.codegen.library import Library
+from stratac.compiler.profiles import load_machine
 from stratac.ir.builder import GraphBuilder
 from stratac.ir.graph import Graph, Port
 from stratac.ir.interp import initial_state, step
@@ -15,7 +17,12 @@ from stratac.ir.verify_placed import verify_placed
 from stratac.ir.verify_plan import verify_plan
 from stratac.passes.base import run_passes
 from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
+from stratac.passes.place.check import check_placement
+from stratac.passes.place.infeasible import Infeasible
+from stratac.passes.place.place import place
+from stratac.passes.place.request import PlaceRequest
 from stratac.passes.schedule.order import order_as_given, order_greedily
+from stratac.passes.schedule.schedule import schedule
 from stratac.runtime.session import Session
 from stratac.tests.codegen.harness import Compiled, compiled
 
@@ -162,6 +169,34 @@ def test_memory_counts_states(made: Compiled) -> None:
     with Session(made.folder, threads=plan.threads) as session:
         memory = session.memory()
         assert memory.states == arena.bytes and memory.total - memory.session == plan.peak_bytes()
+
+
+def test_states_under_a_budget() -> None:
+    """Weights go to storage, states and what they start from stay: all sums agree, and less than the states is refused."""
+    b = GraphBuilder(name="streamed")
+    x = b.input("x", TensorType(f32, (4, 512)))
+    s = b.state("s", TensorType(f32, (4, 512)), b.constant(np.ones((4, 512), np.float32)))
+    value = b.op("add", s, x)
+    for _ in range(4):
+        value = b.op("tanh", b.op("matmul", value, b.constant(rng.standard_normal((512, 512), np.float32))))
+    graph = run_passes(b.finish([Port("y", value)], {"s": value}), (*GRAPH_PASSES, *CLUSTER_PASSES))
+    target = load_machine("generic-x86_64-avx2")
+    roomy = place(graph, Library(), target, PlaceRequest(2))
+    assert roomy.solution is not None
+    tight = PlaceRequest(2, {"ram": roomy.solution.used["ram"] - (2 << 20)})
+    placed = place(graph, Library(), target, tight)
+    assert {home.tier for home in placed.homes.values()} == {"ram", "disk"}
+    names = {node.outputs[0]: "k" for node in graph.nodes}
+    for request, found in ((PlaceRequest(2), roomy), (tight, placed)):
+        verify_placed(found, target)
+        assert check_placement(found, target, request) == []
+        plan = schedule(found, target, names, 2)
+        verify_plan(plan, found)
+        assert found.solution is not None and plan.peak_bytes() == found.solution.used["ram"]
+        assert plan.weights_bytes == found.solution.used["disk"]
+        assert plan.weights[0].name == found.graph.states[0].initial and plan.states[0].initial == 0
+    with pytest.raises(Infeasible, match=r"states 16\.00 KiB"):
+        place(graph, Library(), target, PlaceRequest(2, {"ram": 20_000}))
 
 
 def test_sessions_share_no_state_and_threads_change_no_bit(made: Compiled) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from typing import Any
 import torch
 
 from ....ir.errors import EnvironmentProblem, ModelError, Problem
+from ....ir.types import TensorType
 from .cached import CachedDecoder
 from .export import export_module
 from .model import ExportedModel
 from .safetensors import read_folder
-from .weights import Stored
+from .weights import Joined, Stored
 
 #: Sizes of the example inputs that a model is exported with; they do not shape the program.
 _BATCH, _SEQ, _TARGET = 2, 8, 6
@@ -73,7 +74,7 @@ def open_folder(folder: Path, cache: tuple[int, int] | None = None) -> ExportedM
 
 
 def _cached(
-    model: Any, config: Any, stored: Mapping[str, Stored], folder: Path, batch: int, length: int
+    model: Any, config: Any, stored: Mapping[str, Stored | Joined], folder: Path, batch: int, length: int
 ) -> ExportedModel:
     """The model as a decoder with a cache."""
     decoder = CachedDecoder(model, config, batch, length)
@@ -108,11 +109,10 @@ def _without_weights(kind: Any, config: Any) -> Any:
     return model.eval()
 
 
-def _bound(model: Any, files: Mapping[str, Stored]) -> dict[str, Stored]:
+def _bound(model: Any, files: Mapping[str, Stored]) -> dict[str, Stored | Joined]:
     """Where each parameter of the model lies in the files; tied ones at the place of either. Raises ModelError."""
-    rename = _renaming(model)
-    renamed = {rename(name): stored for name, stored in files.items()}
-    found: dict[str, Stored] = {}
+    renamed = _renamed(model, files)
+    found: dict[str, Stored | Joined] = {}
     problems = []
     aliases: dict[int, list[str]] = {}
     tensors = dict(model.named_parameters(remove_duplicate=False))
@@ -138,23 +138,66 @@ def _bound(model: Any, files: Mapping[str, Stored]) -> dict[str, Stored]:
     return found
 
 
-def _renaming(model: Any) -> Callable[[str], str]:
-    """What a name in the files is called in the model: transformers' own rules, as far as they only rename."""
+def _renamed(model: Any, files: Mapping[str, Stored]) -> dict[str, Stored | Joined]:
+    """The tensors of the files by what they are called in the model: transformers' own rules, as far as they rename, stack lists of
+    tensors (experts, one by one in the files) and join what is left."""
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import WeightRenaming, rename_source_key
+        from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
     except ImportError as error:
         raise EnvironmentProblem(
             "this version of transformers is too old to read model folders", hint="pip install 'transformers>=5'"
         ) from error
-    rules = [rule for rule in get_model_conversion_mapping(model) if type(rule) is WeightRenaming]
-    wanted = model.state_dict()
-    prefix = model.base_model_prefix
+    mapping = get_model_conversion_mapping(model)
+    rules = [rule for rule in mapping if type(rule) is WeightRenaming]
+    joins = {
+        pattern: rule
+        for rule in mapping
+        if type(rule) is WeightConverter and _joins(rule)
+        for pattern in rule.source_patterns
+    }
+    converters, wanted = list(dict.fromkeys(joins.values())), model.state_dict()
+    found: dict[str, Stored | Joined] = {}
+    lists: dict[str, dict[str, list[Stored]]] = {}  # by the names of wholes and the patterns of their parts
+    for name in sorted(files, key=dot_natural_key):
+        called, pattern = rename_source_key(name, rules, converters, model.base_model_prefix, wanted)
+        if pattern is None or name == called or name in wanted:
+            found[called] = files[name]
+        else:
+            lists.setdefault(called, {}).setdefault(pattern, []).append(files[name])
+    for called, patterns in lists.items():
+        rule = joins[next(iter(patterns))]
+        joined = _joined([patterns.get(pattern, []) for pattern in rule.source_patterns], rule)
+        if joined is not None:
+            found[called] = joined
+    return found
 
-    def rename(name: str) -> str:
-        return str(rename_source_key(name, rules, [], prefix, wanted)[0])
 
-    return rename
+def _joins(rule: Any) -> bool:
+    """Whether a rule of transformers' makes one tensor by stacking lists, by joining, or by the one and then the other."""
+    kinds = [type(operation).__name__ for operation in rule.operations]
+    stacks = all(getattr(op, "dim", 0) == 0 for op in rule.operations if type(op).__name__ == "MergeModulelist")
+    allowed = (["MergeModulelist"], ["Concatenate"], ["MergeModulelist", "Concatenate"])
+    return kinds in allowed and stacks and len(rule.target_patterns) == 1
+
+
+def _joined(parts: list[list[Stored]], rule: Any) -> Joined | None:
+    """The whole of these parts, or None where they do not fit together: then it is missing."""
+    stacked = type(rule.operations[0]).__name__ == "MergeModulelist"
+    last = rule.operations[-1]
+    axis = int(last.dim) if type(last).__name__ == "Concatenate" else 0
+    kinds = [part[0].type for part in parts if part]
+    alike = len(kinds) == len(parts) and all(
+        one.type == kind for part, kind in zip(parts, kinds, strict=True) for one in part
+    )
+    if not alike or len({(kind.dtype, kind.rank, len(part)) for kind, part in zip(kinds, parts, strict=True)}) != 1:
+        return None
+    shapes = [(len(part), *kind.shape) if stacked else kind.shape for kind, part in zip(kinds, parts, strict=True)]
+    if len({(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}) != 1 or (not stacked and len(parts[0]) != 1):
+        return None
+    extent = sum(int(str(shape[axis])) for shape in shapes)
+    whole = TensorType(kinds[0].dtype, (*shapes[0][:axis], extent, *shapes[0][axis + 1 :]))
+    return Joined(whole, tuple(tuple(part) for part in parts), stacked, axis)
 
 
 def example_inputs(model: Any, config: Any) -> dict[str, Example]:

@@ -31,7 +31,7 @@ from .control import CONTROL
 from .registry import RULES
 from .site import Site, Value
 from .symbols import Symbols, batch_axes, bounded_axes, dynamic_axes, read_symbols
-from .weights import Stored, Weights, dtype_of
+from .weights import Joined, Stored, Weights, dtype_of
 
 #: Constants of whole numbers up to this many elements are looked into for index arithmetic.
 _SMALL = 1 << 16
@@ -85,7 +85,7 @@ def import_exported(
     *,
     name: str = "model",
     names: Mapping[tuple[str, int], str] | None = None,
-    stored: Mapping[str, Stored] | None = None,
+    stored: Mapping[str, Stored | Joined] | None = None,
     folder: Path | None = None,
     constants: Mapping[str, np.ndarray] | None = None,
     states: Mapping[str, str] | None = None,
@@ -202,7 +202,28 @@ class Importer:
             initial = self.builder.weight(Weight(self.builder.fresh("w"), kind, content, name))
         self.values[node] = Value(self.builder.state(name, kind, initial))
 
+    def _joined(self, node: Any, name: str, joined: Joined) -> None:
+        """A parameter made of its parts; what is done to constants is done when they are packed."""
+        source = Source(self.file, name)
+        rows = []
+        for part in joined.parts:
+            values = []
+            for one in part:
+                value = self.builder.weight(Weight(self.builder.fresh("w"), one.type, one.bytes, name))
+                wide = (1, *one.type.shape)
+                values.append(self.builder.op("reshape", value, source=source, shape=wide) if joined.stacked else value)
+            rows.append(self.builder.op("concat", *values, source=source, axis=0) if len(values) > 1 else values[0])
+        value = self.builder.op("concat", *rows, source=source, axis=joined.axis) if len(rows) > 1 else rows[0]
+        wanted = dtype_of(node.meta["val"].dtype)
+        if joined.type.dtype != wanted:
+            value = self.builder.op("cast", value, source=source, to=wanted)
+        self.values[node] = Value(value)
+
     def _parameter(self, node: Any, name: str) -> None:
+        joined = self.weights.joined(name)
+        if joined is not None:
+            self._joined(node, name, joined)
+            return
         kind, content = self.weights.place(name)
         wanted = dtype_of(node.meta["val"].dtype)
         count = kind.elements

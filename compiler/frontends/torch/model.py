@@ -17,7 +17,7 @@ from ....ir.graph import Graph
 from ...layout import Layout
 from .export import decomposed, export_module
 from .importer import batch_dims, import_exported, user_inputs
-from .weights import Stored, dtype_of
+from .weights import Joined, Stored, dtype_of
 
 
 @dataclass
@@ -27,7 +27,7 @@ class ExportedModel:
     program: Any
     name: str
     names: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    stored: Mapping[str, Stored] = field(default_factory=dict)
+    stored: Mapping[str, Stored | Joined] = field(default_factory=dict)
     folder: Path | None = None
     ready: bool = False
 

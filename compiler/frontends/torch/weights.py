@@ -56,6 +56,17 @@ class Stored:
     bytes: FileBytes
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A tensor whose parts lie in files apart: each part a tensor, or, `stacked`, several along a new first axis; the parts are
+    joined along `axis`."""
+
+    type: TensorType
+    parts: tuple[tuple[Stored, ...], ...]
+    stacked: bool
+    axis: int
+
+
 class Weights:
     """The tensors of one program by name. `stored` are in files already; others are written to `folder`, or inlined without one.
 
@@ -64,15 +75,18 @@ class Weights:
 
     NAME = "parameters.bin"
 
-    def __init__(self, tensors: Mapping[str, Any], stored: Mapping[str, Stored], folder: Path | None) -> None:
+    def __init__(self, tensors: Mapping[str, Any], stored: Mapping[str, Stored | Joined], folder: Path | None) -> None:
         self.tensors, self.stored, self.folder = tensors, stored, folder
         self._file: BinaryIO | None = None
         self._places: dict[tuple[Any, ...], tuple[TensorType, FileBytes | Inline]] = {}
 
     def place(self, name: str) -> tuple[TensorType, FileBytes | Inline]:
         """The type of a tensor as it is stored, and its bytes. Raises Unsupported."""
-        if name in self.stored:
-            return self.stored[name].type, self.stored[name].bytes
+        found = self.stored.get(name)
+        if isinstance(found, Joined):
+            raise Unsupported(f"the tensor {name!r} lies in the files in parts, where it has to be whole")
+        if found is not None:
+            return found.type, found.bytes
         tensor = self.tensors.get(name)
         if tensor is None or tensor.is_meta or type(tensor).__name__ == "FakeTensor":
             raise Unsupported(f"the tensor {name!r} has no values", "load the model's weights before exporting it")
@@ -82,6 +96,11 @@ class Weights:
         if key not in self._places:
             self._places[key] = kind, self._written(dense_bytes(tensor))
         return self._places[key]
+
+    def joined(self, name: str) -> Joined | None:
+        """The parts of a tensor that is in files in parts."""
+        found = self.stored.get(name)
+        return found if isinstance(found, Joined) else None
 
     def zeros(self, name: str) -> bool:
         """Whether a tensor in memory has nothing but zeros."""

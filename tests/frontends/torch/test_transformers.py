@@ -18,6 +18,7 @@ transformers = pytest.importorskip("transformers", "5")
 import stratac
 from stratac.compiler.cli import main
 from stratac.compiler.frontends.torch import open_folder
+from stratac.compiler.frontends.torch.safetensors import read_header
 from stratac.ir.dims import Bounds
 from stratac.ir.errors import ModelError, StratacError
 from stratac.ir.graph import FileBytes, Inline
@@ -132,6 +133,17 @@ def test_a_decoder_with_a_cache(tmp_path: Path, kind: str, config: str, values: 
             session.reset()
     plan = (tmp_path / "d.plan" / "placed.txt").read_text()
     assert ".kept" not in plan, "rows are put in place"
+
+
+def test_experts_of_a_folder_are_joined(tmp_path: Path) -> None:
+    """Files have the experts one by one, the model has them as one tensor."""
+    values = {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None}
+    model = build("MixtralForCausalLM", "MixtralConfig", values)
+    model.save_pretrained(tmp_path / "mixtral")
+    names = [name for file in (tmp_path / "mixtral").glob("*.safetensors") for name in read_header(file)]
+    assert sum("experts.3.w1" in name for name in names) == 1
+    plan = stratac.compile(f"hf:{tmp_path / 'mixtral'}", tmp_path / "m.plan", dims=DIMS)
+    agree(plan, model, tokens(2, 7), "logits")
 
 
 def test_a_cache_needs_a_decoder(tmp_path: Path) -> None:
