@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stratac.codegen.toolchain import ToolchainOptions
@@ -32,7 +33,7 @@ from stratac.ir.builder import GraphBuilder
 from stratac.ir.candidate import MODE_ERRORS
 from stratac.ir.graph import Graph, Port
 from stratac.ir.machine import MIB, Machine
-from stratac.ir.types import TensorType, f32
+from stratac.ir.types import TensorType, f32, i8, i32, u8
 from stratac.runtime.session import load
 
 from .machine_facts import isa as best_isa
@@ -139,6 +140,56 @@ def conv(inside: int, outside: int, side: int, kernel: int, stride: int = 1, gro
     return Case(family, f"{inside}-{outside}, {side}², {kernel}x{kernel}/{stride}", False, make, wanted)
 
 
+def whole_matmul(m: int, k: int, n: int) -> Case:
+    """Products of whole numbers; few rows stream the weight."""
+    streams = m <= 8
+    copies = max(256 * MIB // (k * n), 1) if streams else 1
+
+    def make() -> Graph:
+        b, rng = GraphBuilder(name=f"whole_{m}_{k}_{n}"), np.random.default_rng(0)
+        outputs = []
+        for number in range(copies):
+            x = b.op("cast", b.input(f"x{number}", TensorType(u8, (m, k))), to=i32)
+            w = b.constant(rng.integers(-127, 128, (k, n)).astype(np.int8))
+            outputs.append(b.op("matmul", b.op("sub", x, b.constant(np.int32(2))), b.op("cast", w, to=i32)))
+        return b.finish(Port(f"y{i}", value) for i, value in enumerate(outputs))
+
+    def wanted(graph: Graph, inputs: Arrays) -> dict[str, np.ndarray]:
+        return {"y0": (inputs["x0"].astype(np.float64) - 2) @ _whole_weight(graph)}
+
+    return Case("matmul_i8", f"{m} x {k} x {n}", streams, make, wanted)
+
+
+def whole_conv(inside: int, outside: int, side: int, kernel: int, stride: int = 1) -> Case:
+    """Convolutions of whole numbers, requantised."""
+
+    def make() -> Graph:
+        b, rng = GraphBuilder(name="whole_conv"), np.random.default_rng(0)
+        x = b.op("cast", b.input("x0", TensorType(u8, (1, side, side, inside))), to=i32)
+        w = b.constant(rng.integers(-127, 128, (outside, inside, kernel, kernel)).astype(np.int8))
+        window: dict[str, Any] = {"strides": (stride,) * 2, "pads": (kernel // 2,) * 4, "dilations": (1, 1)}
+        sums = b.op("conv", x, b.op("cast", w, to=i32), **window, groups=1, channels_last=True)
+        factor = b.constant(np.full(outside, 2.0**-8 / kernel, np.float32))
+        value = b.op("round", b.op("mul", b.op("cast", sums, to=f32), factor))
+        return b.finish([Port("y0", b.op("cast", b.op("clip", value, min=0.0, max=255.0), to=u8))])
+
+    def wanted(graph: Graph, inputs: Arrays) -> dict[str, np.ndarray]:
+        import torch
+
+        x = torch.from_numpy(inputs["x0"].astype(np.float64)).permute(0, 3, 1, 2)
+        y = torch.nn.functional.conv2d(x, torch.from_numpy(_whole_weight(graph)), None, stride, kernel // 2)
+        return {"y0": np.rint(y.permute(0, 2, 3, 1).numpy() * np.float32(2.0**-8 / kernel)).clip(0, 255)}
+
+    return Case("conv_i8", f"{inside}-{outside}, {side}², {kernel}x{kernel}/{stride}", False, make, wanted)
+
+
+def _whole_weight(graph: Graph) -> np.ndarray:
+    """The first weight of bytes, in float64."""
+    weight = next(w for w in graph.weights.values() if w.type.dtype == i8)
+    shape = tuple(int(str(d)) for d in weight.type.shape)
+    return np.frombuffer(weight.content.data, np.int8).reshape(shape).astype(np.float64)  # type: ignore[union-attr]
+
+
 def attention(
     heads: int, rows: int, width: int, causal: bool = False, *, kv_heads: int | None = None, keys: int | None = None
 ) -> Case:
@@ -212,6 +263,15 @@ def cases() -> list[Case]:
         conv(3, 64, 224, 7, 2),
         conv(96, 96, 112, 3, 1, 96),
         conv(384, 384, 14, 7, 1, 384),
+        *(
+            whole_matmul(*size)
+            for size in ((1, 2048, 2048), (16, 768, 3072), (128, 768, 768), (512, 512, 512), (1024, 1024, 1024))
+        ),
+        whole_conv(64, 64, 56, 3),
+        whole_conv(256, 256, 14, 3),
+        whole_conv(256, 64, 56, 1),
+        whole_conv(128, 256, 28, 3, 2),
+        whole_conv(3, 64, 224, 7, 2),
         attention(12, 128, 64),
         attention(12, 1024, 64, True),
         attention(16, 197, 80),
@@ -242,13 +302,15 @@ def measure(case: Case, isa: str, mode: str, ceilings: Mapping[str, float], seco
         return None
     levels = lower_samples(graph, machine, 1, kinds[-1])  # of two, that on matrix units
     chosen = {c.chosen.candidate.mode for c in levels.placed.choices.values() if c.chosen.candidate.family != "loops"}
-    if mode != "f32" and mode not in chosen:
+    if mode not in chosen and (mode != "f32" or chosen):
         return None
     rng = np.random.default_rng(1)
-    inputs = {
-        p.name: rng.standard_normal(tuple(int(str(d)) for d in graph.types[p.value].shape)).astype(np.float32)
-        for p in graph.inputs
-    }
+    inputs = {}
+    for port in graph.inputs:
+        kind = graph.types[port.value]
+        shape = tuple(int(str(d)) for d in kind.shape)
+        drawn = rng.standard_normal(shape) if kind.dtype.is_float else rng.integers(0, 256, shape)
+        inputs[port.name] = drawn.astype(kind.dtype.np)
     options = CompileOptions(cc=environment_cc(), cache=default_cache())
     with tempfile.TemporaryDirectory(prefix="stratac-kernels-") as name:
         folder = write_artifact(levels, {}, Path(name) / "kernel.plan", options, None).folder
@@ -286,7 +348,9 @@ def ceilings_of(isa: str, folder: Path) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__.splitlines()[0])
-    parser.add_argument("--families", default="", help="matmul, conv, depthwise, attention, loops (default all)")
+    parser.add_argument(
+        "--families", default="", help="matmul, conv, depthwise, matmul_i8, conv_i8, attention, loops (default all)"
+    )
     parser.add_argument("--isa", default="", help=f"levels, separated by commas (default {','.join(isa_levels())})")
     parser.add_argument("--seconds", type=float, default=0.3, help="least seconds of runs of each kernel (default 0.3)")
     parser.add_argument("-o", "--output", type=Path, help="JSON file of the results")

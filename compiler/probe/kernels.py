@@ -15,7 +15,7 @@ import numpy as np
 from ...codegen.emit_kernels import emit_kernels
 from ...codegen.facts import TILE_EXTENSION
 from ...codegen.library import FAMILIES, LIGHT, Library
-from ...ir.candidate import MODE_ERRORS, UNITS, Candidate
+from ...ir.candidate import EXACT_MODES, MODE_ERRORS, UNITS, Candidate
 from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
 from ...passes.base import run_passes
@@ -149,7 +149,7 @@ def families_of(kind: Kind) -> frozenset[str]:
 
 
 class OneKind(Library):
-    """Offers kernels of one kind where a cluster has such, else those in f32: what they cost is not known yet."""
+    """Offers kernels of one kind where a cluster has such, else those of the exact modes: what they cost is not known yet."""
 
     def __init__(self, kind: Kind) -> None:
         super().__init__(max_error=MODE_ERRORS[kind[0]])
@@ -157,7 +157,7 @@ class OneKind(Library):
 
     def candidates(self, cluster: Node, graph: Graph, machine: Machine) -> Sequence[Candidate]:
         found = super().candidates(cluster, graph, machine)
-        return [c for c in found if c.family in self.names] or [c for c in found if c.mode == "f32"]
+        return [c for c in found if c.family in self.names] or [c for c in found if c.mode in EXACT_MODES]
 
 
 def lower_samples(graph: Graph, machine: Machine, threads: int, kind: Kind = F32) -> Levels:
