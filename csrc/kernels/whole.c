@@ -168,7 +168,7 @@ static int place(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t 
         ix + (rows - 1) * c->stride_w + c->kw > c->w || step % 1024 == 0)
         return 0;
     const uint8_t *from = w->x + n * c->x_n + iy * c->x_h + ix * c->x_w;
-    *left = (st_left){(const float *)(const void *)from, step, c->kh, run, c->dilation_h * c->x_h / WORD};
+    *left = (st_left){(const float *)(const void *)from, step, c->kh, run, c->dilation_h * c->x_h / WORD, 0};
     return 1;
 }
 
