@@ -71,7 +71,7 @@ def non_max_suppression(node: Node, types: Types) -> list[TensorType]:
         extra = types[index] if index < len(types) else None
         if extra is not None and (extra.elements != 1 or extra.dtype != like):
             raise fail(node, f"input {index} must be one {like}, got {extra}")
-    return [TensorType(i64, (node.attr("count"), 3))]
+    return [TensorType(i64, (*scores.shape[:2], node.attr("room")))]
 
 
 _SIZE = {"height": _INT, "width": _INT, "scale": AttrSpec("float")}
@@ -132,8 +132,8 @@ ROWS = (
         "routine",
         (2, 5),
         non_max_suppression,
-        {"center": AttrSpec("bool", False), "count": AttrSpec("sets")},
-        1,
-        "(image, class, box) of boxes from the best on, without those that overlap a better one of their class too much",
+        {"center": AttrSpec("bool", False), "room": AttrSpec("dim")},
+        16,
+        "of each image and class up to `room` boxes from the best on, without those that overlap a better one too much, then -1",
     ),
 )

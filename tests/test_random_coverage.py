@@ -16,11 +16,11 @@ NOT_DRAWN = {
         "works on slots of strings: tests/codegen/cases_strings.py",
     ),
     **dict.fromkeys(
-        ("nonzero", "unique", "non_max_suppression"),
+        ("nonzero", "unique"),
         "sets a dim, at which other draws would stop: tests/codegen/cases_routines.py, tests/ir/test_runtime_dims.py",
     ),
     **dict.fromkeys(
-        ("col2im", "max_pool_at", "roi_align", "roi_pool", "sample"),
+        ("col2im", "max_pool_at", "non_max_suppression", "roi_align", "roi_pool", "sample"),
         "wants pictures with boxes or grids: tests/codegen/cases_routines.py",
     ),
     **dict.fromkeys(

@@ -6,7 +6,7 @@ from math import prod
 
 from ...ir.dims import product
 from ...ir.kernel import Routine
-from .registry import NEEDS, Needs, Size, one_part
+from .registry import NEEDS, Needs, Size
 
 #: Positions, and channels, whose neighbours are found at once.
 _POINTS = 64
@@ -62,6 +62,13 @@ def _pairs(kernel: Routine, size: Size) -> int:
     return size(product(scores.shape)) * (boxes.bit_length() + 8)
 
 
+def _classes(kernel: Routine, size: Size) -> int:
+    """Classes of images."""
+    scores = kernel.inputs[1]
+    assert scores is not None
+    return size(product(scores.shape[:2]))
+
+
 def _boxes(kernel: Routine, size: Size) -> int:
     scores = kernel.inputs[1]
     assert scores is not None
@@ -77,4 +84,4 @@ NEEDS["roi_align"] = Needs(lambda kernel, size: 16 * _results(kernel, size), _bo
 NEEDS["roi_pool"] = Needs(lambda kernel, size: 16 * _results(kernel, size), _planes)
 NEEDS["max_pool_at"] = Needs(lambda kernel, size: _results(kernel, size) * _window(kernel), _planes)
 NEEDS["col2im"] = Needs(lambda kernel, size: _results(kernel, size) * _window(kernel), _planes, _plane_sums)
-NEEDS["non_max_suppression"] = Needs(_pairs, one_part, _boxes)
+NEEDS["non_max_suppression"] = Needs(_pairs, _classes, _boxes)

@@ -249,20 +249,21 @@ def non_max_suppression(
     least: Array | None = None,
     *,
     center: bool,
+    room: int,
 ) -> Array:
     """Boxes are two opposite corners (y, x), or the centre (x, y) and the sizes if `center`. Of equal scores the first is better.
     Without `most` nothing is selected; overlap is 0 by default, and there is no least score."""
     limit = int(most.reshape(-1)[0]) if most is not None else 0
     threshold = overlap.reshape(-1)[0] if overlap is not None else boxes.dtype.type(0)
-    found = []
+    found = np.full((*scores.shape[:2], room), -1, np.int64)
     for image, label in itertools.product(*map(range, scores.shape[:2])):
         own = scores[image, label]
         candidates: Any = range(len(own)) if least is None else np.flatnonzero(own > least.reshape(-1)[0])
         kept: list[int] = []
         for box in sorted(candidates, key=lambda k: (-own[k], k)):
-            if len(kept) >= limit:
+            if len(kept) >= min(limit, room):
                 break
             if not any(_overlap(boxes[image, box], boxes[image, k], center, threshold) for k in kept):
                 kept.append(int(box))
-        found += [(image, label, box) for box in kept]
-    return np.array(found, np.int64).reshape(-1, 3)
+        found[image, label, : len(kept)] = kept
+    return found

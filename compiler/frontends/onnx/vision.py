@@ -9,6 +9,7 @@ from ....ir.types import DType, i64
 from .. import contents
 from ..unsupported import Unsupported
 from .registry import Result, rule
+from .selecting import chosen
 from .site import Site
 
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
@@ -130,7 +131,8 @@ def col2im(site: Site) -> Result:
 
 @rule("NonMaxSuppression")
 def non_max_suppression(site: Site) -> Result:
-    """The most boxes of a class bound the result where they are known; without them there are none."""
+    """Rows of image, class and box. The most boxes of a class bound the result where they are known; without a number there are
+    none."""
     boxes, scores = site.type(0), site.type(1)
     if boxes.rank != 3 or scores.rank != 3:
         raise Unsupported(f"needs rank 3, got {boxes} and {scores}")
@@ -139,15 +141,27 @@ def non_max_suppression(site: Site) -> Result:
     each: Dim = scores.shape[2]
     if limit is not None and not isinstance(limit, Expr):
         each = site.facts.minimum(each, max(int(limit), 0))
-    count = site.runtime_dim("boxes", scores.shape[0] * scores.shape[1] * each)
     extra = [site.x(2) if site.has(2) else site.scalar(0, i64)]
     for index in (3, 4):
         extra.append(_threshold(site, index, boxes.dtype))
     while not extra[-1]:
         extra.pop()
-    return site.emit(
-        "non_max_suppression", site.x(0), site.x(1), *extra, center=bool(site.get_int("center_point_box")), count=count
+    center, (images, classes, _) = bool(site.get_int("center_point_box")), scores.shape
+    taken = site.emit("non_max_suppression", site.x(0), site.x(1), *extra, center=center, room=each)
+    taken = site.reshape(taken, (images * classes * each,))
+    places, count = chosen(site, site.emit("ge", taken, site.scalar(0, i64)), "boxes")
+    plane = site.emit("div", places, _whole(site, site.facts.maximum(each, 1)))
+    number = _whole(site, site.facts.maximum(classes, 1))
+    columns = (
+        site.emit("div", plane, number),
+        site.emit("mod", plane, number),
+        site.emit("gather", taken, places, axis=0),
     )
+    return site.emit("concat", *(site.reshape(column, (count, 1)) for column in columns), axis=1)
+
+
+def _whole(site: Site, value: Dim) -> str:
+    return site.data(contents.scalar(i64, value))
 
 
 def _threshold(site: Site, index: int, dtype: DType) -> str:
