@@ -23,7 +23,7 @@ RESULTS = {
             "stratac_seconds": 1e-3,
             "onnxruntime_seconds": 2e-3,
         },
-        {"name": "Two", "exported": {"reason": "a | b"}, "onnx": {"error": 1e-7}},
+        {"name": "Two", "exported": {"reason": "a | b"}, "onnx": {"error": 1e-7, "exporter": "TorchScript"}},
     ],
 }
 
@@ -31,7 +31,7 @@ RESULTS = {
 def test_page() -> None:
     text = page(RESULTS)
     assert "| One | 2.0e-07 | 3.0e-02 (wrong) | 1.00 | 2.00 |" in text
-    assert "| Two | a \\| b | 1.0e-07 |  |  |" in text
+    assert "| Two | a \\| b | 1.0e-07 (TorchScript) |  |  |" in text
     assert "1 compute through the exported program and 1 through ONNX" in text
 
 
