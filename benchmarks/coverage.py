@@ -4,8 +4,8 @@
 
 Small models of each family (coverage_models.py) are exported by torch.export, and that program is compiled as it is. They are
 exported to ONNX by torch.onnx.export with dynamo=True, where that fails with dynamo=False, and compiled once more; both plans run
-beside torch on the same inputs. A time is the median of one inference on one thread, the plan of the exported program and onnxruntime
-on the ONNX file in turns: at these sizes mostly what a call costs.
+beside torch on the same inputs. A time is the median of one inference on one thread, the plan of the exported program and
+onnxruntime on the ONNX file in turns: at these sizes mostly what a call costs.
 When all models are done the results are written to benchmarks/results/coverage-ISA.json and docs/coverage.md; until then a run goes
 on where the last one was cut off.
 """
