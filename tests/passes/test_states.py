@@ -100,7 +100,25 @@ def shared() -> Graph:
     return b.finish([Port("y", total), Port("w", b.op("add", third, wide))], updates)
 
 
-GRAPHS: tuple[Callable[[], Graph], ...] = (running_sum, window, swap, registers, cache, normalised, shared)
+def guarded() -> Graph:
+    """What the state becomes is chosen by the data, and work that reads it is skipped where it is not chosen."""
+    b = GraphBuilder(name="guarded")
+    x = b.input("x", TensorType(f32, (64, 64)))
+    s = b.state("s", TensorType(f32, (64, 64)), b.constant(rng.standard_normal((64, 64), np.float32)))
+    t = b.state("t", TensorType(f32, (64, 64)))
+    total = b.op("reduce_sum", x, axes=(0, 1), keepdims=False)
+    positive = b.op("gt", total, b.constant(np.array(0, np.float32)))
+    small = b.constant(np.array(0.01, np.float32))  # or rounding grows from run to run
+
+    def product(left: str, right: str) -> str:
+        return b.op("tanh", b.op("mul", b.op("matmul", left, right), small))
+
+    new = b.op("where", positive, product(product(s, x), x), product(product(x, s), s))
+    kept = b.op("where", positive, t, b.op("add", t, product(s, s)))
+    return b.finish([Port("y", b.op("reduce_max", new, axes=(0,), keepdims=False))], {"s": new, "t": kept})
+
+
+GRAPHS: tuple[Callable[[], Graph], ...] = (running_sum, window, swap, registers, cache, normalised, shared, guarded)
 #: states that a copy writes
 COPIES = {"window": 1, "swap": 1}
 
