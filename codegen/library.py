@@ -38,7 +38,7 @@ from .families.select import SelectFamily
 from .family import Emitted, Family, Packing, Plain, Symbols
 from .terms import Terms
 from .terms_loops import loops_terms
-from .traffic import Distances, level
+from .traffic import Distances, level, put, updated
 
 
 class LoopsFamily(Plain):
@@ -165,8 +165,12 @@ class Library:
         formats = tuple((cluster.used[p.operand], p.format) for p in packings)
         terms = Terms()
         counted = self._terms(row, kernel, packed, graph, device)
-        terms.merge(counted.counts, 1.0)
-        terms.units = counted.units
+        share = 1.0
+        if (state := updated(cluster, kernel, graph)) is not None:  # nothing of it is copied
+            whole = max(typical(graph.types[state.value].nbytes, graph.symbols), 1)
+            share = min(2 * put(cluster, state, graph) / whole, 1.0)
+        terms.merge(counted.counts, share)
+        terms.units = max(int(counted.units * share), 1) if share < 1 else counted.units
         stored = {value: pack.narrowed(format) for value, format in formats}
         moved = {
             value: (nbytes * stored.get(value, 1.0), distance)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 from ..ir.dims import Bounds, typical
 from ..ir.dims import product as dim_product
-from ..ir.graph import Graph, Node
-from ..ir.kernel import Kernel, Loops, Read, walk
+from ..ir.graph import Graph, Node, State
+from ..ir.kernel import Kernel, Loops, Read, Routine, walk
 from ..ir.machine import Device
 
 Symbols = Mapping[str, Bounds]
@@ -29,7 +29,21 @@ def touched(cluster: Node, kernel: Kernel | None, graph: Graph) -> dict[str, flo
             elements = _looked_up(kernel, position, symbols)
             if elements is not None:
                 sizes[value] = min(sizes[value], elements * graph.types[value].dtype.bytes)
+    if (state := updated(cluster, kernel, graph)) is not None:
+        sizes[state.update] = sizes[state.value] = put(cluster, state, graph)
     return sizes
+
+
+def updated(cluster: Node, kernel: Kernel | None, graph: Graph) -> State | None:
+    """The state that a routine updates where it lies: all it touches of it is what it puts there."""
+    found = (state for state in graph.states if state.update in cluster.outputs and state.value in cluster.used)
+    return next(found, None) if isinstance(kernel, Routine) else None
+
+
+def put(cluster: Node, state: State, graph: Graph) -> float:
+    """Bytes of the updates of a state: no more than the largest other operand."""
+    sizes = [typical(graph.types[v].nbytes, graph.symbols) for v in cluster.used if v != state.value]
+    return float(max(sizes, default=0))
 
 
 def _looked_up(kernel: Loops, operand: int, symbols: Symbols) -> float | None:

@@ -189,6 +189,20 @@ def test_memory_counts_states(made: Compiled) -> None:
         assert memory.states == arena.bytes and memory.total - memory.session == plan.peak_bytes()
 
 
+def test_rows_put_in_place_are_priced_as_such() -> None:
+    """The larger the state, the more a copy would take; putting one row takes what it takes."""
+
+    def seconds(rows: int) -> float:
+        b = GraphBuilder(name="large")
+        x, at = b.input("x", TensorType(f32, (1, 256))), b.input("at", TensorType(i64, (1,)))
+        new = b.op("scatter", b.state("rows", TensorType(f32, (rows, 256))), at, x)
+        clusters = run_passes(b.finish([], {"rows": new}), (*GRAPH_PASSES, *CLUSTER_PASSES))
+        placed = place(clusters, Library(), load_machine("generic-x86_64-avx2"), PlaceRequest(2))
+        return sum(choice.chosen.seconds for choice in placed.choices.values())
+
+    assert seconds(1 << 14) == pytest.approx(seconds(1 << 8), rel=0.5)
+
+
 def test_states_under_a_budget() -> None:
     """Weights go to storage, states and what they start from stay: all sums agree, and less than the states is refused."""
     b = GraphBuilder(name="streamed")
