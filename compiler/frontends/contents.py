@@ -312,7 +312,9 @@ def reduce(
             total = lines[0]
             for line in lines[1:]:
                 total = apply_cells(lambda a, b: held(dtype, function(a, b)), total, line)
-            cells = np.expand_dims(filled(np.shape(total), 0) + total, axis)
+            folded = filled(np.shape(total), 0)
+            folded[...] = total  # which may be one number, not an array
+            cells = np.expand_dims(folded, axis)
     except Undecided:
         return None
     kept = tuple(1 if a in axes else d for a, d in enumerate(known.shape))

@@ -303,3 +303,18 @@ def test_zoo(name: str) -> None:
     graph = verified(import_onnx(path, bounds))
     assert graph == import_onnx(path, bounds)
     assert "dim" not in ops(graph)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_sums_of_known_lists_are_whole_numbers(tmp_path: Path, keepdims: int) -> None:
+    nodes = [
+        N("ReduceSum", ["a"], ["s"], keepdims=keepdims),
+        N("Reshape", ["s", "line"], ["extents"]),
+        N("ConstantOfShape", ["extents"], ["zeros"]),
+        N("Add", ["x", "zeros"], ["y"]),
+    ]
+    model = make(nodes, [value("x", FLOAT, (5,))], constants=[ints("a", 2, 3), ints("line", -1)])
+    graph = check(tmp_path, model, {"x": rand(5)})
+    assert graph.types[graph.outputs[0].value].shape == (5,)
+    alone = make(nodes, [value("x", FLOAT, (2,))], constants=[ints("a", 2), ints("line", -1)])
+    check(tmp_path, alone, {"x": rand(2)})
