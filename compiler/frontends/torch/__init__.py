@@ -1,6 +1,7 @@
 """The PyTorch front end: `import_exported` turns a `torch.export.ExportedProgram` into a Graph. The only place that knows torch."""
 
 from . import (
+    assertions,
     attention,
     contraction,
     create,
@@ -22,7 +23,7 @@ from .model import ExportedModel, open_program
 
 #: The files that register rules, by subject.
 SUBJECTS = (
-    *(attention, contraction, create, elementwise, experts, indexing, normalization, reduction, resize),
+    *(assertions, attention, contraction, create, elementwise, experts, indexing, normalization, reduction, resize),
     *(scatter, shape, sorting, window),
 )
 

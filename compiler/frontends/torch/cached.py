@@ -40,4 +40,6 @@ class CachedDecoder(torch.nn.Module):  # type: ignore[misc]
         for number, layer in enumerate(self.cache.layers):
             layer.keys, layer.values = getattr(self, f"keys_{number}"), getattr(self, f"values_{number}")
             layer.cumulative_length = getattr(self, f"length_{number}")
+        room = self.cache.layers[0].max_cache_len
+        torch._assert_async((self.length_0 + input_ids.shape[1] <= room).reshape(()), "tokens_beyond_the_cache")
         return {"logits": self.model(input_ids=input_ids, past_key_values=self.cache, use_cache=True).logits}

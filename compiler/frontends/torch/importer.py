@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ from .weights import Joined, Stored, Weights, dtype_of
 _SMALL = 1 << 16
 #: Calls that only check something, or that a graph of values needs no node for.
 _NOTHING = (
-    *("aten._assert_tensor_metadata", "aten._assert_async", "aten._assert_scalar", "aten.sym_constrain_range"),
-    *("aten.sym_constrain_range_for_size", "aten._functional_assert_async"),
+    *("aten._assert_tensor_metadata", "aten._assert_scalar"),
+    *("aten.sym_constrain_range", "aten.sym_constrain_range_for_size"),
 )
 
 _KEPT_INPUTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
@@ -128,6 +129,7 @@ class Importer:
         self.builder.folder = str(weights.folder or "")
         self.emitter = Emitter(self.builder)
         self.facts = Facts(self.symbols.bounds)
+        self.checked: list[str] = []  # run-time dims that come out too great where something does not hold
         self.unrolled = 0  # nodes in copies of graphs inside calls
         self.problems = Problems(self.file)
         self.ties = Ties(self.builder, states, self.problems)
@@ -143,6 +145,8 @@ class Importer:
                 self._node(node, self.program.graph_module)
         ports, changed = self._outputs(next(n for n in nodes if n.op == "output"))
         ports, updates = self.ties.end(ports)
+        for name in self.checked if ports else ():
+            ports[0] = replace(ports[0], value=self.builder.after(name, ports[0].value))
         self.problems.check()
         return self.builder.finish(ports, changed | updates)
 

@@ -242,3 +242,18 @@ def test_results_of_a_class_without_names_of_parts(tmp_path: Path) -> None:
     plan = stratac.compile(GivesParts(), tmp_path / "parts.plan", args=(torch.ones(3),))
     with stratac.load(plan) as session:
         assert [port.name for port in session.get_outputs()] == ["first", "rest_0", "rest_1"]
+
+
+def test_assertions_hold_or_the_run_fails(tmp_path: Path) -> None:
+    class Checked(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            torch._assert_async((x >= 0).all(), "none_below_zero")
+            return x * 2
+
+    plan = stratac.compile(Checked(), tmp_path / "checked.plan", args=(torch.ones(4),))
+    x = np.arange(4, dtype=np.float32)
+    with stratac.load(plan) as session:
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], x * 2)
+        with pytest.raises(StratacError, match="none_below_zero"):
+            session.run(None, {"x": x - 1})
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], x * 2)

@@ -131,8 +131,15 @@ def test_a_decoder_with_a_cache(tmp_path: Path, kind: str, config: str, values: 
             together = np.concatenate(found, 1)
             assert np.linalg.norm(together - want) <= 1e-5 * np.linalg.norm(want)
             session.reset()
+        for start in range(0, 20, 5):
+            session.run(None, {"input_ids": tokens[:, start % 10 : start % 10 + 5].numpy()})
+        with pytest.raises(StratacError, match="tokens_beyond_the_cache"):
+            session.run(None, {"input_ids": tokens[:, :1].numpy()})
+        session.reset()
+        np.testing.assert_array_equal(session.run(None, {"input_ids": tokens[:, :5].numpy()})[0], found[0])
     plan = (tmp_path / "d.plan" / "placed.txt").read_text()
-    assert ".kept" not in plan, "rows are put in place"
+    kept = [line for line in plan.splitlines() if ".kept =" in line]
+    assert all(": i64[]" in line for line in kept), "rows are put in place"
 
 
 def test_experts_of_a_folder_are_joined(tmp_path: Path) -> None:
