@@ -175,7 +175,7 @@ ROOMS: list[tuple[Dim, int]] = [  # where n is 20 and k anything up to 8
     (dim_max(K, N), 20),
     (floordiv(K + 1, 2), 4),
     (floordiv(N, K + 1), 20),
-    (mod(K, 3), 2),
+    (mod(K, 3), 8),  # k - 3 * floordiv(k, 3), whose parts are bounded apart
     (mod(N, 7), 6),
 ]
 
