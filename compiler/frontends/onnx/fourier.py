@@ -73,7 +73,7 @@ def stft(site: Site) -> Result:
     if type.rank != 3 or type.shape[2] not in (1, 2):
         raise Unsupported(f"takes [batch, samples, 1 or 2], got {type}")
     batch, samples, parts = type.shape
-    otherwise = site.type(2).shape[0] if site.has(2) else samples
+    otherwise = site.shape(2, 1)[0] if site.has(2) else samples
     step, length = _length(site, 1, "the step", 0), _length(site, 3, "the length of a frame", otherwise)
     frames = site.facts.maximum(0, (samples - length) // step + 1)
     wide = f64 if type.dtype == f64 else f32

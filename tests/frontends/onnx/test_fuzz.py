@@ -179,6 +179,13 @@ FOUND = {
         24,
         *(_floats("q", 1, 2, 3, 4), _floats("p", 3, 4)),
     ),
+    "a window that is one number": _model(
+        helper.make_node("STFT", ["x", "step", "window"], ["y"]),
+        17,
+        _floats("x", 1, 64, 1),
+        _floats("window"),
+        constants={"step": 4},
+    ),
     "a norm of order 0": _model(
         helper.make_node("LpPool", ["x"], ["y"], kernel_shape=[2, 2], p=0), 22, _floats("x", 1, 3, 5, 5)
     ),
