@@ -249,13 +249,13 @@ def _gelu(x: np.ndarray) -> np.ndarray:
     return np.asarray(torch.nn.functional.gelu(torch.from_numpy(x)).numpy())
 
 
+PRODUCTS = ((16, 768, 3072), (128, 768, 768), (512, 512, 512), (1024, 1024, 1024))
+
+
 def cases() -> list[Case]:
     return [
         *(matmul(m, 2048, 2048) for m in (1, 4, 8)),
-        *(
-            matmul(*size)
-            for size in ((16, 768, 3072), (128, 768, 768), (128, 3072, 768), (512, 512, 512), (1024, 1024, 1024))
-        ),
+        *(matmul(*size) for size in (*PRODUCTS, (128, 3072, 768))),
         conv(64, 64, 56, 3),
         conv(256, 256, 14, 3),
         conv(256, 64, 56, 1),
@@ -263,10 +263,7 @@ def cases() -> list[Case]:
         conv(3, 64, 224, 7, 2),
         conv(96, 96, 112, 3, 1, 96),
         conv(384, 384, 14, 7, 1, 384),
-        *(
-            whole_matmul(*size)
-            for size in ((1, 2048, 2048), (16, 768, 3072), (128, 768, 768), (512, 512, 512), (1024, 1024, 1024))
-        ),
+        *(whole_matmul(*size) for size in ((1, 2048, 2048), *PRODUCTS)),
         whole_conv(64, 64, 56, 3),
         whole_conv(256, 256, 14, 3),
         whole_conv(256, 64, 56, 1),

@@ -11,6 +11,7 @@ from .facts import (
     TILE_PANEL,
     TILE_ROWS,
     TILES,
+    Tile,
     attention_dots,
     attention_slots,
     attention_tile,
@@ -80,19 +81,38 @@ def conv_terms(kernel: Contraction, symbols: Symbols, isa: str, pairs: bool = Fa
     if pairs:
         terms.add("round", groups * passes * m * ceil_div(k, tile.lanes))
     if not at_once:
-        gathered = 1.0
-        if in_place:
-            inside_y = _inside(oh, stride_h, top, kh, h)
-            columns = ceil_div(ow, tile.rows)
-            edges = (left > 0) + ((ow - 1) * stride_w - left + kw > w)
-            gathered = 1 - inside_y * max(columns - edges, 0) / max(columns, 1)
-        runs = kh if dense else kh * kw
-        pixels = groups * passes * m * gathered
-        terms.add("gather_run", pixels * runs)
-        terms.add("gather", pixels * runs * ceil_div(k // runs, tile.lanes))
+        _gather(terms, root, symbols, tile, passes, dense, in_place, tile.lanes)
     _epilogue(kernel, terms, symbols, tile.lanes, m, og * groups, passes * groups)
     terms.units = groups * max(m, ceil_div(og, tile.panel))
     return terms
+
+
+def _gather(
+    terms: Terms,
+    root: Conv,
+    symbols: Symbols,
+    tile: Tile,
+    passes: int,
+    dense: bool,
+    in_place: bool,
+    lanes: int,
+) -> None:
+    """Rows of a convolution that are copied together, `lanes` elements at a time: a filter row at once where that is dense. Of
+    tiles that may be read in place only those at the edges are."""
+    size = _sizes(symbols)
+    n, h, w, cg = (size(d) for d in root.size)
+    oh, ow = (size(d) for d in root.out_size)
+    kh, kw, stride_h, stride_w, _, _, top, left = root.window
+    gathered = 1.0
+    if in_place:
+        inside_y = _inside(oh, stride_h, top, kh, h)
+        columns = ceil_div(ow, tile.rows)
+        edges = (left > 0) + ((ow - 1) * stride_w - left + kw > w)
+        gathered = 1 - inside_y * max(columns - edges, 0) / max(columns, 1)
+    runs = kh if dense else kh * kw
+    pixels = root.groups * passes * n * oh * ow * gathered
+    terms.add("gather_run", pixels * runs)
+    terms.add("gather", pixels * runs * ceil_div(kh * kw * cg // runs, lanes))
 
 
 def whole_matmul_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
@@ -131,16 +151,8 @@ def whole_conv_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     near = ceil_div(ow, tile.rows) * tile.rows * 8 <= ow * 9 and dense and aligned and not at_once
     product(terms, tile, m, og, ceil_div(k, 4), packed=True, period=ow if near else 0, times=groups)
     if not at_once:
-        gathered = 1.0
-        if near and ceil_div(ceil_div(k, 4), tile.k_block) == 1:
-            inside_y = _inside(oh, stride_h, top, kh, h)
-            columns = ceil_div(ow, tile.rows)
-            edges = (left > 0) + ((ow - 1) * stride_w - left + kw > w)
-            gathered = 1 - inside_y * max(columns - edges, 0) / max(columns, 1)
-        runs = kh if dense else kh * kw
-        pixels = groups * passes * m * gathered
-        terms.add("gather_run", pixels * runs)
-        terms.add("gather", pixels * runs * ceil_div(k // runs, 4 * tile.lanes))
+        in_place = near and ceil_div(ceil_div(k, 4), tile.k_block) == 1
+        _gather(terms, root, symbols, tile, passes, dense, in_place, 4 * tile.lanes)
     _epilogue(kernel, terms, symbols, tile.lanes, m, og * groups, passes * groups)
     terms.units = groups * max(m, ceil_div(og, tile.panel))
     return terms

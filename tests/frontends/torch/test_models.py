@@ -257,3 +257,13 @@ def test_assertions_hold_or_the_run_fails(tmp_path: Path) -> None:
         with pytest.raises(StratacError, match="none_below_zero"):
             session.run(None, {"x": x - 1})
         np.testing.assert_array_equal(session.run(None, {"x": x})[0], x * 2)
+
+
+def test_an_assertion_that_never_holds_is_refused() -> None:
+    class Wrong(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            torch._assert_async(torch.zeros(()), "one_is_zero")
+            return x * 2
+
+    with pytest.raises(ModelError, match="never holds: one_is_zero"):
+        imported(Wrong(), (torch.ones(4),))

@@ -2,31 +2,11 @@
  *
  *     stress PLAN RUNS       two sessions at once, each with 1 to 4 threads, results checked
  *     stress PLAN RUNS count one session; prints the allocations of RUNS runs */
-#define _GNU_SOURCE
-#include "stratac.h"
-
-#include <dlfcn.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "twice.h"
 
 enum { ROWS = 64 };
 
-typedef struct job {
-    const char *folder;
-    int threads, runs, failed;
-} job;
-
 static const float scale[4] = {1.0f, -2.0f, 0.5f, 3.0f};
-
-static int complain(st_session *s, const char *what)
-{
-    char text[1024] = "";
-    st_last_error(s, text, sizeof text);
-    fprintf(stderr, "%s: %s\n", what, text);
-    return 1;
-}
 
 static int run_once(st_session *s, int64_t n, int round)
 {
@@ -68,38 +48,4 @@ static int work(job *j, void (*begin)(void), long (*end)(void))
         printf("%ld\n", end());
     st_close(s);
     return failed;
-}
-
-static void *work_thread(void *argument)
-{
-    job *j = argument;
-    j->failed = work(j, NULL, NULL);
-    return NULL;
-}
-
-int main(int argc, char **argv)
-{
-    if (argc < 3)
-        return 2;
-    const int runs = atoi(argv[2]);
-    if (argc > 3) {
-        void (*begin)(void);
-        long (*end)(void);
-        *(void **)&begin = dlsym(RTLD_DEFAULT, "count_begin");
-        *(void **)&end = dlsym(RTLD_DEFAULT, "count_end");
-        job one = {argv[1], atoi(argv[3]), runs, 0};
-        return !begin || !end ? 2 : work(&one, begin, end);
-    }
-    for (int threads = 1; threads <= 4; threads++) {
-        job jobs[2] = {{argv[1], threads, runs, 0}, {argv[1], 5 - threads, runs, 0}};
-        pthread_t other;
-        if (pthread_create(&other, NULL, work_thread, &jobs[1]))
-            return 2;
-        work_thread(&jobs[0]);
-        pthread_join(other, NULL);
-        if (jobs[0].failed || jobs[1].failed)
-            return 1;
-    }
-    puts("ok");
-    return 0;
 }
