@@ -247,10 +247,8 @@ def infer(node: Node, types: Mapping[str, TensorType], symbols: Mapping[str, Bou
     check_attrs(node, row)
     found = row.rule(node, [types[v] if v else None for v in node.inputs])
     for kind in found:
-        if any(isinstance(extent, int) and extent < 0 for extent in kind.shape):
-            raise VerifyError(f"gives {kind}, but no extent is negative", op=node.op, source=node.source)
-        if not kind.is_possible:
-            raise VerifyError(f"gives {kind}: no memory holds so many elements", op=node.op, source=node.source)
+        if kind.fault:
+            raise VerifyError(f"gives {kind}: {kind.fault}", op=node.op, source=node.source)
     return found
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .graph import Node
 from .op import AttrSpec, Op
-from .rules import Types, axis_of, fail, given
+from .rules import Types, fail, given, own_axis
 from .types import TensorType, i64
 
 
 def topk(node: Node, types: Types) -> list[TensorType]:
     x = given(node, types, 0)
-    axis, k = axis_of(node, node.attr("axis"), x.rank), node.attr("k")
+    axis, k = own_axis(node, node.attr("axis"), x), node.attr("k")
     extent = x.shape[axis]
     if isinstance(k, int) and isinstance(extent, int) and not 0 <= k <= extent:
         raise fail(node, f"takes {k} of {extent} elements")

@@ -51,6 +51,8 @@ def col2im(node: Node, types: Types) -> list[TensorType]:
     pads, strides, dilations = node.attr("pads"), node.attr("strides"), node.attr("dilations")
     if x.rank != 3 or not len(block) == len(strides) == len(dilations) == n or len(pads) != 2 * n:
         raise fail(node, f"image {image}, block {block}, strides, pads and dilations do not fit {x}")
+    if not all(one > 0 for one in (*block, *strides, *dilations)):
+        raise fail(node, f"block {block}, strides {strides} and dilations {dilations} must be positive")
     blocks: Dim = 1
     for i, extent in enumerate(image):
         blocks = blocks * ((extent + pads[i] + pads[i + n] - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1)

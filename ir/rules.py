@@ -51,6 +51,13 @@ def axis_of(node: Node, axis: int, rank: int) -> int:
     return axis % rank if rank else 0
 
 
+def own_axis(node: Node, axis: int, x: TensorType) -> int:
+    """The same where there must be one: a scalar has none."""
+    if not x.rank:
+        raise fail(node, f"a scalar has no axis {axis}")
+    return axis_of(node, axis, x.rank)
+
+
 def _same_dtype(node: Node, types: Types, start: int = 0) -> DType:
     names = [t.dtype for t in types[start:] if t is not None]
     if any(d != names[0] for d in names):
@@ -134,7 +141,7 @@ def expand(node: Node, types: Types) -> list[TensorType]:
 
 def slice_(node: Node, types: Types) -> list[TensorType]:
     x = given(node, types, 0)
-    axis = axis_of(node, node.attr("axis"), x.rank)
+    axis = own_axis(node, node.attr("axis"), x)
     start, extent, step, full = node.attr("start"), node.attr("extent"), node.attr("step", 1), x.shape[axis]
     if step == 0:
         raise fail(node, "step must not be 0")
@@ -147,7 +154,7 @@ def slice_(node: Node, types: Types) -> list[TensorType]:
 
 def concat(node: Node, types: Types) -> list[TensorType]:
     first = given(node, types, 0)
-    axis = axis_of(node, node.attr("axis"), first.rank)
+    axis = own_axis(node, node.attr("axis"), first)
     total: Dim = 0
     for index in range(len(types)):
         x = given(node, types, index)
@@ -231,6 +238,8 @@ def normalise(node: Node, types: Types) -> list[TensorType]:
 def batch_norm(node: Node, types: Types) -> list[TensorType]:
     _only_floats(node, types)
     x = given(node, types, 0)
+    if x.rank < 2:
+        raise fail(node, f"{x} has no channels")
     for index in range(1, 5):
         if given(node, types, index).shape != (x.shape[1],):
             raise fail(node, f"input {index} must have shape [{x.shape[1]}], got {types[index]}")
@@ -250,8 +259,14 @@ def matmul(node: Node, types: Types) -> list[TensorType]:
     return [TensorType(_same_dtype(node, types), shape)]
 
 
+#: Windows are smaller, and steps shorter, than this.
+_FARTHEST = 1 << 31
+
+
 def _spatial(node: Node, x: TensorType) -> tuple[Dim, Shape, Dim]:
     """Batch, spatial extents and channels of an activation, whichever layout the node says."""
+    if x.rank < 2:
+        raise fail(node, f"{x} has no batch and channels")
     if node.attr("channels_last", False):
         return x.shape[0], x.shape[1:-1], x.shape[-1]
     return x.shape[0], x.shape[2:], x.shape[1]
@@ -263,6 +278,10 @@ def _windowed(node: Node, x: TensorType, kernel: Sequence[int], channels: Dim) -
     strides, pads, dilations = node.attr("strides"), node.attr("pads"), node.attr("dilations")
     if not (len(strides) == len(dilations) == len(kernel) == n and len(pads) == 2 * n):
         raise fail(node, f"strides, pads, dilations and kernel must fit {n} spatial axes")
+    if not all(0 < one < _FARTHEST for one in (*strides, *dilations, *kernel)) or any(
+        abs(p) >= _FARTHEST for p in pads
+    ):
+        raise fail(node, f"a window {kernel}, strides {strides}, dilations {dilations} or pads {pads} is not possible")
     sizes = []
     for i, extent in enumerate(spatial):
         reach = dilations[i] * (kernel[i] - 1) + 1
@@ -300,20 +319,21 @@ def resize(node: Node, types: Types) -> list[TensorType]:
 
 def attention(node: Node, types: Types) -> list[TensorType]:
     """q [B, H, L, D], k [B, G, S, D], v [B, G, S, E], optional additive mask broadcastable to [B, H, L, S]."""
+    _only_floats(node, types)
     q, k, v = (given(node, types, i) for i in range(3))
     if not q.rank == k.rank == v.rank == 4:
         raise fail(node, f"attention needs rank 4, got {q}, {k}, {v}")
     if q.shape[3] != k.shape[3] or k.shape[:3] != v.shape[:3] or q.shape[0] != k.shape[0]:
         raise fail(node, f"attention shapes do not fit: q {q}, k {k}, v {v}")
     heads, groups = q.shape[1], k.shape[1]
-    if not isinstance(heads, int) or not isinstance(groups, int) or heads % groups:
+    if not isinstance(heads, int) or not isinstance(groups, int) or groups < 1 or heads % groups:
         raise fail(node, f"{groups} key heads do not divide {heads} query heads")
+    dtype = _same_dtype(node, types)
     if len(types) > 3 and types[3] is not None:
-        _same_dtype(node, types)
         scores = (*q.shape[:3], k.shape[2])
         if broadcast_shapes(node, [types[3].shape, scores]) != scores:
             raise fail(node, f"mask {types[3]} does not broadcast to [{', '.join(map(str, scores))}]")
-    return [TensorType(q.dtype, (*q.shape[:3], v.shape[3]))]
+    return [TensorType(dtype, (*q.shape[:3], v.shape[3]))]
 
 
 def ragged_attention(node: Node, types: Types) -> list[TensorType]:
@@ -321,13 +341,14 @@ def ragged_attention(node: Node, types: Types) -> list[TensorType]:
 
     The ends do not fall, the last is N, and no sequence is longer than `longest`.
     """
+    _only_floats(node, types)
     q, k, v, ends = (given(node, types, i) for i in range(4))
     if not q.rank == k.rank == v.rank == 3:
         raise fail(node, f"needs rank 3, got {q}, {k}, {v}")
     if q.shape[2] != k.shape[2] or k.shape[:2] != v.shape[:2] or q.shape[0] != k.shape[0]:
         raise fail(node, f"shapes do not fit: q {q}, k {k}, v {v}")
     heads, groups = q.shape[1], k.shape[1]
-    if not isinstance(heads, int) or not isinstance(groups, int) or heads % groups:
+    if not isinstance(heads, int) or not isinstance(groups, int) or groups < 1 or heads % groups:
         raise fail(node, f"{groups} key heads do not divide {heads} query heads")
     if ends.dtype != i64 or ends.rank != 1:
         raise fail(node, f"the ends of the sequences must be i64 of rank 1, got {ends}")
@@ -347,6 +368,7 @@ def moe(node: Node, types: Types) -> list[TensorType]:
 
     Rows of the expert matrices are outputs, as ONNX has them.
     """
+    _only_floats(node, types)
     x, shares, up, down = (given(node, types, i) for i in range(4))
     second = types[4] if len(types) > 4 else None
     if x.rank != 2 or shares.rank != 2 or up.rank != 3 or shares.shape != (x.shape[0], up.shape[0]):

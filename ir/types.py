@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .dims import Dim, Shape, product
+from .dims import Dim, Expr, Shape, product
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,10 @@ def from_numpy(dtype: np.dtype | type) -> DType:
     return _BY_NUMPY[np.dtype(dtype)]
 
 
-#: No tensor has so many elements.
-_IMPOSSIBLE = 1 << 60
+#: No tensor has so many elements, nor an extent in which so many symbols are multiplied.
+_IMPOSSIBLE, _DEGREE = 1 << 60, 64
+#: Axes that a tensor may have, as csrc/runtime.h has them (ST_MAX_RANK), and numpy.
+MOST_AXES = 64
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,18 @@ class TensorType:
         return product(self.shape)
 
     @property
-    def is_possible(self) -> bool:
-        """Whether there can be memory for it, as far as its extents are numbers: offsets into it are 64-bit integers."""
-        return math.prod(extent for extent in self.shape if isinstance(extent, int)) < _IMPOSSIBLE
+    def fault(self) -> str:
+        """Why there is no such tensor, "" where there may be one. Offsets are 64-bit integers, in the extents that are numbers
+        as in products of those that are not, and an extent of 0 beside others excuses none of them."""
+        if self.rank > MOST_AXES:
+            return f"no tensor has more than {MOST_AXES} axes"
+        extents = [extent for extent in self.shape if isinstance(extent, int)]
+        if any(extent < 0 for extent in extents):
+            return "no extent is negative"
+        degree = max((len(m) for d in self.shape if isinstance(d, Expr) for m, _ in d.terms), default=0)
+        if degree > _DEGREE or math.prod(filter(None, extents)) >= _IMPOSSIBLE:
+            return "no memory holds so many elements"
+        return ""
 
     @property
     def nbytes(self) -> Dim:

@@ -7,8 +7,12 @@ in a process with limits on time and memory. What ends in a traceback, a hang or
 from __future__ import annotations
 
 import argparse
+import functools
+import inspect
 import multiprocessing
+import os
 import random
+import re
 import resource
 import sys
 import tempfile
@@ -20,15 +24,23 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message
 from stratac.compiler.driver import lower_model
-from stratac.compiler.frontends.onnx.importer import DEFECT
+from stratac.compiler.frontends.onnx.protobuf import read_model
+from stratac.compiler.frontends.onnx.refusals import DEFECT
+from stratac.compiler.frontends.onnx.registry import RULES
+from stratac.compiler.frontends.onnx.signature import read_inputs
+from stratac.compiler.layout import Layout
 from stratac.compiler.options import CompileOptions
+from stratac.ir.dims import Bounds
 from stratac.ir.errors import StratacError
 
-#: A model takes milliseconds; what takes so long hangs.
-SECONDS = 20.0
+#: A model takes milliseconds; what takes the processor for so long hangs, and so does what answers this many times later.
+SECONDS, PATIENCE = 20.0, 10
+#: Models that one process compiles.
+TURN = 3000
 MEMORY = 4 << 30
 NUMBERS = (0, 1, -1, 2, 3, 7, 31, 127, 255, 1 << 16, (1 << 31) - 1, -(1 << 31), 1 << 40, (1 << 63) - 1, -(1 << 63))
 FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 3e38, float("inf"), float("-inf"), float("nan"))
@@ -47,15 +59,84 @@ TEXTS = (
     "%s",
     "\n",
 )
+#: Values of attributes that rules ask for.
+WORDS = (
+    *(
+        "NOTSET",
+        "SAME_UPPER",
+        "SAME_LOWER",
+        "VALID",
+        "linear",
+        "nearest",
+        "cubic",
+        "none",
+        "add",
+        "edge",
+        "reflect",
+        "wrap",
+    ),
+    *(
+        "NONE",
+        "SOFTMAX",
+        "LOGISTIC",
+        "SUM",
+        "AVERAGE",
+        "LEFT",
+        "forward",
+        "reverse",
+        "bidirectional",
+        "TF",
+        "IDF",
+        "DCR",
+    ),
+    *(
+        "relu",
+        "Relu",
+        "Tanh",
+        "Sigmoid",
+        "silu",
+        "swiglu",
+        "tanh",
+        "ij,jk->ik",
+        "...i,i...",
+        "i",
+        ",",
+        "BRANCH_LEQ",
+        "LEAF",
+    ),
+    *(
+        "LINEAR",
+        "RBF",
+        "POLY",
+        "a+b",
+        "(a|b)*[^c]{2,3}",
+        "half_pixel",
+        "tf_crop_and_resize",
+        "gated",
+        "delta",
+        "a",
+        "b",
+    ),
+)
+_KINDS = {
+    "int": onnx.AttributeProto.INT,
+    "ints": onnx.AttributeProto.INTS,
+    "float": onnx.AttributeProto.FLOAT,
+    "floats": onnx.AttributeProto.FLOATS,
+    "str": onnx.AttributeProto.STRING,
+    "strings": onnx.AttributeProto.STRINGS,
+    "tensor": onnx.AttributeProto.TENSOR,
+}
 
 
-def corpus() -> list[bytes]:
-    """The models of the official operator tests."""
+def corpus(folder: Path | None = None) -> list[bytes]:
+    """The models of the official operator tests, and those of a folder."""
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [case.model.SerializeToString() for case in collect_testcases(None) if case.model is not None]
+        found = [case.model.SerializeToString() for case in collect_testcases(None) if case.model is not None]
+    return found + [path.read_bytes() for path in sorted(folder.glob("*.onnx") if folder else ())]
 
 
 def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
@@ -211,27 +292,252 @@ def _change_opset(rng: random.Random, model: onnx.ModelProto, donor: onnx.ModelP
         rng.choice(model.opset_import).version = rng.choice((*NUMBERS, *range(1, 30)))
 
 
+def _give_attributes(rng: random.Random, model: onnx.ModelProto, donor: onnx.ModelProto) -> None:
+    """A node gets values for attributes that its rule asks for, or that its standard has."""
+    if not model.graph.node:
+        return
+    node = rng.choice(model.graph.node)
+    kinds = sorted(attributes_asked().get(("" if node.domain == "ai.onnx" else node.domain, node.op_type), ()))
+    for name, kind in rng.sample(kinds, min(len(kinds), rng.choice((1, 1, 2, 4, 12)))):
+        for index in reversed([k for k, attribute in enumerate(node.attribute) if attribute.name == name]):
+            del node.attribute[index]
+        node.attribute.append(_attribute(rng, name, kind))
+
+
+def _attribute(rng: random.Random, name: str, kind: str) -> onnx.AttributeProto:
+    """An attribute of some value: mostly one that might be meant."""
+    few = rng.choice((0, 1, 1, 2, 2, 3, 4, 6))
+    small = (0, 1, 1, 1, 2, 2, 3, 4, 8)
+    whole = [rng.choice(small if rng.random() < 0.8 else NUMBERS) for _ in range(few or 1)]
+    real = [rng.choice((0.0, 0.5, 1.0, 2.0) if rng.random() < 0.7 else FLOATS) for _ in range(few or 1)]
+    words = [rng.choice(WORDS if rng.random() < 0.8 else TEXTS) for _ in range(few or 1)]
+    values = {"int": whole[0], "ints": whole, "float": real[0], "floats": real, "str": words[0], "strings": words}
+    found = onnx.AttributeProto(name=name, type=_KINDS[kind])
+    if kind == "tensor":
+        dtype = rng.choice((np.float32, np.int64, np.uint8, np.float64))
+        array = np.array(real) if np.dtype(dtype).kind == "f" else np.array(whole) % 128
+        found.t.CopyFrom(onnx.numpy_helper.from_array(array.astype(dtype)))
+    elif kind in ("ints", "floats", "strings"):
+        held = values[kind] if few else []
+        getattr(found, kind).extend([w.encode() for w in words] if kind == "strings" and few else held)
+    elif kind == "str":
+        found.s = words[0].encode()
+    else:
+        setattr(found, kind[0], values[kind])
+    return found
+
+
+@functools.cache
+def attributes_asked() -> dict[tuple[str, str], set[tuple[str, str]]]:
+    """Names and kinds of attributes by (domain, operator): those of the standard, and those that the file of its rule asks for."""
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    types = onnx.defs.OpSchema.AttrType
+    names = {types.INT: "int", types.INTS: "ints", types.FLOAT: "float", types.FLOATS: "floats"}
+    names |= {types.STRING: "str", types.STRINGS: "strings", types.TENSOR: "tensor"}
+    for schema in onnx.defs.get_all_schemas():
+        own = {(name, names[spec.type]) for name, spec in schema.attributes.items() if spec.type in names}
+        found.setdefault(("" if schema.domain == "ai.onnx" else schema.domain, schema.name), set()).update(own)
+    for key, rule in RULES.items():
+        if key not in found:
+            text = inspect.getsource(inspect.getmodule(rule) or rule)
+            asked = re.findall(r"\bget_(int|ints|float|floats|str|tensor)\(\s*\"(\w+)\"", text)
+            found[key] = {(name, kind) for kind, name in asked}
+    return found
+
+
+def _swap_for_a_rule(rng: random.Random, model: onnx.ModelProto, donor: onnx.ModelProto) -> None:
+    """A node becomes any operator that there is a rule for, with some of its attributes."""
+    if not model.graph.node:
+        return
+    node = rng.choice(model.graph.node)
+    node.domain, node.op_type = rng.choice(sorted(RULES))
+    if not any(entry.domain == node.domain for entry in model.opset_import):
+        model.opset_import.add(domain=node.domain, version=rng.choice((1, 3, 5)))
+    del node.attribute[:]
+    _give_attributes(rng, model, donor)
+
+
+def _change_inputs(rng: random.Random, model: onnx.ModelProto, donor: onnx.ModelProto) -> None:
+    """A node loses an input, leaves one out, gets more of them, or gets them in another order."""
+    if not model.graph.node:
+        return
+    node = rng.choice(model.graph.node)
+    names = [info.name for info in model.graph.input] + [tensor.name for tensor in model.graph.initializer] + [""]
+    given = list(node.input)
+    match rng.randrange(4):
+        case 0 if given:
+            given[rng.randrange(len(given))] = ""
+        case 1 if given:
+            del given[rng.randrange(len(given))]
+        case 2:
+            given += [rng.choice(names) for _ in range(rng.randrange(1, 6))]
+        case 3:
+            rng.shuffle(given)
+    node.input[:] = given
+
+
+def _swap_types(rng: random.Random, model: onnx.ModelProto, donor: onnx.ModelProto) -> None:
+    """All ports and constants of one element type get another."""
+    kinds = [port.type.tensor_type.elem_type for port in model.graph.input]
+    if not kinds:
+        return
+    old, new = rng.choice(kinds), rng.choice((1, 1, 2, 3, 5, 6, 7, 7, 9, 10, 11, 12, 13, 16, 17, 21, 22, 23))
+    for port in (*model.graph.input, *model.graph.output):
+        if port.type.tensor_type.elem_type == old:
+            port.type.tensor_type.elem_type = new
+    for tensor in model.graph.initializer:
+        if tensor.data_type == old:
+            tensor.data_type = new
+
+
+def _change_ranks(rng: random.Random, model: onnx.ModelProto, donor: onnx.ModelProto) -> None:
+    """Inputs get shapes of their own, some of them the same; outputs none."""
+    pool = [[rng.choice((0, 1, 1, 2, 2, 3, 4, 6, 8)) for _ in range(rng.randrange(6))] for _ in range(2)]
+    for port in model.graph.input:
+        if rng.random() < 0.7:
+            tensor = port.type.tensor_type
+            tensor.shape.ClearField("dim")
+            for extent in rng.choice(pool):
+                dim = tensor.shape.dim.add()
+                if rng.random() < 0.15:
+                    dim.dim_param = rng.choice(("n", "m"))
+                else:
+                    dim.dim_value = extent
+    for port in model.graph.output:
+        port.type.tensor_type.ClearField("shape")
+
+
+def _join(rng: random.Random, model: onnx.ModelProto, donor: onnx.ModelProto) -> None:
+    """Nodes of another model behind those there are, reading some of their values."""
+    names = [name for node in model.graph.node for name in node.output if name]
+    names += [port.name for port in model.graph.input]
+    if not names or not donor.graph.node or len(model.graph.node) > 40:
+        return
+    renamed = {port.name: rng.choice(names) for port in donor.graph.input}
+    more = onnx.GraphProto()
+    more.CopyFrom(donor.graph)
+    mark = f"_{rng.randrange(1 << 20)}"
+    for tensor in more.initializer:
+        renamed[tensor.name] = tensor.name = tensor.name + mark
+    for node in more.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        for name in node.output:
+            renamed[name] = name and name + mark
+        node.output[:] = [renamed[name] for name in node.output]
+    model.graph.node.extend(more.node)
+    model.graph.initializer.extend(more.initializer)
+    if more.node[-1].output:
+        model.graph.output.add(name=more.node[-1].output[0])
+    have = {entry.domain for entry in model.opset_import}
+    model.opset_import.extend(entry for entry in donor.opset_import if entry.domain not in have)
+
+
+def _change_a_body(rng: random.Random, model: onnx.ModelProto, donor: onnx.ModelProto) -> None:
+    """A graph inside a node is damaged as a model is."""
+    bodies = [a.g for node in model.graph.node for a in node.attribute if a.HasField("g")]
+    if not bodies:
+        return
+    body, inner = rng.choice(bodies), onnx.ModelProto()
+    inner.graph.CopyFrom(body)
+    rng.choice([change for change in _MESSAGES if change is not _change_opset])(rng, inner, donor)
+    body.CopyFrom(inner.graph)
+
+
+def _change_a_constant(rng: random.Random, model: onnx.ModelProto, donor: onnx.ModelProto) -> None:
+    """A constant gets other bytes, extents or values, or lies in a file."""
+    tensors = [*model.graph.initializer, *(a.t for n in model.graph.node for a in n.attribute if a.HasField("t"))]
+    if not tensors:
+        return
+    tensor = rng.choice(tensors)
+    match rng.randrange(5):
+        case 0:
+            tensor.dims[:] = [rng.choice((0, 1, 2, 3, *NUMBERS)) for _ in range(rng.randrange(4))]
+        case 1:
+            tensor.raw_data = rng.randbytes(rng.choice((0, 1, 4, 8, 16, 2000)))
+        case 2:
+            tensor.data_type = rng.randrange(27)
+        case 3:
+            array = np.array([rng.choice(NUMBERS) for _ in range(rng.randrange(6))], np.int64)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+        case 4:
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            pairs = {"location": rng.choice(("model.onnx", *TEXTS)), "offset": str(rng.choice((0, 1, *NUMBERS)))}
+            for key, value in {**pairs, "length": str(rng.choice(NUMBERS))}.items():
+                tensor.external_data.add(key=key, value=value)
+
+
+def _make_a_function(rng: random.Random, model: onnx.ModelProto, donor: onnx.ModelProto) -> None:
+    """A node becomes a call of a function of the model, which may have a fault."""
+    if not model.graph.node:
+        return
+    node = rng.choice(model.graph.node)
+    function = model.functions.add(name="F" + node.op_type, domain="own")
+    function.input.extend(f"i{k}" for k in range(len(node.input) - (rng.random() < 0.1)))
+    function.output.extend(f"o{k}" for k in range(len(node.output)))
+    function.opset_import.extend(model.opset_import)
+    inner = function.node.add()
+    inner.CopyFrom(node)
+    inner.input[:] = [f"i{k}" if name else "" for k, name in enumerate(node.input)]
+    inner.output[:] = [f"o{k}" for k in range(len(node.output))]
+    for attribute in inner.attribute:
+        if rng.random() < 0.3:
+            attribute.ref_attr_name = attribute.name
+            function.attribute.append(attribute.name)
+    if rng.random() < 0.1:
+        function.node.add(op_type=function.name, domain="own", input=inner.input, output=["again"])
+    node.op_type, node.domain = function.name, "own"
+    model.opset_import.add(domain="own", version=1)
+
+
 _MESSAGES: tuple[Callable[[random.Random, onnx.ModelProto, onnx.ModelProto], None], ...] = (
     *(_change_a_field,) * 4,
     _swap_operators,
+    *(_swap_for_a_rule,) * 3,
     _rewire,
     _reshape,
     *(_make_constant,) * 2,
     _change_opset,
+    *(_give_attributes,) * 3,
+    *(_change_inputs,) * 2,
+    _swap_types,
+    *(_change_ranks,) * 2,
+    *(_join,) * 2,
+    _change_a_body,
+    _change_a_constant,
+    _make_a_function,
 )
 
 
+def options_of(path: Path) -> CompileOptions:
+    """Options that a model can be compiled with: bounds of its dims, lengths of its sequences and iterations of its loops. They
+    follow from the model's bytes."""
+    model = read_model(path)
+    rng = random.Random(path.stat().st_size)
+    lists = [
+        port.name for port in model.graph.input if port.type.WhichOneof("value") in ("sequence_type", "optional_type")
+    ]
+    elements = (None, (), (None,), (None, None), ((2,), (2, 3)))
+    layout = Layout({name: rng.choice(elements) for name in lists}, trips=rng.choice((0, 3)))
+    inputs, _ = read_inputs(model.graph, layout=layout)
+    bounds = (Bounds(1, 2, 5), Bounds(0, 1, 3), Bounds(2, 2, 2), Bounds(1, 7, (1 << 31) - 1))
+    names = dict.fromkeys(dim for one in inputs for dim in one.dims if isinstance(dim, str))
+    dims = {name: rng.choice(bounds) for name in names}
+    return CompileOptions(target="generic-x86_64-avx2", dims=dims, layout=layout)
+
+
 def attempt(data: bytes, path: Path) -> str:
-    """The outcome of one model: `plan`, `refused`, or a traceback; a `slip` is a refusal for a reason that no rule foresaw."""
+    """The outcome of one model: `plan`, `refused`, or a traceback; a `slip` is a refusal for a reason that no rule foresaw, behind
+    which its traceback stands."""
     path.write_bytes(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            lower_model(path, CompileOptions(target="generic-x86_64-avx2"))
+            lower_model(path, options_of(path))
     except StratacError as error:
         text = str(error).strip()
-        slips = [line for line in text.splitlines() if DEFECT in line]
-        return f"slip\n{text}\n{slips[0]}" if slips else "refused" if text else "an error without a text"
+        if any(DEFECT in line for line in text.splitlines()):
+            return f"slip\n{text}\n" + "".join(traceback.format_exception(error.__cause__))
+        return "refused" if text else "an error without a text"
     except BaseException:
         return traceback.format_exc()
     return "plan"
@@ -245,28 +551,43 @@ def _serve(pipe: Connection, folder: str) -> None:
         pipe.send(attempt(pipe.recv(), path))
 
 
+def _busy(process: int | None) -> float:
+    """Seconds that a process and those it waited for have had the processor."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 class Subject:
-    """A compiler in a process of its own, made anew when it dies or hangs."""
+    """A compiler in a process of its own, made anew when it dies or hangs, and after a number of models."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.process: multiprocessing.process.BaseProcess | None = None
+        self.turns = 0
 
     def __call__(self, data: bytes) -> str:
+        if self.turns == TURN:
+            self.close()
         if self.process is None:
             context = multiprocessing.get_context("spawn")
             self.pipe, theirs = context.Pipe()
             self.process = context.Process(target=_serve, args=(theirs, self.folder), daemon=True)
             self.process.start()
             theirs.close()
-            patience = SECONDS + 60  # it has to load first
+            self.turns, patience = 0, SECONDS + 60  # it has to load first
         else:
             patience = SECONDS
+        self.turns += 1
         self.pipe.send(data)
+        began, ends = _busy(self.process.pid), time.monotonic() + PATIENCE * patience
+        outcome = f"no answer within {SECONDS:.0f} s"
         try:
-            if self.pipe.poll(patience):
-                return str(self.pipe.recv())
-            outcome = f"no answer within {SECONDS:.0f} s"
+            while time.monotonic() < ends and _busy(self.process.pid) - began < patience:
+                if self.pipe.poll(1.0):
+                    return str(self.pipe.recv())
         except (EOFError, ConnectionError):
             self.process.join(5)
             outcome = f"the process died with {self.process.exitcode}"
@@ -291,9 +612,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="how long (default 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the mutations; the same seed makes the same models")
+    parser.add_argument("--models", type=Path, help="a folder of models to damage besides those of the operator tests")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="where findings are written")
     given = parser.parse_args(arguments)
-    rng, models, ends = random.Random(given.seed), corpus(), time.monotonic() + 60 * given.minutes
+    rng, models, ends = random.Random(given.seed), corpus(given.models), time.monotonic() + 60 * given.minutes
     counts: dict[str, int] = {}
     found: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as folder:

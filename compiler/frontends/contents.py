@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +37,10 @@ __all__ = [
     "transpose",
     "vector",
 ]
+
+
+#: Characters of an expression that elements are known by: what computes with itself again and again grows without end.
+_LONGEST = 1 << 12
 
 
 def _cell(known: Known, at: tuple[Any, ...]) -> Any:
@@ -85,12 +90,14 @@ def broadcast(shapes: Sequence[Shape]) -> Shape | None:
 
 
 def held(dtype: DType, value: Scalar) -> Scalar:
-    """`value`, a number that elements of `dtype` hold. Raises Undecided for a whole number beyond: arithmetic in `dtype` wraps
-    around, and what it gives is found when the plan runs."""
+    """`value`, a number that elements of `dtype` hold, or what a dim comes to. Raises Undecided for a whole number beyond, since
+    arithmetic in `dtype` wraps around, and for an expression out of all proportion: what these give is found when the plan runs."""
     if dtype.is_integer and isinstance(value, int):
         least, most = dtype.limits
         if not least <= value <= most:
             raise Undecided
+    if isinstance(value, Expr) and len(str(value)) > _LONGEST:
+        raise Undecided
     return value
 
 
@@ -180,7 +187,11 @@ def along(dtype: DType, start: Dim, extent: Dim, axis: int, rank: int) -> Known:
 
 
 def slice_axis(known: Known, axis: int, start: Dim, extent: Dim, step: int) -> Known | None:
-    shape = (*known.shape[:axis], extent, *known.shape[axis + 1 :])
+    have, shape = known.shape[axis], (*known.shape[:axis], extent, *known.shape[axis + 1 :])
+    if isinstance(start, int) and isinstance(extent, int) and isinstance(have, int):
+        last = start + (extent - 1) * step
+        if extent < 0 or (extent and not (min(start, last) >= 0 and max(start, last) < have)):
+            return None
     if not known.is_spread(axis) and isinstance(start, int) and isinstance(extent, int):
         return Known(known.dtype, shape, known.cells.take([start + i * step for i in range(extent)], axis))
     spread = known.spread_axis(axis)
@@ -283,6 +294,8 @@ def gather_nd(facts: Facts, data: Known, indices: Known) -> Known | None:
         return None
     lead = listed.rank - 1
     sizes = (*listed.cells.shape[:-1], *current.cells.shape[depth:])
+    if math.prod(sizes) > LIMIT:
+        return None
     rest: dict[int, Dim] = {a: symbol(axis_name(a - depth + lead)) for a in range(depth, data.rank)}
     over = facts.over(listed.shape)
     out = np.empty(sizes, object)

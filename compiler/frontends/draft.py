@@ -9,7 +9,7 @@ from typing import Union
 import numpy as np
 
 from ...ir.builder import GraphBuilder
-from ...ir.dims import Bounds, Dim, Expr, symbol, symbol_of, typical, upper
+from ...ir.dims import Bounds, Dim, Expr, Shape, symbol, symbol_of, typical, upper
 from ...ir.errors import Source
 from ...ir.graph import Attr
 from ...ir.types import DType, TensorType, i64
@@ -73,6 +73,13 @@ class Draft:
             total = self.emit(op, total, value)
         return total
 
+    def possible(self, dtype: DType, shape: Sequence[Dim]) -> Shape:
+        """A shape that the model asks for. Raises Unsupported where no tensor can have it."""
+        type = TensorType(dtype, tuple(shape))
+        if type.fault:
+            raise Unsupported(f"makes {type}: {type.fault}")
+        return type.shape
+
     def reshape(self, value: str, shape: Sequence[Dim]) -> str:
         return value if self.type_of(value).shape == tuple(shape) else self.emit("reshape", value, shape=tuple(shape))
 
@@ -85,9 +92,16 @@ class Draft:
     def cast(self, value: str, to: DType) -> str:
         return value if self.type_of(value).dtype == to else self.emit("cast", value, to=to)
 
+    def extent(self, value: Tensor, axis: int) -> Dim:
+        """How long a tensor is along an axis. Raises Unsupported where it has none such."""
+        type = self.type_of(value)
+        if not -type.rank <= axis < type.rank:
+            raise Unsupported(f"{type} has no axis {axis}")
+        return type.shape[axis]
+
     def slice(self, value: str, axis: int, start: Dim, extent: Dim, step: int = 1) -> str:
         """Evenly spaced elements of one axis; a negative step goes through a gather."""
-        have = self.type_of(value).shape[axis]
+        have = self.extent(value, axis)
         if start == 0 and extent == have and step == 1:
             return value
         if step > 0:
@@ -98,7 +112,7 @@ class Draft:
     def repeat(self, value: str, axis: int, times: Dim) -> str:
         """Each element of an axis `times` times, next to each other."""
         shape = self.type_of(value).shape
-        before, extent, after = shape[:axis], shape[axis], shape[axis + 1 :]
+        before, extent, after = shape[:axis], self.extent(value, axis), shape[axis + 1 :]
         value = self.reshape(value, (*before, extent, 1, *after))
         value = self.expand(value, (*before, extent, times, *after))
         return self.reshape(value, (*before, extent * times, *after))

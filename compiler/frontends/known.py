@@ -19,6 +19,8 @@ from .scalars import Scalar, Undecided, axis_name, plus, rename, used_axes
 
 #: Dense contents hold at most this many cells.
 LIMIT = 4096
+#: Steps of evenly spaced constants are smaller: times a position they stay whole numbers of 64 bits.
+_STEEPEST = 1 << 31
 #: Up to here a static axis may be listed to fit another operand's listed axis.
 _LISTED = 1024
 
@@ -131,6 +133,8 @@ def from_array(dtype: DType, array: np.ndarray) -> Known | None:
         known = Known(dtype, tuple(array.shape), np.empty(array.shape, object))
         known.cells[...] = np.array(array.tolist(), object).reshape(array.shape)
         return known
+    if dtype.is_float:
+        return None
     shape, cells = tuple(array.shape), array
     steps = []
     for axis in range(array.ndim):  # one line per axis must explain everything
@@ -138,7 +142,7 @@ def from_array(dtype: DType, array: np.ndarray) -> Known | None:
         step = int(cells.take([1], axis).flat[0]) - int(first.flat[0]) if shape[axis] > 1 else 0
         along = [1] * array.ndim
         along[axis] = shape[axis]
-        if dtype.is_float or not np.array_equal(cells, first + step * np.arange(shape[axis]).reshape(along)):
+        if abs(step) >= _STEEPEST or not np.array_equal(cells, first + step * np.arange(shape[axis]).reshape(along)):
             return None
         steps.append(step)
         cells = first

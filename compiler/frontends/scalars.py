@@ -30,6 +30,8 @@ from ...ir.dims import (
 Scalar = Union[int, float, Expr]
 #: Names of the symbols that stand for a position along an axis, in known contents only.
 AXIS = "_axis"
+#: Products of polynomials have so many terms at most.
+_TERMS = 1 << 12
 
 
 class Undecided(Exception):
@@ -210,6 +212,8 @@ def times(left: Scalar, right: Scalar) -> Scalar:
             if exact is None:
                 raise Undecided
             return exact
+    if isinstance(left, Expr) and isinstance(right, Expr) and len(left.terms) * len(right.terms) > _TERMS:
+        raise Undecided
     return _both(left, right, lambda a, b: a * b)
 
 

@@ -36,12 +36,14 @@ class Problems:
         self.file = file
         self.found: list[Problem] = []
         self.types: dict[str, list[str]] = {}  # element types that are not supported -> where they were met
+        self.cause: BaseException | None = None  # of the first that was not foreseen
 
     def __len__(self) -> int:
         return len(self.found) + len(self.types)
 
     def add(self, error: Unsupported, op: str, source: Source, inputs: tuple[str, ...] = ()) -> None:
         """`inputs` are the types of the node's inputs for people."""
+        self.cause = self.cause or error.__cause__
         if isinstance(error, UnsupportedType):
             self.types.setdefault(error.dtype, []).append(source.node)
         else:
@@ -55,4 +57,5 @@ class Problems:
             found.append(Problem(f"element type {dtype} is not supported ({few})", source=Source(self.file)))
         if found:
             count = len(grouped(found))
-            raise ModelError(f"{self.file} cannot be imported: {count} problem{'s' if count > 1 else ''}", found)
+            what = f"{self.file} cannot be imported: {count} problem{'s' if count > 1 else ''}"
+            raise ModelError(what, found) from self.cause

@@ -250,7 +250,7 @@ def _meaning_of(
             result = meaning.function(*arrays, **arguments)
     except KeyError as missing:
         raise failed(f"the dim {missing} is not settled by the inputs") from missing
-    except (ValueError, IndexError, TypeError, ZeroDivisionError, NotImplementedError) as error:
+    except (ValueError, IndexError, TypeError, ArithmeticError, NotImplementedError) as error:
         raise failed(error) from error
     results = result if isinstance(result, tuple) else (result,)
     if not meaning.typed and not meaning.moves:

@@ -57,6 +57,8 @@ def imputer(site: Site) -> Result:
     """One value, or one for each feature, in place of those that are missing."""
     x, dtype = site.x(), site.type().dtype
     values = needed(site, "imputed_value_floats" if dtype.is_float else "imputed_value_int64s").astype(dtype.np)
+    if not len(values):
+        raise Unsupported("has no imputed values")
     other = "replaced_value_int64" if dtype.is_float else "replaced_value_float"
     site.attribute(other), site.attribute("imputed_value_int64s" if dtype.is_float else "imputed_value_floats")
     if dtype.is_float:
@@ -137,7 +139,7 @@ def linear_classifier(site: Site) -> list[Value]:
     """Labels and scores; of two classes with one score the other is its negative."""
     dtype, labels = wide(site.type().dtype), classes(site, "classlabels_ints")
     site.attribute("multi_class")
-    features = site.type().shape[-1]
+    features = site.shape(0, 1, 2)[-1]
     if not isinstance(features, int) or not features:
         raise Unsupported(f"takes [rows, features], got {site.type()}")
     scores = _linear(site, len(needed(site, "coefficients")) // features, dtype)

@@ -55,7 +55,7 @@ def _labels(site: Site) -> tuple[list[str], str]:
     ranks = []
     for index, term in enumerate(terms):
         extra = site.type(index).rank - len(term.replace("...", ""))
-        if extra < 0 or ("..." not in term and extra):
+        if extra < 0 or ("..." not in term and extra) or term.count("...") > 1:
             raise Unsupported(f"term {term!r} of {equation!r} does not fit {site.type(index)}")
         ranks.append(extra)
         widest = max(widest, extra)
@@ -159,8 +159,8 @@ def convolved(site: Site) -> str:
 def convolution(site: Site, x: str, w: str, *bias: str) -> str:
     """A convolution of values, as the attributes of a node of the Conv family say whose input 0 has the shape of `x`."""
     filter, spatial = site.type_of(w), site.type_of(x).rank - 2
-    if not 1 <= spatial <= 3:
-        raise Unsupported(f"convolution over {spatial} axes is not supported")
+    if not 1 <= spatial <= 3 or filter.rank != spatial + 2:
+        raise Unsupported(f"convolution over {spatial} axes by a filter {filter} is not supported")
     kernel = site.get_ints("kernel_shape") or filter.shape[2:]
     if tuple(kernel) != filter.shape[2:]:
         raise Unsupported(f"kernel_shape {list(kernel)} does not fit the filter {filter}")
@@ -180,6 +180,8 @@ def _cut_off(site: Site, reach: Ints, strides: Ints, extra: Ints) -> Ints:
     totals = [r + e - s for r, e, s in zip(reach, extra, strides, strict=True)]  # output = stride * input
     if wanted is not None:
         extents = site.type().shape[2:]
+        if len(wanted) not in (n, n + 2):
+            raise Unsupported(f"output_shape {list(wanted)} for {n} spatial axes")
         wanted = wanted[-n:]
         for i, extent in enumerate(extents):
             total = strides[i] * (extent - 1) + extra[i] + reach[i] - wanted[i]
@@ -196,7 +198,8 @@ def conv_transpose(site: Site) -> Result:
     x, w = site.type(0), site.type(1)
     n = x.rank - 2
     kernel = tuple(k for k in w.shape[2:] if isinstance(k, int))
-    if not 1 <= n <= 3 or len(kernel) != n or (site.get_ints("kernel_shape") or kernel) != kernel:
+    fits = w.rank == x.rank and len(kernel) == n and (site.get_ints("kernel_shape") or kernel) == kernel
+    if not 1 <= n <= 3 or not fits or not all(kernel):
         raise Unsupported(f"a filter {w} for an input {x}")
     ones, zeros = (1,) * n, (0,) * n
     strides, dilations = site.get_ints("strides") or ones, site.get_ints("dilations") or ones
@@ -205,7 +208,8 @@ def conv_transpose(site: Site) -> Result:
         raise Unsupported(f"strides {strides}, dilations {dilations}, output_padding {extra} for {n} spatial axes")
     groups = site.get_int("group", 1)
     if (
-        not isinstance(w.shape[0], int)
+        groups < 1
+        or not isinstance(w.shape[0], int)
         or not isinstance(w.shape[1], int)
         or w.shape[0] % groups
         or x.shape[1] != w.shape[0]

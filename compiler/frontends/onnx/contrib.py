@@ -53,7 +53,7 @@ def bias_gelu(site: Site) -> Result:
 def bias_split_gelu(site: Site) -> Result:
     """The first half of x + bias times the gelu of the second."""
     value = site.emit("add", site.x(0), site.x(1))
-    axis, half = site.type(0).rank - 1, exact_div(site.type(0).shape[-1], 2)
+    axis, half = site.type(0).rank - 1, exact_div(site.shape_from(0, 1)[-1], 2)
     if half is None:
         raise Unsupported(f"{site.type(0)} does not split in two")
     left, right = (site.slice(value, axis, at, half) for at in (0, half))
@@ -68,7 +68,7 @@ def bias_add(site: Site) -> Result:
 @rule("BiasDropout", domain="com.microsoft")
 def bias_dropout(site: Site) -> Result:
     """Inference: x + bias + residual."""
-    if site.has(4) and site.number(4, "training_mode"):
+    if site.has(4) and site.whole(4, "training_mode"):
         raise Unsupported("training_mode is not supported", "export the model in evaluation mode")
     value = site.emit("add", site.x(0), site.x(1))
     return site.emit("add", value, site.x(2)) if site.has(2) else value
@@ -139,7 +139,7 @@ def fused_conv(site: Site) -> Result:
 @rule("ExpandDims", domain="com.microsoft")
 def expand_dims(site: Site) -> Result:
     """A new axis of extent 1 at a place that must be known."""
-    axis = site.axis(int(site.numbers(1, "axis")[0]), site.type().rank + 1)
+    axis = site.axis(site.whole(1, "axis"), site.type().rank + 1)
     shape = site.type().shape
     return site.reshape(site.x(), (*shape[:axis], 1, *shape[axis:]))
 

@@ -92,15 +92,19 @@ def _projected(site: Site, both: str, sizes: tuple[Dim, Dim, Dim]) -> tuple[str,
 def _merged(site: Site, both: str, mask_at: int, past_at: int, bias_at: int) -> list[Result]:
     """What Attention and QAttention do behind the projection [batch, length, q + k + v]; past and present are [2, batch, heads,
     length, size]."""
-    heads, width = site.get_int("num_heads"), site.type_of(both).shape[-1]
+    heads, kind = site.get_int("num_heads"), site.type_of(both)
+    if kind.rank != 3:
+        raise Unsupported(f"takes [batch, length, width], and projects it to {kind}")
     sizes = site.get_ints("qkv_hidden_sizes") if site.op == "Attention" else None
-    third = exact_div(width, 3)
-    if sizes is None and third is None:
-        raise Unsupported(f"a projection of {width} columns is not three of one size")
+    third = exact_div(kind.shape[2], 3)
+    three = third is not None if sizes is None else len(sizes) == 3
+    if not three:
+        raise Unsupported(f"a projection of {kind.shape[2]} columns is not three of {list(sizes or ()) or 'one size'}")
     if site.get_int("do_rotary") or site.get_int("past_present_share_buffer"):
         raise Unsupported("do_rotary and past_present_share_buffer are not supported yet")
     q, k, v = (split_heads(site, x, heads) for x in _projected(site, both, sizes or (third,) * 3))  # type: ignore[arg-type]
     if site.has(past_at):
+        site.shape(past_at, 5)
         past = [site.slice(site.x(past_at), 0, at, 1) for at in (0, 1)]
         shape = site.type_of(past[0]).shape[1:]
         k, v = (
@@ -152,8 +156,8 @@ def _given(site: Site, heads: int) -> Operands:
         return Operands(*(_packed(site, x, at) for at in range(3)))
     bias = ["", "", ""]
     if site.has(3):
-        width = site.type(0).shape[2]
-        tail = site.type(3).shape[0] - 2 * width
+        width = site.shape(0, 3)[2]
+        tail = site.shape(3, 1)[0] - 2 * width
         bias = list(_projected(site, site.x(3), (width, width, tail)))
 
     def head(value: str, added: str) -> str:
@@ -163,6 +167,7 @@ def _given(site: Site, heads: int) -> Operands:
     if not site.has(1):
         raise Unsupported("a packed query must have rank 5")
     if not site.has(2):  # [batch, length, heads, 2, size]
+        site.shape(1, 5)
         return Operands(q, _packed(site, site.x(1), 0), _packed(site, site.x(1), 1))
     if site.type(1).rank == 4:
         return Operands(q, site.x(1), site.x(2))
@@ -204,7 +209,8 @@ def _cache(site: Site, batch: Dim, fresh: Dim) -> Cache:
     """From seqlens_k (tokens behind the step, less one) and total_sequence_length, the greatest of them."""
     if not site.has(3):
         return Cache(fresh, "")
-    past = site.type(3).shape[2]
+    past = site.shape(3, 4)[2]
+    site.shape(4, 4)
     known = site.known(6)
     cell = known.scalar() if known is not None else None
     total = past + fresh if cell is None or isinstance(cell, float) else cell
@@ -264,9 +270,11 @@ def group_query_attention(site: Site) -> list[Result]:
     offset: Dim | str = cache.before or 0
     if site.get_int("do_rotary"):
         if site.has(9) and not cache.before:
+            site.shape(9, 2)
             place = site.cast(site.x(9), i64)
         else:
             place = site.reshape(rows(site, queries, offset), (batch if cache.before else 1, queries))
+        site.shape(7, 2), site.shape(8, 2)
         interleaved = bool(site.get_int("rotary_interleaved"))
         tables = [turned_by(site, site.emit("gather", site.x(i), place, axis=0), interleaved) for i in (7, 8)]
         q, k = (rotated(site, x, tables, interleaved) for x in (q, k))
@@ -296,7 +304,7 @@ def _grouped(site: Site, heads: int, groups: int) -> Operands:
     if site.has(1):
         given = (site.x(0), heads), (site.x(1), groups), (site.x(2), groups)
         return Operands(*(split_heads(site, x, n) for x, n in given))
-    width = site.type(0).shape[2]
+    width = site.shape(0, 3)[2]
     size = exact_div(width, heads + 2 * groups)
     if size is None:
         raise Unsupported(f"a packed query of {width} columns for {heads} and twice {groups} heads")

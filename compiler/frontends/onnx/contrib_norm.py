@@ -21,14 +21,14 @@ def _normalised(site: Site, total: str, op: str, *extra: str) -> list[Result]:
 @rule("SkipLayerNormalization", domain="com.microsoft")
 def skip_layer_normalization(site: Site) -> list[Result]:
     """layer_norm(x + skip + bias) with gamma and beta; inputs: x, skip, gamma, beta, bias."""
-    total = site.chain("add", [site.x(i) for i in (0, 1, 4) if site.has(i)])
+    total = site.chain("add", [site.x(i) for i in (0, 1, 4) if i < 2 or site.has(i)])
     return _normalised(site, total, "layer_norm", *(site.x(i) for i in (2, 3) if site.has(i)))
 
 
 @rule("SkipSimplifiedLayerNormalization", domain="com.microsoft")
 def skip_rms_normalization(site: Site) -> list[Result]:
     """rms_norm(x + skip + bias) with gamma; inputs: x, skip, gamma, bias."""
-    total = site.chain("add", [site.x(i) for i in (0, 1, 3) if site.has(i)])
+    total = site.chain("add", [site.x(i) for i in (0, 1, 3) if i < 2 or site.has(i)])
     return _normalised(site, total, "rms_norm", site.x(2))
 
 
@@ -36,7 +36,7 @@ def skip_rms_normalization(site: Site) -> list[Result]:
 def embed_layer_normalization(site: Site) -> list[Result]:
     """layer_norm(words + positions + segments); inputs: words, segments, their three tables, gamma, beta, mask, positions. Then the
     number of tokens in each row of the mask, and the sum."""
-    batch, length = site.type(0).shape
+    batch, length = site.shape(0, 2)
     words = site.emit("gather", site.x(2), site.x(0), axis=0)
     if site.has(8):
         places = site.emit("gather", site.x(3), site.x(8), axis=0)
@@ -62,6 +62,8 @@ def _normalised_groups(site: Site, x: str, gamma: int, beta: int) -> str:
     rank = site.type_of(x).rank
     last = bool(site.get_int("channels_last", 1))
     shape, groups = site.type_of(x).shape, site.get_int("groups")
+    if rank < 2:
+        raise Unsupported(f"needs channels, got {site.type_of(x)}")
     if last:
         x = site.transpose(x, (0, rank - 1, *range(1, rank - 1)))
     channels = site.type_of(x).shape[1]

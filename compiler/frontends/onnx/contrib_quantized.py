@@ -74,6 +74,8 @@ def gather_block_quantized(site: Site) -> Result:
         raise Unsupported(
             f"gather_axis {axis} and quantize_axis {along} of rank {rank}: only the last may be quantised"
         )
+    for index in (2, 3) if site.has(3) else (2,):
+        site.shape(index, rank)
     where = site.x(1)
     value = site.emit("gather", site.x(0), where, axis=axis)
     scale = site.emit("gather", site.x(2), where, axis=axis)
@@ -140,7 +142,7 @@ def matmul_bnb4(site: Site) -> Result:
     step = site.scalar(16, u8)
     places = site.emit("concat", site.emit("div", packed, step), site.emit("mod", packed, step), axis=1)
     places = site.slice(site.reshape(site.cast(places, i32), (-(-count // 2) * 2,)), 0, 0, count)
-    table = site.constant(np.array(_BNB_TABLES[kind], dtype.np))
+    table = site.constant(np.array(_BNB_TABLES[kind]), dtype)
     factors = _spread(site, site.cast(site.reshape(site.x(2), (-(-count // size),)), dtype), size, count)
     weight = site.emit("mul", site.emit("gather", table, places, axis=0), factors)
     return site.emit("matmul", site.x(0), site.transpose(site.reshape(weight, (columns, depth)), (1, 0)))

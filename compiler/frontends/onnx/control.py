@@ -11,7 +11,7 @@ from ....ir.types import bool_, i64
 from .. import contents
 from ..known import Known
 from ..scalars import integer
-from ..unsupported import Consequence, Unsupported
+from ..unsupported import UNROLLED, Consequence, Unsupported
 from .merge import Differs, merge
 from .registry import rule
 from .sequences import items_of, join, rank_of, without_axis
@@ -262,18 +262,23 @@ def _extent(site: Site, value: Value, axis: int) -> Dim:
     if not isinstance(value, (str, Known)):
         raise Unsupported("scans tensors of numbers")
     shape = site.type_of(value).shape
-    if not shape:
-        raise Unsupported("scans a scalar")
+    if axis >= len(shape):
+        raise Unsupported(f"scans axis {axis} of {site.type_of(value)}")
     return shape[axis]
 
 
 def _fixed(site: Site, extent: Dim) -> int:
     if not isinstance(extent, int):
         raise Unsupported(f"scans a batch of {extent}, which is not fixed", f"fix it with --dim {extent}=N")
+    if not 1 <= extent <= UNROLLED:
+        raise Unsupported(f"scans a batch of {extent}; it may be of 1 to {UNROLLED} sequences")
     return extent
 
 
 def _row(site: Site, value: Value, axis: int, position: Dim) -> Value:
+    extent = _extent(site, value, axis)
+    if isinstance(position, int) and isinstance(extent, int) and position >= extent:
+        raise Unsupported(f"scans row {position} of an extent {extent}")
     assert isinstance(value, (str, Known))
     return without_axis(site, site.part(value, axis, position, 1), axis)
 

@@ -64,7 +64,8 @@ class _Edit:
 
     def set(self, name: str, value: Any) -> None:
         self.take(name)
-        self.node.attribute.append(onnx.helper.make_attribute(name, value))
+        kind = onnx.AttributeProto.INTS if value == [] else None  # which an empty list does not tell
+        self.node.attribute.append(onnx.helper.make_attribute(name, value, attr_type=kind))
 
     def default(self, name: str, value: Any) -> None:
         if not any(attribute.name == name for attribute in self.node.attribute):
@@ -132,7 +133,7 @@ def _reshape(edit: _Edit) -> None:
 @_change("Cast")
 def _cast(edit: _Edit) -> None:
     if edit.site.opset < 6:
-        name = edit.take("to", b"").decode()
+        name = edit.take("to", b"").decode("utf-8", "replace")
         codes = dict(onnx.TensorProto.DataType.items())
         if name not in codes:
             raise Unsupported(f"to = {name!r} is no element type")
@@ -157,7 +158,7 @@ def _tile(edit: _Edit) -> None:
     """Before opset 6: how often along which axis, both as inputs."""
     if edit.site.opset < 6:
         repeats = [1] * edit.site.type().rank
-        (times,), (axis,) = edit.site.numbers(1, "tiles"), edit.site.numbers(2, "axis")
+        times, axis = edit.site.whole(1, "tiles"), edit.site.whole(2, "axis")
         repeats[edit.site.axis(axis, len(repeats))] = times
         edit.list(1, repeats)
         del edit.node.input[2:]

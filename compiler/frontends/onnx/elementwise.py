@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 from ....ir.dims import Expr
 from ....ir.graph import Attr, Node
@@ -265,13 +266,14 @@ def mod(site: Site) -> Result:
 def _power(facts: Facts, base: Scalar, exponent: Scalar) -> Scalar:
     if isinstance(exponent, float) and exponent.is_integer():
         exponent = int(exponent)
-    if isinstance(exponent, int) and 0 <= exponent <= 4:
+    if isinstance(exponent, int) and 0 <= exponent <= (64 if isinstance(base, int) else 4):
         value: Scalar = 1
         for _ in range(exponent):
             value = scalars.times(value, base)
         return value
-    if isinstance(base, (int, float)) and isinstance(exponent, (int, float)) and base > 0:
-        return math.pow(base, exponent)
+    if isinstance(base, float) and isinstance(exponent, (int, float)) and base > 0:
+        with suppress(OverflowError):
+            return math.pow(base, exponent)
     raise Undecided
 
 

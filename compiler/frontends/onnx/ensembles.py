@@ -18,6 +18,8 @@ from .structured import Value
 _DOMAIN = "ai.onnx.ml"
 _MODES = {f"BRANCH_{name}": name for name in ("LEQ", "LT", "GTE", "GT", "EQ", "NEQ")}
 _AGGREGATES = ("average", "sum", "min", "max")
+#: Features and targets are numbered by 32 bits.
+_MOST = 1 << 31
 
 
 class _Forest:
@@ -61,10 +63,11 @@ class _Forest:
                     way.append((after, 0))
 
     def emit(self, site: Site, targets: int, aggregate: str) -> str:
-        features = site.type().shape[-1]
-        if isinstance(features, int) and any(not 0 <= n[0] < features for n in self.nodes):
+        features = site.shape(0, 1, 2)[-1]
+        most = features if isinstance(features, int) else _MOST
+        if any(not 0 <= n[0] < most for n in self.nodes):
             raise Unsupported(f"a node looks at a feature that {site.type()} has not")
-        if any(not 0 <= t < targets for leaf in self.leaves for t, _ in leaf):
+        if any(not 0 <= t < min(targets, _MOST) for leaf in self.leaves for t, _ in leaf):
             raise Unsupported(f"a leaf has a target beyond {targets}")
         self._check()
         feature, mode, split, true, false = zip(*(self.nodes or [(0, 0, 0.0, -1, -1)]), strict=True)
@@ -82,8 +85,9 @@ def _ensemble(site: Site, what: str, dtype: DType) -> _Forest:
         needed(site, f"nodes_{n}").tolist() for n in ("treeids", "nodeids", "truenodeids", "falsenodeids", "featureids")
     )
     split = needed(site, "nodes_values", "nodes_values_as_tensor").tolist()
-    modes, missing = words(site, "nodes_modes"), numbers(site, "nodes_missing_value_tracks_true")
+    modes = words(site, "nodes_modes")
     site.attribute("nodes_hitrates"), site.attribute("nodes_hitrates_as_tensor")
+    missing = _tracks(site, len(modes))
     count = of_one_length(tree=tree, number=number, true=true, false=false, feature=feature, split=split, modes=modes)
     weights: dict[tuple[int, int], list[tuple[int, float]]] = {}
     rows = [needed(site, f"{what}_{n}").tolist() for n in ("treeids", "nodeids", "ids")]
@@ -97,7 +101,7 @@ def _ensemble(site: Site, what: str, dtype: DType) -> _Forest:
         if modes[i] == "LEAF":
             places[key] = forest.leaf(weights.get(key, []))
         elif modes[i] in _MODES:
-            tracks = bool(missing is not None and len(missing) and missing[i])
+            tracks = missing[i]
             places[key] = forest.node(feature[i], _MODES[modes[i]], split[i], tracks)
         else:
             raise Unsupported(f"nodes of mode {modes[i]!r} are not supported")
@@ -114,6 +118,16 @@ def _ensemble(site: Site, what: str, dtype: DType) -> _Forest:
     if len(forest.roots) != len(set(tree)):
         raise Unsupported(f"{len(set(tree))} trees with {len(forest.roots)} roots")
     return forest
+
+
+def _tracks(site: Site, count: int) -> list[bool]:
+    """Of each node whether a missing feature passes."""
+    given = numbers(site, "nodes_missing_value_tracks_true")
+    if given is None or not len(given):
+        return [False] * count
+    if len(given) != count:
+        raise Unsupported(f"nodes_missing_value_tracks_true has {len(given)} numbers for {count} nodes")
+    return [bool(one) for one in given]
 
 
 def _based(site: Site, scores: str, dtype: DType) -> str:
@@ -162,15 +176,17 @@ def tree_ensemble(site: Site) -> Result:
     }
     lists |= {n: needed(site, f"nodes_{n}").tolist() for n in ("trueleafs", "falseleafs")}
     of_one_length(**lists)
+    if not all(isinstance(mode, int) for mode in lists["modes"]):
+        raise Unsupported("nodes_modes must be whole numbers")
     targets, weights = needed(site, "leaf_targetids").tolist(), needed(site, "leaf_weights").tolist()
     of_one_length(targets=targets, weights=weights)
-    missing, roots = numbers(site, "nodes_missing_value_tracks_true"), needed(site, "tree_roots").tolist()
+    missing, roots = _tracks(site, len(lists["modes"])), needed(site, "tree_roots").tolist()
     site.attribute("nodes_hitrates")
     forest = _Forest(dtype)
     leaves = [forest.leaf([pair]) for pair in zip(targets, weights, strict=True)]
     first, last = [], []  # of the nodes that each becomes
     for i, members in enumerate(_members(site, lists["modes"], lists["splits"])):
-        mode, tracks = lists["modes"][i], bool(missing is not None and len(missing) and missing[i])
+        mode, tracks = lists["modes"][i], missing[i]
         name = "EQ" if mode == len(MODES) else MODES[mode].upper()
         made = [forest.node(lists["featureids"][i], name, value, tracks) for value in members]
         first.append(made[0])
@@ -208,7 +224,7 @@ def _members(site: Site, modes: list[int], splits: list[float]) -> list[list[flo
     rest = [] if pool is None else pool.tolist()
     found = []
     for mode, split in zip(modes, splits, strict=True):
-        if not 0 <= mode <= len(MODES):
+        if mode not in range(len(MODES) + 1):
             raise Unsupported(f"nodes of mode {mode} are not known")
         if mode < len(MODES):
             found.append([split])

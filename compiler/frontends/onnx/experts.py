@@ -31,7 +31,7 @@ def moe(site: Site) -> Result:
         )
     if site.get_int("use_sparse_mixer"):
         raise Unsupported("use_sparse_mixer = 1 is not supported yet")
-    shape = site.type(0).shape
+    shape = site.shape_from(0, 1)
     x = site.reshape(site.x(0), (product(shape[:-1]), shape[-1]))
     shares = site.emit("softmax", site.x(1), axis=1)
     up, down = site.x(2), site.x(4)
@@ -53,7 +53,7 @@ def moe(site: Site) -> Result:
 
 def _halves(site: Site, up: str, fused: int) -> tuple[str, str]:
     """Gate and linear matrices out of one: rows in turn (1), or one after the other (2)."""
-    experts, both, width = site.type_of(up).shape
+    experts, both, width = site.shape(2, 3)
     if not isinstance(both, int) or both % 2 or fused not in (1, 2):
         raise Unsupported(f"swiglu_fusion = {fused} of {site.type_of(up)}")
     half = both // 2

@@ -9,11 +9,14 @@ from .registry import Result, rule
 from .site import Site
 from .spectrum import Spectrum
 
+#: Points of a transform, whose factors are written down.
+_LONGEST = 1 << 22
+
 
 def _length(site: Site, index: int, what: str, otherwise: Dim) -> int:
     """A length that is an input, or follows from a shape."""
     value = site.number(index, what) if site.has(index) else otherwise
-    if isinstance(value, Expr) or value < 1:
+    if isinstance(value, Expr) or not 1 <= value <= _LONGEST:
         raise Unsupported(f"{what} of {value} is not supported", "fix it with --dim NAME=N")
     return int(value)
 
@@ -37,7 +40,7 @@ def dft(site: Site) -> Result:
     type = site.type()
     if type.rank < 2 or type.shape[-1] not in (1, 2):
         raise Unsupported(f"takes [..., 1] or [..., 2], got {type}")
-    given = site.get_int("axis", 1) if site.opset < 20 else int(site.number(2, "the axis")) if site.has(2) else -2  # type: ignore[arg-type]
+    given = site.get_int("axis", 1) if site.opset < 20 else site.whole(2, "the axis") if site.has(2) else -2
     axis = site.axis(given, type.rank)
     if axis == type.rank - 1:
         raise Unsupported("the last axis holds real and imaginary parts")

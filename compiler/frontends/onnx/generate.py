@@ -79,7 +79,7 @@ def constant_of_shape(site: Site) -> Result:
         if site.facts.range(extent)[0] < 0:
             raise Unsupported(f"the extent {extent} may be negative")
     dtype, value = _fill(site)
-    return contents.full(dtype, tuple(dims), value)
+    return contents.full(dtype, site.possible(dtype, dims), value)
 
 
 @rule("Range")
@@ -91,9 +91,10 @@ def range_(site: Site) -> Result:
     if not isinstance(start, Expr) and not isinstance(limit, Expr) and not isinstance(delta, Expr):
         if not all(map(math.isfinite, (start, limit, delta))) or delta == 0:
             raise Unsupported(f"range({start}, {limit}, {delta}) has no end")
-        count = max(0, math.ceil((limit - start) / delta))
+        steps = (limit - start) / delta
+        count = max(0, math.ceil(steps)) if math.isfinite(steps) else _LONGEST + 1
         if count > _LONGEST:
-            raise Unsupported(f"range({start}, {limit}, {delta}) has {count} elements")
+            raise Unsupported(f"range({start}, {limit}, {delta}) has more than {_LONGEST} elements")
         if count > _WRITTEN:
             return _counted(site, dtype, start, delta, count)
         array = np.asarray(np.arange(count) * delta + start)

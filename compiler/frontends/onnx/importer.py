@@ -18,7 +18,7 @@ import onnx
 
 from ....ir.builder import GraphBuilder
 from ....ir.dims import Bounds, symbols_of
-from ....ir.errors import ModelError, Source, VerifyError
+from ....ir.errors import ModelError, Source
 from ....ir.graph import Graph, Port, Weight
 from ....ir.interface import Form, Interface
 from ....ir.types import DType, TensorType, string
@@ -26,7 +26,7 @@ from ...layout import Layout
 from .. import contents
 from ..emit import Emitter
 from ..known import Known
-from ..scalars import Facts, Undecided
+from ..scalars import Facts
 from ..states import Ties
 from ..unsupported import UNROLLED, Consequence, Problems, Unsupported
 from .bodies import instance, nodes_within, plain_name
@@ -36,6 +36,7 @@ from .evaluate import evaluate_constant
 from .functions import domain_of, inlined, schema_of
 from .inference import inferred, types_written
 from .protobuf import read_model
+from .refusals import REFUSED, refusal
 from .registry import RULES, TEXT_RULES, Rule
 from .schemas import check_node, check_versions
 from .signature import Signature, read_signature
@@ -49,11 +50,6 @@ _SMALL = 1 << 16
 
 #: Attributes that change nothing of what a graph computes in inference and in the types supported.
 _HARMLESS = frozenset(("stash_type", "saturate", "round_mode", "softmax_precision", "momentum", "seed", "ratio"))
-
-#: What a rule raises where it meets what it does not expect.
-_SLIPS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-#: The hint of a problem that a valid model must not have.
-DEFECT = "if the model is valid, this is a defect of stratac: please report it"
 
 
 def import_onnx(
@@ -165,7 +161,7 @@ class Importer:
         reported and raised as a Consequence."""
         self.bodies += 1
         self.unrolled += sum(1 for _ in nodes_within(graph))
-        if self.unrolled > UNROLLED:
+        if max(self.unrolled, self.bodies) > UNROLLED:
             raise Unsupported(f"the graphs inside nodes have more than {UNROLLED} nodes when loops are unrolled")
         before = len(self.problems)
         copy = instance(graph, self.bodies)
@@ -195,8 +191,8 @@ class Importer:
     def _strings_constant(self, tensor: onnx.TensorProto) -> None:
         try:
             self.structured[tensor.name] = strings_constant(self.emitter, list(tensor.string_data), tuple(tensor.dims))
-        except Unsupported as error:
-            self._report(error, "", Source(self.file, tensor.name))
+        except REFUSED as error:
+            self._refuse(error, "", Source(self.file, tensor.name))
             self.unknown.add(tensor.name)
 
     # -- values
@@ -265,13 +261,17 @@ class Importer:
         pending, seen = [name], {name}
         while pending:
             one = pending.pop()
-            if one in self.producers and (one in self.structured or self.known(one) is None):
+            if one in self.producers and self._open(one):
                 node = self.producers[one]
-                undecided = node.op_type == "If" and self.known(node.input[0]) is None
+                undecided = node.op_type == "If" and any(map(self._open, node.input[:1]))
                 found = set(node.input if undecided else _node_reads(node)) - seen
                 seen |= found
                 pending += found
         return tuple(item.name for item in self.signature.inputs if item.name in seen)
+
+    def _open(self, name: str) -> bool:
+        """Whether it is not known what a name stands for."""
+        return name in self.structured or self.known(name) is None
 
     def bind(self, name: str, result: Value) -> None:
         if isinstance(result, str):
@@ -320,32 +320,12 @@ class Importer:
                 self._poison(node)
                 return
             site = modern(site)
-            results = self._apply(site, rule, (domain, node.op_type))
+            listed = _listed(self._apply(site, rule, (domain, node.op_type)))
             self._check_ignored(site, domain)
-        except Unsupported as error:
-            if not (tainted and error.follows) and not isinstance(error, Consequence):
-                self._report(error, op, source)
+        except REFUSED as error:
+            self._refuse(error, op, source, tainted)
             self._poison(node)
             return
-        except VerifyError as error:
-            if not tainted:
-                self._problem(error.what, op, source, error.hint)
-            self._poison(node)
-            return
-        except Undecided:
-            self._problem("depends on dims whose bounds do not decide it", op, source, "narrow the bounds with --dim")
-            self._poison(node)
-            return
-        except MemoryError:
-            self._problem("needs more memory than there is", op, source, "are its sizes right?")
-            self._poison(node)
-            return
-        except _SLIPS as error:  # the model has what neither its standard nor the rule rules out
-            slip = f"cannot be imported: {type(error).__name__}: {error}"
-            self._problem(slip, op, source, DEFECT)
-            self._poison(node)
-            return
-        listed = [results] if isinstance(results, (str, Known, Strings, Items, Nothing, Maps)) else list(results)
         for index, name in enumerate(node.output):
             if name and index < len(listed):
                 self.bind(name, listed[index])
@@ -394,6 +374,13 @@ class Importer:
 
     def _problem(self, what: str, op: str, source: Source, hint: str = "") -> None:
         self._report(Unsupported(what, hint), op, source)
+
+    def _refuse(self, error: Exception, op: str, source: Source, tainted: bool = False) -> None:
+        """Report what a rule raised, unless it follows from what is reported already."""
+        inputs = map(self._type_text, self.current.input) if op and self.current is not None else ()
+        reason = refusal(error, inputs, tainted)
+        if reason is not None:
+            self._report(reason, op, source)
 
     def _report(self, error: Unsupported, op: str, source: Source) -> None:
         inputs = tuple(map(self._type_text, self.current.input)) if op and self.current is not None else ()
@@ -445,9 +432,10 @@ class Importer:
             else:
                 return None
         try:
-            return TensorType(self.tensors.dtype_of(found.tensor_type.elem_type), tuple(shape))
+            type = TensorType(self.tensors.dtype_of(found.tensor_type.elem_type), tuple(shape))
         except Unsupported:
             return None
+        return None if type.fault else type
 
     def _check_opsets(self) -> None:
         newest = onnx.defs.onnx_opset_version()
@@ -473,8 +461,8 @@ class Importer:
             if name in self.structured:
                 return self._ports(name, self.structured[name], ports)
             return self._ports(name, self.value(name, Source(self.file, name)), ports)
-        except Unsupported as error:
-            self._report(error, "", Source(self.file, name))
+        except REFUSED as error:
+            self._refuse(error, "", Source(self.file, name))
             return nothing
 
     def _ports(self, name: str, value: Value, ports: list[Port]) -> Form:
@@ -505,6 +493,16 @@ class Importer:
 def _text(name: str) -> str:
     """A file's name as text, the same in every locale."""
     return os.fsencode(name).decode(errors="replace")
+
+
+def _listed(results: Value | Sequence[Value]) -> list[Value]:
+    """What a rule gives, checked: known contents are of a type that there can be."""
+    kinds = (str, Known, Strings, Items, Nothing, Maps)
+    listed: list[Value] = [results] if isinstance(results, kinds) else list(results)
+    for one in listed:
+        if isinstance(one, Known) and one.type.fault:
+            raise Unsupported(f"gives {one.type}: {one.type.fault}")
+    return listed
 
 
 def _names_read(graph: onnx.GraphProto) -> Iterable[str]:

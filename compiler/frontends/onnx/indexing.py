@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ....ir.dims import Dim, Shape, product, symbol
 from ....ir.types import i64
 from .. import contents
@@ -94,6 +96,9 @@ def gather_elements(site: Site) -> Result:
     if data.rank != indices.rank or not data.rank:
         raise Unsupported(f"data {data} and indices {indices} must have one rank of 1 or more")
     axis = site.axis(site.get_int("axis"), data.rank)
+    pairs = enumerate(zip(data.shape, indices.shape, strict=True))
+    if any(isinstance(h, int) and isinstance(w, int) and w > h for a, (h, w) in pairs if a != axis):
+        raise Unsupported(f"indices {indices} are longer than data {data} beside axis {axis}")
     index = site.known(1)
     if index is not None:
         _check_range(site, index, data.shape[axis])
@@ -116,6 +121,8 @@ def one_hot(site: Site) -> Result:
     """Indices in [-depth, depth); others give a row of `off`."""
     depth = site.number(1, "depth")
     if isinstance(depth, float):
+        if not math.isfinite(depth):
+            raise Unsupported(f"a depth of {depth}")
         depth = int(depth)
     indices, values = site.cast(site.x(0), i64), site.x(2)
     shape = site.type(0).shape

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from ....ir.dims import Dim
@@ -9,6 +11,11 @@ from ....ir.types import f32
 from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
+
+#: Columns that the result may have, and places that may lie between the elements of an n-gram.
+_WIDEST, _APART = 1 << 24, 1 << 12
+#: Elements of a matrix that moves counts to their columns.
+_MATRIX = 1 << 28
 
 
 def _pool(site: Site, shortest: int, longest: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -18,7 +25,7 @@ def _pool(site: Site, shortest: int, longest: int) -> list[tuple[np.ndarray, np.
     if pool is None:
         raise Unsupported("only pools of numbers are supported")
     found, number = [], 0
-    for n, (begin, end) in enumerate(zip(starts, (*starts[1:], len(pool)), strict=True), 1):
+    for n, (begin, end) in enumerate(itertools.pairwise((*starts, len(pool))), 1):
         if not 0 <= begin <= end <= len(pool) or (end - begin) % n:
             raise Unsupported(f"ngram_counts {list(starts)} do not fit a pool of {len(pool)}")
         grams = [pool[i : i + n] for i in range(begin, end, n)]
@@ -45,14 +52,18 @@ def tfidf(site: Site) -> Result:
     rows: Dim = type.shape[0] if type.rank == 2 else 1
     width = type.shape[-1]
     x = site.reshape(site.x(), (rows, width, 1))
-    size = max(site.get_ints("ngram_indexes") or (-1,)) + 1
+    indexes = site.get_ints("ngram_indexes") or ()
+    if not all(0 <= one < _WIDEST for one in indexes) or skips > _APART:
+        ends = min(indexes, default=0), max(indexes, default=0)
+        raise Unsupported(f"ngram_indexes from {ends[0]} to {ends[1]} with max_skip_count = {skips}")
+    size = max(indexes, default=-1) + 1
     counts, columns = [], []
     for grams, own in _pool(site, shortest, longest):
         total = ""
         for apart in range(1, 2 if grams.shape[1] == 1 else skips + 2):
             places = site.facts.maximum(0, width - apart * (grams.shape[1] - 1))
-            if places == 0:
-                continue
+            if places == 0:  # for all that lie further apart, too
+                break
             hits = ""
             for j in range(grams.shape[1]):
                 wanted = site.constant(grams[:, j].astype(type.dtype.np).reshape(1, 1, -1))
@@ -85,6 +96,8 @@ def _placed(site: Site, counts: list[str], columns: list[np.ndarray], rows: Dim,
         source = np.zeros(size, np.int64)
         source[order] = 1 + np.arange(len(order))
         return site.emit("gather", value, site.constant(source), axis=1)
+    if len(order) * size > _MATRIX:
+        raise Unsupported(f"{len(order)} n-grams in {size} columns, several in one of them")
     chosen = np.zeros((1 + len(order), size), np.float32)
     chosen[1 + np.arange(len(order)), order] = 1
     return site.emit("matmul", value, site.constant(chosen))

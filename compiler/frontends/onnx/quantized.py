@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ....ir.dims import product as dim_product
 from ....ir.types import DType, f32, f64, i32, u8
+from ..unsupported import Unsupported
 from .contraction import convolution
 from .registry import Result, rule
 from .site import Site
@@ -27,6 +28,8 @@ def _along(site: Site, value: str, axis: int, rank: int) -> str:
         return site.reshape(value, ())
     if len(shape) != 1:
         return value
+    if rank < 1:
+        raise Unsupported(f"a row of scales or zero points, {site.type_of(value)}, for a scalar")
     return site.reshape(value, (*shape, *(1,) * (rank - 1 - axis % rank)))
 
 

@@ -61,7 +61,12 @@ def recurrent(site: Site) -> list[Result]:
     if direction not in ("forward", "reverse", "bidirectional") or directions != 1 + (direction == "bidirectional"):
         raise Unsupported(f"direction {direction!r} does not fit matrices {site.type(2)}")
     gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[site.op]
-    if not isinstance(hidden, int) or across != gates * hidden or site.get_int("hidden_size", hidden) != hidden:
+    if (
+        not isinstance(hidden, int)
+        or hidden < 1
+        or across != gates * hidden
+        or site.get_int("hidden_size", hidden) != hidden
+    ):
         raise Unsupported(f"matrices {site.type(2)} are not {gates} of {hidden} hidden units")
     batch_first, cell = bool(site.get_int("layout")), site.op.lower()
     wide = f64 if kind.dtype == f64 else f32

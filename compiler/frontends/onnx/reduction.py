@@ -107,8 +107,7 @@ def arg_reduce(site: Site) -> Result:
 
 @rule("CumSum", "CumProd")
 def cumulative(site: Site) -> Result:
-    number = site.number(1, "axis")
-    axis = site.axis(int(number) if isinstance(number, (int, float)) else 0, site.type().rank)
+    axis = site.axis(site.whole(1, "axis"), site.type().rank)
     exclusive, reverse = bool(site.get_int("exclusive")), bool(site.get_int("reverse"))
     known = site.known() if site.op == "CumSum" and not exclusive and not reverse else None
     folded = contents.running_sum(known, axis) if known is not None else None

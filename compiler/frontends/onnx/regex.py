@@ -17,9 +17,15 @@ import numpy as np
 
 from ..unsupported import Unsupported
 
-#: States of the automaton, and copies that a repetition may make.
-_STATES, _COPIES = 4096, 1000
+#: States of the automaton, copies that a repetition may make, and groups inside each other.
+_STATES, _COPIES, _NESTED = 4096, 1000, 100
+#: States that a pattern may have before they are joined, and steps that this may take: edges looked at, states reached.
+_PARTS, _WORK = 1 << 16, 1 << 24
+#: Of a range of characters so many are looked at for case; beyond them there is none.
+_FOLDED = 0x3000
 _TOP = 0x10FFFF
+#: Characters that a number in a pattern may have.
+_DIGITS, _HEXADECIMAL = 16, frozenset("0123456789abcdefABCDEF")
 Ranges = list[tuple[int, int]]
 
 _DIGIT: Ranges = [(48, 57)]
@@ -62,11 +68,19 @@ class _Graph:
 
     edges: list[list[tuple[int, int, int]]] = field(default_factory=list)
     free: list[list[tuple[int, str]]] = field(default_factory=list)
+    work: int = 0
 
     def state(self) -> int:
+        if len(self.edges) == _PARTS:
+            raise Unsupported(f"the pattern has more than {_PARTS} parts")
         self.edges.append([])
         self.free.append([])
         return len(self.edges) - 1
+
+    def worked(self, steps: int) -> None:
+        self.work += steps
+        if self.work > _WORK:
+            raise Unsupported("the pattern takes too long to be made an automaton")
 
     def join(self, start: int, end: int, where: str = "") -> None:
         self.free[start].append((end, where))
@@ -78,6 +92,7 @@ class _Graph:
                 if state not in seen and (not where or where in allowed):
                     seen.add(state)
                     pending.append(state)
+        self.worked(len(seen))
         return frozenset(seen)
 
     def table(self, start: int, end: int) -> np.ndarray:
@@ -98,6 +113,7 @@ class _Graph:
                     | {high + 1 for _, high, _ in edges}
                     | (_WORD_CUTS if bounded else set())
                 )
+                self.worked(len(edges) * len(cuts) // 4)
                 for low, stop in itertools.pairwise(sorted(cuts)):
                     reached = {to for a, b, to in edges if a <= low and stop - 1 <= b}
                     if not reached or (bounded and word != any(a <= low <= b for a, b in _WORD)):
@@ -173,7 +189,7 @@ def _folded(ranges: Ranges) -> Ranges:
     """With every character that differs in case alone."""
     more: Ranges = []
     for low, high in ranges:
-        for number in range(low, min(high, low + 0x3000) + 1):
+        for number in range(low, min(high, low + _FOLDED) + 1):
             for other in {chr(number).lower(), chr(number).upper()}:
                 if len(other) == 1:
                     more.append((ord(other), ord(other)))
@@ -199,6 +215,7 @@ class _Reader:
         self.pattern, self.at = _unquoted(pattern), 0
         self.graph = _Graph()
         self.flags: frozenset[str] = frozenset()
+        self.depth = 0  # of groups
 
     def wrong(self, what: str) -> Unsupported:
         return Unsupported(
@@ -219,6 +236,13 @@ class _Reader:
             raise self.wrong("it ends too early")
         self.at += 1
         return self.pattern[self.at - 1]
+
+    def closing(self, text: str) -> int:
+        """Where a text is found next."""
+        place = self.pattern.find(text, self.at)
+        if place < 0:
+            raise self.wrong(f"no {text} follows")
+        return place
 
     def alternatives(self) -> Part:
         start, end = self.graph.state(), self.graph.state()
@@ -282,6 +306,8 @@ class _Reader:
             low, comma, high = self.pattern[self.at + 1 : close].partition(",")
             if close < 0 or not low.isdecimal() or (high and not high.isdecimal()):
                 return 1, 1  # a brace that stands for itself
+            if close - self.at > _DIGITS:
+                raise self.wrong(f"more than {_COPIES} repetitions")
             self.at = close + 1
             found = (int(low), int(low) if not comma else int(high) if high else None)
             if found[1] is not None and found[1] < found[0]:
@@ -317,6 +343,8 @@ class _Reader:
     def any_of(self, ranges: Ranges) -> Part:
         start, end = self.graph.state(), self.graph.state()
         chosen = _sorted(ranges)
+        if "i" in self.flags:
+            self.graph.worked(sum(min(high - low, _FOLDED) for low, high in chosen))
         self.graph.characters(_folded(chosen) if "i" in self.flags else chosen, start, end)
         return start, end
 
@@ -324,7 +352,7 @@ class _Reader:
         outer = self.flags
         if self.take("?"):
             if self.take("P<") or (self.peek("<") and not self.peek("<=") and not self.peek("<!") and self.take("<")):
-                close = self.pattern.find(">", self.at)
+                close = self.closing(">")
                 if not self.pattern[self.at : close].isidentifier():
                     raise self.wrong("a group without a name")
                 self.at = close + 1
@@ -337,7 +365,11 @@ class _Reader:
                 if not self.take(":"):
                     raise self.wrong("a group of this kind")
                 self.flags = flags
+        self.depth += 1
+        if self.depth > _NESTED:
+            raise self.wrong(f"more than {_NESTED} groups inside each other")
         part = self.alternatives()
+        self.depth -= 1
         if not self.take(")"):
             raise self.wrong("a group without an end")
         self.flags = outer
@@ -378,14 +410,13 @@ class _Reader:
             return [(_ESCAPES[letter],) * 2]
         if letter == "x":
             if self.take("{"):
-                close = self.pattern.find("}", self.at)
+                close = self.closing("}")
                 digits, self.at = self.pattern[self.at : close], close + 1
             else:
                 digits = self.next() + self.next()
-            try:
-                number = int(digits, 16)
-            except ValueError:
-                raise self.wrong(f"\\x{digits}") from None
+            if not digits or not set(digits) <= _HEXADECIMAL or len(digits) > _DIGITS:
+                raise self.wrong(f"\\x{digits[:_DIGITS]}")
+            number = int(digits, 16)
             if number > _TOP:
                 raise self.wrong(f"\\x{digits}")
             return [(number, number)]
@@ -405,7 +436,7 @@ class _Reader:
         while first or not self.peek("]"):
             first = False
             if self.take("[:"):
-                close = self.pattern.find(":]", self.at)
+                close = self.closing(":]")
                 name = self.pattern[self.at : close]
                 if name.removeprefix("^") not in _NAMED:
                     raise self.wrong(f"the class [:{name}:]")

@@ -27,8 +27,10 @@ _COORDINATES = (
     *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"),
     "tf_crop_and_resize",
 )
-#: Extents from here on are a mistake: where each element comes from is written down.
+#: Extents from here on are a mistake.
 _TOO_LARGE = 1 << 31
+#: And from here on, where it is written down which elements each one comes from: their number, and that of weights of a filter.
+_WRITTEN, _WEIGHTS = 1 << 24, 1 << 28
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def _sizes(site: Site) -> dict[int, Target]:
     else:
         found = _from_sizes(site, axes, site.dims(at + 1, "sizes"))
     for axis, target in found.items():
-        if isinstance(target.size, int) and (not 0 <= target.size < _TOO_LARGE or (target.size and dims[axis] == 0)):
+        least, most = site.facts.range(target.size)
+        if least < 0 or most >= _TOO_LARGE or (most and dims[axis] == 0):
             raise Unsupported(f"resizes the extent {dims[axis]} to {target.size}")
     return found
 
@@ -152,7 +155,11 @@ def resize(site: Site) -> Result:
             continue
         if not isinstance(extent, int) or not isinstance(size, int) or isinstance(scale, Expr):
             raise Unsupported(f"resizing the extent {extent} to {size} in mode {mode!r}", "fix it with --dim NAME=N")
+        if size > _WRITTEN or (smooth and extent * size > _WEIGHTS):
+            raise Unsupported(f"resizing the extent {extent} to {size} in mode {mode!r}")
         where = coordinates(how, extent, size, float(scale), (target.start, target.end))
+        if not np.isfinite(where).all():
+            raise Unsupported(f"a region of interest from {target.start} to {target.end}")
         if mode == "nearest":
             index = np.clip(_NEAREST[nearest](where), 0, extent - 1).astype(np.int64)
             value = site.emit("gather", value, site.constant(index), axis=axis)

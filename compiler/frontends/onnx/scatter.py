@@ -78,6 +78,8 @@ def max_unpool(site: Site) -> Result:
     value = site.reshape(value, shape)
     if site.has(2):
         wanted = site.dims(2, "the output's shape")
+        if len(wanted) != len(shape):
+            raise Unsupported(f"output_shape of {len(wanted)} extents for rank {len(shape)}")
         more = [w - have for w, have in zip(wanted, shape, strict=True)]
         ends = [m for m in more if isinstance(m, int) and m >= 0]
         if len(ends) != len(more):

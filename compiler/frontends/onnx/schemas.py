@@ -31,6 +31,7 @@ def check_node(node: onnx.NodeProto, domain: str, opset: int, type_of: Callable[
 
     `type_of` gives the element type of an input, None where it is not known.
     """
+    _check_attributes(node)
     schema = schema_of(domain, node.op_type, opset)
     if schema is None:
         if schema_of(domain, node.op_type, _PLAUSIBLE.stop - 1) is not None:
@@ -56,6 +57,21 @@ def check_node(node: onnx.NodeProto, domain: str, opset: int, type_of: Callable[
         if name in kinds and int(spec.type) != kinds[name]:
             raise Unsupported(f"attribute {name!r} must be of type {spec.type.name.lower()}")
     _check_types(node, schema, type_of)
+
+
+def _check_attributes(node: onnx.NodeProto) -> None:
+    """Each attribute once, of some type, and with a value of its own: those of functions, which refer to others, are inlined."""
+    seen: set[str] = set()
+    for attribute in node.attribute:
+        if attribute.name in seen:
+            raise Unsupported(f"has attribute {attribute.name!r} twice")
+        seen.add(attribute.name)
+        if attribute.ref_attr_name:
+            raise Unsupported(
+                f"attribute {attribute.name!r} refers to {attribute.ref_attr_name!r}, outside of a function"
+            )
+        if attribute.type == onnx.AttributeProto.UNDEFINED:
+            raise Unsupported(f"attribute {attribute.name!r} has no type")
 
 
 def _check_types(node: onnx.NodeProto, schema: Any, type_of: Callable[[str], DType | None]) -> None:

@@ -133,10 +133,11 @@ def concat_from_sequence(site: Site) -> Value:
 
 
 def rank_of(site: Site, value: Value) -> int:
-    """The rank of a tensor, of strings too."""
+    """The rank of a tensor, of strings too. Raises Unsupported for what is none."""
     if isinstance(value, Strings):
         return len(value.shape)
-    assert isinstance(value, (str, Known))
+    if not isinstance(value, (str, Known)):
+        raise Unsupported("takes tensors; this is a sequence or an optional")
     return site.type_of(value).rank
 
 
@@ -158,6 +159,9 @@ def join(site: Site, items: tuple[Value, ...], axis: int, new: bool) -> Value:
 
 
 def _joined(site: Site, items: list[str] | list[str | Known], axis: int, new: bool) -> str | Known:
+    ranks = {site.type_of(item).rank for item in items}
+    if len(ranks) != 1:
+        raise Unsupported(f"joins tensors of ranks {', '.join(map(str, sorted(ranks)))}")
     parts = [with_axis(site, item, axis) for item in items] if new else list(items)
     if len(parts) == 1:
         return parts[0]

@@ -14,6 +14,9 @@ from ..unsupported import Unsupported
 from .registry import Result, rule
 from .site import Site
 
+#: Up to so many elements along an axis it is written down which ones they are.
+_WRITTEN = 1 << 24
+
 
 @rule("Shape")
 def shape(site: Site) -> Result:
@@ -29,9 +32,9 @@ def size(site: Site) -> Result:
 
 def viewed(site: Site, shape: Sequence[Dim], index: int = 0) -> Result:
     """An input under another shape."""
-    known = site.known(index)
-    folded = contents.reshape(known, tuple(shape)) if known is not None else None
-    return folded or site.reshape(site.x(index), shape)
+    wanted, known = site.possible(site.type(index).dtype, shape), site.known(index)
+    folded = contents.reshape(known, wanted) if known is not None else None
+    return folded or site.reshape(site.x(index), wanted)
 
 
 @rule("Reshape")
@@ -119,7 +122,10 @@ def transpose(site: Site) -> Result:
 
 @rule("Expand")
 def expand(site: Site) -> Result:
-    wanted = _ones_decided(site, site.dims(1, "the target shape"))
+    wanted = site.possible(site.type().dtype, site.dims(1, "the target shape"))
+    for extent in wanted:
+        if site.facts.range(extent)[0] < 0:
+            raise Unsupported(f"the target extent {extent} may be negative")
     known = site.known()
     folded = contents.expand(known, wanted) if known is not None else None
     if folded is not None:
@@ -129,19 +135,14 @@ def expand(site: Site) -> Result:
     return site.x() if whole == have else site.emit("expand", site.x(), shape=wanted)
 
 
-def _ones_decided(site: Site, dims: Sequence[Dim]) -> Shape:
-    for extent in dims:
-        if site.facts.range(extent)[0] < 0:
-            raise Unsupported(f"the target extent {extent} may be negative")
-    return tuple(dims)
-
-
 @rule("Tile")
 def tile(site: Site) -> Result:
     have, repeats = site.type().shape, site.dims(1, "repeats")
     if len(repeats) != len(have):
         raise Unsupported(f"{len(repeats)} repeats for rank {len(have)}")
-    target = tuple(r * d for r, d in zip(repeats, have, strict=True))
+    if any(isinstance(r, int) and r < 0 for r in repeats):
+        raise Unsupported(f"repeats [{', '.join(map(str, repeats))}] must not be negative")
+    target = site.possible(site.type().dtype, [r * d for r, d in zip(repeats, have, strict=True)])
     known = site.known()
     if known is not None and known.uniform is not None:
         return contents.full(known.dtype, target, known.uniform)
@@ -282,6 +283,9 @@ def pad(site: Site) -> Result:
         return x
     if mode == "wrap" or (mode == "reflect" and not _reflects_once(site.type_of(x).shape, positive)):
         return _repeated(site, x, positive, mode)
+    empty = [a for a, d in enumerate(site.type_of(x).shape) if d == 0]
+    if mode == "edge" and any(positive[a] or positive[a + rank] for a in empty):
+        raise Unsupported(f"mode 'edge' for {site.type_of(x)}, which has no edge along an axis")
     return site.emit("pad", x, pads=positive, value=float(value), mode=mode)
 
 
@@ -300,6 +304,8 @@ def _repeated(site: Site, value: str, pads: Sequence[int], mode: str) -> str:
             continue
         if not isinstance(extent, int) or not extent:
             raise Unsupported(f"mode {mode!r} for the extent {extent}", "fix it with --dim NAME=N")
+        if before + extent + after > _WRITTEN:
+            raise Unsupported(f"mode {mode!r} for pads {before} and {after} of the extent {extent}")
         index = np.arange(-before, extent + after)
         period = extent if mode == "wrap" else max(2 * (extent - 1), 1)
         index = index % period

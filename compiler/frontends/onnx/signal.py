@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ....ir.dims import Expr
-from ....ir.types import f32, f64
+from ....ir.types import bf16, f32, f64
 from .. import contents
 from ..unsupported import Unsupported
 from .registry import Result, rule
@@ -40,6 +40,10 @@ def window(site: Site) -> Result:
     return site.cast(value, dtype)
 
 
+#: Bands, and elements of the matrix, from here on are a mistake.
+_BANDS, _ELEMENTS = 1 << 12, 1 << 25
+
+
 def _number(site: Site, index: int, what: str) -> int | float:
     value = site.number(index, what)
     if isinstance(value, Expr):
@@ -50,16 +54,22 @@ def _number(site: Site, index: int, what: str) -> int | float:
 @rule("MelWeightMatrix")
 def mel_weight_matrix(site: Site) -> Result:
     """Triangular filters from the bins of a spectrum to bands that are evenly spaced in mel."""
-    bands, length, rate = (
-        int(_number(site, i, name)) for i, name in enumerate(("num_mel_bins", "dft_length", "sample_rate"))
-    )
+    bands, length, rate = (site.whole(i, name) for i, name in enumerate(("num_mel_bins", "dft_length", "sample_rate")))
+    rows, ends = length // 2 + 1, [_number(site, i, "an edge") for i in (3, 4)]
+    if not (
+        1 <= bands < _BANDS and 0 < rows * bands < _ELEMENTS and rate >= 1 and all(0 <= e < math.inf for e in ends)
+    ):
+        what = (
+            f"{bands} bands from {ends[0]} to {ends[1]} Hz of a transform of {length} points at {rate} samples a second"
+        )
+        raise Unsupported(what)
     # edges, spacing and the bins of the edges in the precision that the standard's reference has them in
-    edges = [np.asarray(_number(site, i, "an edge"), site.type(i).dtype.np)[()] for i in (3, 4)]
+    kinds = [site.type(i).dtype for i in (3, 4)]
+    edges = [np.asarray(e, np.float32 if k == bf16 else k.np)[()] for e, k in zip(ends, kinds, strict=True)]
     low, high = (2595 * np.log1p(edge / 700) / np.log(10) for edge in edges)
     mels = np.arange(bands + 2) * ((high - low) / (bands + 2)) + low
     bins = (((length + 1) * (700 * np.expm1(mels / 2595 * np.log(10)))) // rate).astype(int)
-    rows = length // 2 + 1
-    if bands < 1 or bins.min() < 0 or bins.max() > rows:
+    if bins.min() < 0 or bins.max() > rows:
         raise Unsupported(
             f"the edges {edges[0]} and {edges[1]} Hz are not within the spectrum at {rate} samples a second"
         )

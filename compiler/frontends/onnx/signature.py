@@ -104,8 +104,9 @@ class _Reader:
             return Form("tensor", name)
         own = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else d.dim_param for d in type.shape.dim]
         dims = self.dims(name, own if shape is None else shape)
-        if dtype is not None and not TensorType(dtype, tuple(d for d in dims if isinstance(d, int))).is_possible:
-            problem = problem or Unsupported(f"input {name!r} of {list(dims)} elements fits into no memory")
+        fault = TensorType(dtype or u8, tuple(d if isinstance(d, int) else 1 for d in dims)).fault
+        if fault:
+            problem = problem or Unsupported(f"input {name!r} of shape {list(dims)}: {fault}")
         width = self.layout.string_bytes if strings else 0
         self.inputs.append(Input(name, dtype, dims, problem, width))
         return Form("strings", name, width) if strings else Form("tensor", name)

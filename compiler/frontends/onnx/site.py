@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import onnx
@@ -123,6 +124,13 @@ class Site(Draft):
             raise Unsupported(f"input {index} must have rank {' or '.join(map(str, ranks))}, got {type}")
         return type.shape
 
+    def shape_from(self, index: int, rank: int) -> Shape:
+        """The shape of an input, which must have this rank or a greater one."""
+        type = self.type(index)
+        if type.rank < rank:
+            raise Unsupported(f"input {index} must have rank {rank} or more, got {type}")
+        return type.shape
+
     def type(self, index: int = 0) -> TensorType:
         return self.importer.type_of(self._name(index))
 
@@ -175,6 +183,8 @@ class Site(Draft):
             raise Unsupported(
                 f"{what} ({plain_name(self._name(index))!r}) of type {known.type} must be a short list", follows=True
             )
+        if any(isinstance(v, float) and not math.isfinite(v) for v in values):
+            raise Unsupported(f"{what} must be finite, got [{', '.join(map(repr, values))}]", follows=True)
         return [int(v) if isinstance(v, float) else v for v in values]
 
     def number(self, index: int, what: str) -> Scalar:
@@ -186,6 +196,13 @@ class Site(Draft):
                 f"{what} ({plain_name(self._name(index))!r}) of type {known.type} must be one number", follows=True
             )
         return values[0]
+
+    def whole(self, index: int, what: str) -> int:
+        """A one-element input that must be one whole number, and constant."""
+        value = self.number(index, what)
+        if isinstance(value, Expr) or (isinstance(value, float) and not value.is_integer()):
+            raise Unsupported(f"{what} must be one whole number, got {value!r}", follows=True)
+        return int(value)
 
     # -- results
 

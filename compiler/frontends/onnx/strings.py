@@ -48,6 +48,10 @@ _VIEWS = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 _READERS = frozenset(("Shape", "Size"))
 
 
+#: Bytes that the slots of constant strings may take together.
+_TABLE = 1 << 28
+
+
 def slots_of(texts: Sequence[bytes], shape: tuple[int, ...]) -> np.ndarray:
     """Strings as `uint8[*shape, width]`, as wide as the longest. Raises Unsupported for one that holds a NUL, and for too few."""
     if any(extent < 0 for extent in shape) or len(texts) != math.prod(shape):
@@ -55,6 +59,10 @@ def slots_of(texts: Sequence[bytes], shape: tuple[int, ...]) -> np.ndarray:
     if any(b"\0" in text for text in texts):
         raise Unsupported("strings with a NUL character are not supported")
     width = max((len(text) for text in texts), default=1) or 1
+    if len(texts) * width > _TABLE:
+        raise Unsupported(
+            f"{len(texts)} strings of up to {width} bytes are not supported: each takes the slot of the longest"
+        )
     return np.array(texts, f"S{width}").view(np.uint8).reshape(*shape, width)
 
 

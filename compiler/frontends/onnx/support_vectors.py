@@ -120,9 +120,10 @@ def _pairs(site: Site, sizes: np.ndarray, dtype: DType) -> str:
     """The score of each pair of classes, [rows, pairs]: above 0 for the first. Each vector has a weight for each other class."""
     count, total = len(sizes), int(sizes.sum())
     weights, rho = needed(site, "coefficients").astype(dtype.np), _list(site, "rho", dtype)
-    pairs = list(combinations(range(count), 2))
-    if len(weights) != (count - 1) * total or len(rho) != len(pairs):
+    number = count * (count - 1) // 2
+    if len(weights) != (count - 1) * total or len(rho) != number:
         raise Unsupported(f"{len(weights)} coefficients and {len(rho)} rho for {total} vectors of {count} classes")
+    pairs = list(combinations(range(count), 2))
     weights = weights.reshape(count - 1, total)
     ends = np.cumsum(sizes)
     table = np.zeros((total, len(pairs)), dtype.np)

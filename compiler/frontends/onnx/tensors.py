@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +45,10 @@ class Tensors:
     def type_of(self, proto: onnx.TensorProto) -> TensorType:
         if any(d < 0 for d in proto.dims):
             raise Unsupported(f"tensor {proto.name!r} has a negative extent: {list(proto.dims)}")
-        return TensorType(self.dtype_of(proto.data_type), tuple(int(d) for d in proto.dims))
+        type = TensorType(self.dtype_of(proto.data_type), tuple(int(d) for d in proto.dims))
+        if type.fault:
+            raise Unsupported(f"tensor {proto.name!r} is {type}: {type.fault}")
+        return type
 
     def content(self, proto: onnx.TensorProto) -> FileBytes | Inline:
         """Where the bytes are, checked to be there."""
@@ -60,7 +64,7 @@ class Tensors:
             return Inline(_dense(bytes(proto.raw_data), type.dtype, count))
         try:
             array = _codes(proto, type.dtype) if type.dtype.is_narrow else numpy_helper.to_array(proto)
-        except (ValueError, TypeError) as error:
+        except (ArithmeticError, ValueError, TypeError) as error:
             raise Unsupported(f"tensor {proto.name!r} of type {type} cannot be read: {error}") from None
         if array.size != count:
             raise Unsupported(f"tensor {proto.name!r} holds {array.size} elements, its type {type} needs {count}")
@@ -74,11 +78,17 @@ class Tensors:
         if isinstance(content, Inline):
             data = content.data
         else:
-            with open(self.folder / content.file, "rb") as file:
-                file.seek(content.offset)
-                data = _dense(file.read(content.nbytes), type.dtype, math.prod(proto.dims))
+            data = _dense(self._read(content), type.dtype, math.prod(proto.dims))
         found = np.frombuffer(data, type.dtype.np).reshape(tuple(proto.dims))
         return found if type.dtype == f16 else widened(found, type.dtype)
+
+    def _read(self, place: FileBytes) -> bytes:
+        try:
+            with open(self.folder / place.file, "rb") as file:
+                file.seek(place.offset)
+                return file.read(place.nbytes)
+        except OSError as error:
+            raise Unsupported(f"external data file {place.file!r} cannot be read: {error.strerror}") from None
 
     def present(self, proto: onnx.TensorProto) -> bool:
         """Whether the values can be read."""
@@ -94,9 +104,9 @@ class Tensors:
                 f"{name}: external data {location!r} lies outside the model's folder", "put the file beside the model"
             )
         full = self.folder / path
-        if location != self.file and not full.resolve().is_relative_to(self.folder.resolve()):
+        if location != self.file and not Path(os.path.realpath(full)).is_relative_to(os.path.realpath(self.folder)):
             raise Unsupported(f"{name}: external data {location!r} is a link that leaves the model's folder")
-        missing = not full.is_file()
+        missing = not os.path.isfile(full)  # which says no of names that no file can have
         if missing and not self.estimate:
             raise Unsupported(f"{name}: external data file {location!r} is missing", f"put it into {self.folder}")
         try:

@@ -156,6 +156,8 @@ def _looked_up(site: Site, table: dict[Any, Any], default: Any) -> Value:
     """What a table has for each element, or the default."""
     where = _label_positions(site, sorted(table))
     ordered = [*(table[key] for key in sorted(table)), default]
+    if len({isinstance(value, bytes) for value in ordered}) != 1:
+        raise Unsupported("gives strings for some elements and numbers for others")
     if isinstance(default, bytes):
         return strings_of(site, site.emit("gather", site.constant(slots_of(ordered, (len(ordered),))), where, axis=0))
     return site.emit("gather", site.constant(np.array(ordered)), where, axis=0)
@@ -173,8 +175,11 @@ def _label_positions(site: Site, keys: list[Any]) -> str:
     assert isinstance(x, (str, Known))
     value = site.data(x)
     type = site.type_of(value)
+    table = np.array(keys, None if keys else type.dtype.np)
+    if table.dtype.kind == "f" and not type.dtype.is_float:
+        raise Unsupported(f"looks up {type.dtype} among keys that are {table.dtype}")
     wide = site.reshape(value, (*type.shape, 1))
-    same = site.emit("eq", wide, site.constant(np.array(keys, type.dtype.np)))
+    same = site.emit("eq", wide, site.constant(table.astype(type.dtype.np)))
     numbers = site.data(contents.arange(i64, 0, 1, len(keys)))
     return site.emit(
         "reduce_max", site.emit("where", same, numbers, site.scalar(-1, i64)), axes=(type.rank,), keepdims=False
@@ -257,21 +262,23 @@ def one_hot_of_strings(site: Site) -> Value:
     if not words or not site.get_int("zeros", 1):
         raise Unsupported("cats_strings must name the categories, and zeros must be 1")
     known = sorted(set(words))
+    places = {word: place for place, word in enumerate(known)}
     where = site.reshape(_found(site, x, words), (*x.shape, 1))
-    return site.cast(site.emit("eq", where, site.constant(np.array([known.index(w) for w in words]))), f32)
+    return site.cast(site.emit("eq", where, site.constant(np.array([places[word] for word in words]))), f32)
 
 
 @text_rule("TfIdfVectorizer")
 def tfidf_of_strings(site: Site) -> Any:
     """Strings become their numbers in the pool, and the rule of numbers does the rest."""
     words = _texts(site, "pool_strings")
-    if words is None or ("", "TfIdfVectorizer") not in RULES:
-        raise Unsupported("lacks pool_strings" if words is None else "is not supported")
+    if not words or ("", "TfIdfVectorizer") not in RULES:
+        raise Unsupported("is not supported" if words else "lacks pool_strings")
     known = sorted(set(words))
+    places = {word: place for place, word in enumerate(known)}
     copy = onnx.NodeProto()
     copy.CopyFrom(site.node)
     del copy.attribute[:]
     copy.attribute.extend(a for a in site.node.attribute if a.name != "pool_strings")
-    copy.attribute.append(onnx.helper.make_attribute("pool_int64s", [known.index(word) for word in words]))
+    copy.attribute.append(onnx.helper.make_attribute("pool_int64s", [places[word] for word in words]))
     copy.input[0] = site.importer.temporary(_found(site, _strings(site), known))
     return RULES["", "TfIdfVectorizer"](site.like(copy))

@@ -79,7 +79,8 @@ class End:
 
     def cut(self, site: Site, stacked: Value, axis: int, backwards: bool = False) -> Value:
         """Of what is stacked, the rows of iterations that ran."""
-        assert isinstance(stacked, (str, Known))
+        if not isinstance(stacked, (str, Known)):
+            raise Unsupported("stacks what is no tensor of numbers until the data ends the loop")
         value = site.data(stacked)
         if self.numbers:
             return site.emit("gather", value, self.numbers, axis=axis)

@@ -17,7 +17,7 @@ from .site import Site
 def window_attributes(site: Site, kernel: Sequence[int]) -> tuple[Ints, Ints, Ints]:
     """Strides, pads (all begins, then all ends) and dilations, `auto_pad` resolved."""
     n = len(kernel)
-    if any(not isinstance(k, int) or k < 1 for k in kernel):
+    if not kernel or any(not isinstance(k, int) or k < 1 for k in kernel):
         raise Unsupported(f"kernel {list(kernel)} must be positive numbers")
     strides = site.get_ints("strides") or (1,) * n
     dilations = site.get_ints("dilations") or (1,) * n

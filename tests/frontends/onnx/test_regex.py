@@ -159,6 +159,14 @@ def test_random_patterns(pattern: str, text: str) -> None:
         "[[:nope:]]",
         "(?m)^a",
         "(a|b)*a(a|b){14}",
+        *("(?P<abcd", r"\x{41", "[[:alphaX", r"\x{-1}", r"\x{}", r"\x-1"),  # each of which would begin anew
+        *(
+            "a{99999999999999999999}",
+            "(" * 5000,
+            "((a{1000}){1000}){1000}",
+            "(?i)([^a]{900}){900}",
+            "(.{300}|.{299}){3}",
+        ),
     ],
 )
 def test_what_is_no_pattern_or_too_large(pattern: str) -> None:
