@@ -7,7 +7,8 @@ runs it three times at the greatest dims and is measured page by page (smaps). C
 tables, libplan.so, thread stacks, and what Python needs to call it (cffi parses the declarations once). Not counted:
 the base, the caller's input and output arrays (stated), page tables.
 
-Predicted are the manifest's weights, scratch and a workspace per thread, and the process floor (compiler/artifact.py).
+Predicted are the manifest's weights, scratch, states and a workspace per thread, and the process floor (compiler/artifact.py).
+Mapped weights count in full, as the most that runs may touch of them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 from stratac.compiler.peer import Held, Peer
 
 RUNS = 3
+PARTS = ("weights", "mapped", "ring", "scratch", "states")  # of a manifest's memory
 MIB = 1 << 20
 
 
@@ -108,7 +110,7 @@ def prove(plan: Path, threads: int, inputs: dict[str, np.ndarray] | None = None)
     return MemoryProof(
         name=manifest["name"],
         threads=threads,
-        planned=memory["weights"] + memory["ring"] + memory["scratch"] + threads * memory["workspace_per_thread"],
+        planned=sum(memory.get(part, 0) for part in PARTS) + threads * memory["workspace_per_thread"],
         floor=memory["process_floor"],
         measured=max(held.resident, held.peak) - held.outputs,
         inputs=sum(array.nbytes for array in inputs.values()),

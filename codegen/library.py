@@ -38,7 +38,7 @@ from .families.select import SelectFamily
 from .family import Emitted, Family, Packing, Plain, Symbols
 from .terms import Terms
 from .terms_loops import loops_terms
-from .traffic import Distances, level, put, updated
+from .traffic import Distances, level, pages_looked_up, put, updated
 
 
 class LoopsFamily(Plain):
@@ -87,6 +87,8 @@ FAMILIES: tuple[Family, ...] = (
 
 #: families that are no heavy kernel's
 LIGHT = ("loops", "select", "routine", "rows")
+#: weights of so many bytes are read sparsely where a run touches at most one part in SPARSE_SHARE of their pages
+SPARSE_BYTES, SPARSE_SHARE = 1 << 20, 4
 
 
 def family(name: str) -> Family:
@@ -187,7 +189,20 @@ class Library:
         error = MODE_ERRORS[row.mode] * math.sqrt(row.products)
         looked_up = tuple(cluster.used[k] for k in direct)
         key = self._key(kernel, packed, graph, device)
-        return Candidate(device.name, row.name, row.mode, work, formats, error, looked_up, key=key)
+        sparse = () if direct else self._sparse(kernel, cluster, packed, graph)
+        return Candidate(device.name, row.name, row.mode, work, formats, error, looked_up, sparse, key=key)
+
+    def _sparse(self, kernel: Kernel, cluster: Node, packed: frozenset[int], graph: Graph) -> tuple[str, ...]:
+        """Large weights of which a run reads few pages, those of rows that other operands name."""
+        found = []
+        for operand in sorted(self.weights_of(cluster, graph) - packed):
+            kind = graph.types[cluster.used[operand]]
+            whole = typical(kind.nbytes, graph.symbols)
+            if isinstance(kernel, Loops) and whole >= SPARSE_BYTES:
+                pages = pages_looked_up(kernel, operand, kind.dtype.bytes, graph.symbols)
+                if pages is not None and pages * SPARSE_SHARE <= whole:
+                    found.append(cluster.used[operand])
+        return tuple(found)
 
     def _key(self, kernel: Kernel, packed: frozenset[int], graph: Graph, device: Device) -> str:
         """Equal for equal kernels at equal typical sizes; made once for each."""

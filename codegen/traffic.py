@@ -7,16 +7,18 @@ their memory is given to the next ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from ..ir.dims import Bounds, typical
+from ..ir.dims import Bounds, Dim, typical
 from ..ir.dims import product as dim_product
 from ..ir.graph import Graph, Node, State
-from ..ir.kernel import Kernel, Loops, Read, Routine, walk
+from ..ir.kernel import Kernel, Loops, Read, Routine, Scalar, Stage, Store, walk
 from ..ir.machine import Device
 
 Symbols = Mapping[str, Bounds]
 Lower = Callable[[Node], Kernel | None]
+
+_PAGE = 4096  # bytes that a process gets of a mapped file at least
 
 
 def touched(cluster: Node, kernel: Kernel | None, graph: Graph) -> dict[str, float]:
@@ -64,6 +66,35 @@ def _looked_up(kernel: Loops, operand: int, symbols: Symbols) -> float | None:
                     axes = [a for a in (*nest.outer, *stage.axes) if a.name in used]
                     count += max(typical(dim_product(a.extent for a in axes), symbols), 0)
     return count or None
+
+
+def pages_looked_up(kernel: Loops, operand: int, element_bytes: int, symbols: Symbols) -> float | None:
+    """Bytes of the pages that a run touches of an operand, at the typical sizes, if other operands name the rows that are read of
+    it; None where its elements are read, all or some, at places known ahead."""
+    rows: dict[tuple[tuple[Scalar, Dim], ...], float] = {}
+    for nest in kernel.nests:
+        for stage in nest.stages:
+            for read in _reads(stage, operand):
+                named = {part for number, _ in read.index.gathers for part in walk(number) if isinstance(part, Read)}
+                if not named:
+                    return None
+                naming = {axis for part in named for axis, _ in part.index.terms}
+                inside = {axis for axis, _ in read.index.terms}
+                axes = (*nest.outer, *stage.axes)
+                count = typical(dim_product(a.extent for a in axes if a.name in naming), symbols)
+                length = typical(dim_product(a.extent for a in axes if a.name in inside - naming), symbols)
+                touched = max(count, 0) * (max(length, 1) * element_bytes + _PAGE)
+                rows[read.index.gathers] = max(rows.get(read.index.gathers, 0.0), float(touched))
+    return sum(rows.values()) if rows else None
+
+
+def _reads(stage: Stage, operand: int) -> Iterator[Read]:
+    """Every read of an operand by a stage, those that say where it stores included."""
+    stored = stage.index.gathers if isinstance(stage, Store) else ()
+    for expression in (stage.value, *(number for number, _ in stored)):
+        for part in walk(expression):
+            if isinstance(part, Read) and part.operand == operand:
+                yield part
 
 
 class Distances:

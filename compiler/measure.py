@@ -36,6 +36,7 @@ class Watch:
         self.started = time.perf_counter()
         self.load_seconds = self.first_seconds = 0.0
         self.growth: int | None = None
+        self.mapped = 0
 
     def opened(self) -> None:
         self.load_seconds = time.perf_counter() - self.started
@@ -49,6 +50,7 @@ class Watch:
             with suppress(OSError):
                 arrays = sum(np.asarray(a).nbytes for a in (*inputs.values(), *outputs))
                 self.growth = max(resident.peak_bytes() - self.before - arrays, 0)
+                self.mapped = resident.resident_by_mapping().get(WEIGHTS, 0)
         return outputs
 
     def rest(self, session: Session, inputs: Mapping[str, Any], runs: int) -> dict[str, Any]:
@@ -63,6 +65,8 @@ class Watch:
         memory, traffic, info = session.memory(), session.traffic(), session.info()
         held = {name: int(getattr(memory, field)) for field, name in _PARTS.items()}
         held["workspace"] = memory.workspace_per_thread * memory.threads
+        if memory.mapped:  # of what may be touched, what the first run did
+            held["mapped"] = min(self.mapped, memory.mapped)
         return {
             "digest": json.loads((session.path / MANIFEST).read_text())["digest"],
             "sizes": _sizes(session, inputs),

@@ -30,7 +30,7 @@ class Stratac:
             "threads": self.session.threads,
             "predicted_seconds": self.session.predicted_seconds,
             "io": info.io,
-            "planned_bytes": memory.weights + memory.scratch + workspaces + memory.ring,
+            "planned_bytes": memory.weights + memory.mapped + memory.scratch + workspaces + memory.ring,
             "session_bytes": memory.session,
             "outputs": [port.name for port in self.session.get_outputs()],
         }

@@ -111,7 +111,8 @@ int32_t st_get_arena(st_session *s, int32_t index, st_arena *arena)
 int32_t st_get_memory(st_session *s, st_memory *memory)
 {
     *memory = (st_memory){
-        .weights = (int64_t)s->plan.header->resident_bytes,
+        .weights = (int64_t)(s->plan.header->resident_bytes - s->plan.mapped_bytes),
+        .mapped = (int64_t)s->plan.mapped_bytes,
         .ring = (int64_t)s->ring.bytes,
         .states = (int64_t)s->states.bytes,
         .threads = s->program.threads,
@@ -125,8 +126,8 @@ int32_t st_get_memory(st_session *s, st_memory *memory)
         else if (arena->kind == STP_ARENA_SCRATCH)
             memory->scratch += (int64_t)arena->bytes;
     }
-    memory->total = memory->weights + memory->ring + memory->states + memory->scratch + memory->threads * memory->workspace +
-                    memory->session;
+    memory->total = memory->weights + memory->mapped + memory->ring + memory->states + memory->scratch +
+                    memory->threads * memory->workspace + memory->session;
     return ST_OK;
 }
 

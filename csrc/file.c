@@ -1,5 +1,6 @@
-/* weights.bin as an open file: never mapped for the plan's own use, because a mapped file that becomes shorter ends the
- * process, while a read of it is an error that can be told. */
+/* weights.bin as an open file.  What is streamed is read, never mapped: a mapped file that becomes shorter during a run ends the
+ * process, while a read of it is an error that can be told.  Where lookups of few rows are mapped, a file that changed is found
+ * before and after each run; who cuts it short in the middle of one ends the process, as with libplan.so beside it. */
 #include "runtime.h"
 
 #include <errno.h>

@@ -5,8 +5,8 @@
 static int check_arenas(st_plan *plan, st_error *error)
 {
     const stp_header *header = plan->header;
-    uint64_t total = header->weights_bytes, resident = 0, ring = 0;
-    int weights = 0, rings = 0, states = 0;
+    uint64_t total = header->weights_bytes, resident = 0, mapped = 0, ring = 0;
+    int weights = 0, maps = 0, rings = 0, states = 0;
     for (uint64_t i = 0; i < plan->counts[STP_SECTION_ARENA]; i++) {
         const stp_arena *a = &plan->arenas[i];
         CHECK_AT(a->kind < STP_ARENA_COUNT, STP_SECTION_ARENA, i, "an unknown kind");
@@ -21,6 +21,9 @@ static int check_arenas(st_plan *plan, st_error *error)
         } else if (a->kind == STP_ARENA_WEIGHTS) {
             CHECK_AT(!weights++, STP_SECTION_ARENA, i, "there is an arena of weights before it");
             resident = a->bytes;
+        } else if (a->kind == STP_ARENA_MAPPED) {
+            CHECK_AT(!maps++, STP_SECTION_ARENA, i, "there is an arena of mapped weights before it");
+            mapped = a->bytes;
         } else if (a->kind == STP_ARENA_STATE) {
             CHECK_AT(!states++, STP_SECTION_ARENA, i, "there is an arena of states before it");
         } else if (a->kind == STP_ARENA_RING) {
@@ -33,12 +36,15 @@ static int check_arenas(st_plan *plan, st_error *error)
     CHECK(total <= INT64_MAX / 2, "plan.bin is malformed: its memory is larger than any machine; " AGAIN);
     CHECK(header->resident_bytes <= header->weights_bytes,
           "plan.bin is malformed: the resident part is larger than weights.bin; " AGAIN);
-    CHECK(resident == header->resident_bytes,
+    CHECK(resident + mapped == header->resident_bytes,
           "plan.bin is malformed: its arena of weights has not the size of the resident part; " AGAIN);
+    CHECK(!mapped || header->resident_bytes == header->weights_bytes,
+          "plan.bin is malformed: it maps weights beside those that stay in storage; " AGAIN);
     CHECK(header->resident_bytes == header->weights_bytes ||
               (header->resident_bytes % STP_READ_ALIGNMENT == 0 && header->weights_bytes % STP_READ_ALIGNMENT == 0),
           "plan.bin is malformed: the streamed part of weights.bin is not aligned; " AGAIN);
     plan->ring_bytes = ring;
+    plan->mapped_bytes = mapped;
     return ST_OK;
 }
 

@@ -68,6 +68,7 @@ typedef struct st_plan {
     uint32_t call_count;
     uint32_t read_count;
     uint64_t ring_bytes;
+    uint64_t mapped_bytes; /* the last of the resident part: pages of weights.bin */
 } st_plan;
 
 /* Part of weights.bin stays in storage. */

@@ -59,10 +59,11 @@ static int choose_threads(const st_plan *plan, int wanted, int available)
     return planned < available ? planned : available;
 }
 
-/* In the mapping that all arenas share but the resident weights, the ring and the states, which have their own. */
+/* In the mapping that all arenas share but the weights, the ring and the states, which have their own. */
 static size_t arena_bytes(const stp_arena *arena, int threads)
 {
-    if (arena->kind == STP_ARENA_WEIGHTS || arena->kind == STP_ARENA_RING || arena->kind == STP_ARENA_STATE)
+    if (arena->kind == STP_ARENA_WEIGHTS || arena->kind == STP_ARENA_MAPPED || arena->kind == STP_ARENA_RING ||
+        arena->kind == STP_ARENA_STATE)
         return 0;
     return aligned((size_t)arena->bytes * (arena->kind == STP_ARENA_WORKSPACE ? (size_t)threads : 1), STP_ALIGNMENT);
 }
@@ -266,6 +267,8 @@ static int open_session(st_session *s, const char *folder, const st_options *opt
         status = st_block_take(&s->tables, lay_tables(s, NULL, threads, timed), error);
     if (!status)
         status = st_storage_open(&s->storage, folder, &s->plan, options->io, s->memory.base, error);
+    if (!status)
+        status = st_resident_map(s, error);
     if (status)
         return status;
     lay_tables(s, s->tables.base, threads, timed);

@@ -41,7 +41,7 @@ typedef struct st_layout {
 struct st_session {
     st_plan plan;
     st_block file;    /* plan.bin */
-    st_block weights; /* the resident part of weights.bin */
+    st_block weights; /* the resident part of weights.bin: read, then mapped */
     st_block ring;    /* where reads put streamed weights */
     st_block memory;  /* scratch arenas, workspaces */
     st_block states;  /* what stays between runs */
@@ -90,7 +90,9 @@ int st_layout_open(st_session *session, st_error *error);
 /* Move the buffers to where they lie at the symbols' values. */
 void st_layout_fit(st_session *session);
 
-/* resident.c: read the resident part of weights.bin, and check its digest. */
+/* resident.c: put the pages of weights that are mapped in their place behind those that are read. */
+int st_resident_map(st_session *session, st_error *error);
+/* Read the others; check the digest of both. */
 int st_resident_load(st_session *session, int digest, st_error *error);
 /* The same for the weights that kernels read by themselves, without keeping them. */
 int st_sources_verify(st_session *session, st_error *error);

@@ -185,6 +185,10 @@ int st_storage_start(st_storage *storage, const st_plan *plan, void *place, cons
         open_rows(storage, threads, mode);
         fill_sources(storage, plan);
     }
+    if (plan->mapped_bytes) { /* open as long as the mapping, so that a change of the file is found before its bytes are used */
+        snprintf(storage->text, sizeof storage->text, "lookups mapped");
+        return ST_OK;
+    }
     if (!st_streams(plan)) {
         st_file_close(&storage->file); /* all of it is in memory */
         return ST_OK;

@@ -211,11 +211,12 @@ def print_memory(plan: Path, threads: int, outcomes: dict[str, Outcome]) -> bool
     memory = json.loads((plan / "manifest.json").read_text())["memory"]
     workspace = threads * memory["workspace_per_thread"]
     floor = memory["process_floor"]
-    predicted = memory["weights"] + memory["scratch"] + workspace + floor
+    mapped = memory.get("mapped", 0)  # counted in full: no run can touch more
+    predicted = memory["weights"] + mapped + memory["scratch"] + workspace + floor
     ours, theirs = (o.held.peak - o.held.outputs for o in (outcomes["stratac"], outcomes["onnxruntime"]))
     title("Peak memory of the process beyond Python and its modules\n")
-    parts = (("weights", memory["weights"]), ("activations", memory["scratch"]), ("workspace", workspace))
-    text = " + ".join(f"{name} {value / MIB:.1f}" for name, value in (*parts, ("process", floor)))
+    parts = {"weights": memory["weights"], "mapped": mapped, "activations": memory["scratch"], "workspace": workspace}
+    text = " + ".join(f"{name} {value / MIB:.1f}" for name, value in {**parts, "process": floor}.items() if value)
     print(f"  stratac      predicted {predicted / MIB:6.1f} MiB = {text}")
     kept = ours <= predicted
     print(f"               measured  {ours / MIB:6.1f} MiB{'' if kept else '   MORE THAN PREDICTED'}")

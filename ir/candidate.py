@@ -58,6 +58,7 @@ class Candidate:
     formats: tuple[tuple[str, str], ...] = ()  # weight value -> packing format
     error: float = 0.0  # expected relative error beyond that of f32
     direct: tuple[str, ...] = ()  # weight values whose rows the kernel reads from storage by itself
+    sparse: tuple[str, ...] = ()  # large weight values of which a run reads few rows, those that indices name
     executable: bool = True  # False: only priced, since no code is generated for its device yet
     #: of its kernel at the typical sizes, see `measured_as`; follows from the rest, so text does not carry it
     key: str = field(default="", compare=False)

@@ -35,8 +35,9 @@ class Choice:
 class Home:
     """Where a weight's bytes live while the plan runs, and in which packing format.
 
-    In the tier of a device's memory they stay there; in a tier of kind `disk` they are streamed through the ring for each use,
-    or read row by row by a kernel whose candidate names the weight in `direct`.
+    In the tier of a device's memory they stay there. With `mapped` they are pages of weights.bin, of which those that lookups
+    touched are in memory: every candidate chosen that reads the weight names it in `sparse`. In a tier of kind `disk` they are
+    streamed through the ring for each use, or read row by row by a kernel whose candidate names the weight in `direct`.
     """
 
     weight: str
@@ -44,6 +45,7 @@ class Home:
     format: str
     nbytes: int
     why: str = ""
+    mapped: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ READ_ALIGNMENT = (
 class Arena:
     """One block of memory taken at open.
 
-    `kind`: `scratch` (activations), `workspace` (bytes for each thread), `weights` (the resident part of weights.bin,
-    read at open and never written again), `ring` (where reads put streamed weights) or `state` (what stays between runs).
+    `kind`: `scratch` (activations), `workspace` (bytes for each thread), `weights` (the start of the resident part of weights.bin,
+    read at open and never written again), `mapped` (the rest of that part, pages of the file: those that lookups touched are
+    in memory, and the system may take them back), `ring` (where reads put streamed weights) or `state` (what stays between runs).
     """
 
     name: str
@@ -55,7 +56,7 @@ class Buffer:
 class WeightEntry:
     """Packed bytes in weights.bin.
 
-    An entry that lies below `Plan.resident_bytes` is in the weights arena at the same offset. The others stay in storage:
+    An entry that lies below `Plan.resident_bytes` is in memory at the same offset, read or mapped. The others stay in storage:
     their extents start at multiples of READ_ALIGNMENT and are padded to it; `Read`s stream them through the ring, or kernels
     read them by themselves (arguments of space `file`).
     """
@@ -176,7 +177,7 @@ class Plan:
     buffers: tuple[Buffer, ...]
     weights: tuple[WeightEntry, ...]
     weights_bytes: int  # of weights.bin
-    resident_bytes: int  # how many of them, from its start, are in memory while the plan is open
+    resident_bytes: int  # how many of them, from its start, have addresses while the plan is open: read, then mapped
     kernels: tuple[str, ...]  # C symbol of each kernel
     queues: tuple[Queue, ...]
     seconds: float = 0.0  # predicted latency at the typical dims and planned threads, waits for reads included
@@ -185,9 +186,14 @@ class Plan:
     regions: tuple[Region, ...] = ()  # of the calls: what only runs under a condition
 
     def peak_bytes(self, threads: int | None = None) -> int:
-        """Bytes the runtime holds for this plan at `threads` threads: all arenas, with one workspace per thread."""
+        """Bytes the runtime holds at most for this plan at `threads` threads: all arenas, with one workspace per thread."""
         count = threads or self.threads
         return sum(a.bytes * (count if a.kind == "workspace" else 1) for a in self.arenas)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """The last of the resident bytes: pages of weights.bin instead of memory of their own."""
+        return sum(arena.bytes for arena in self.arenas if arena.kind == "mapped")
 
     @property
     def calls(self) -> tuple[Call, ...]:

@@ -120,7 +120,7 @@ SECTIONS: tuple[Record, ...] = (
 )
 _BY_NAME = {record.name: record for record in SECTIONS}
 
-ARENA_KINDS = ("scratch", "workspace", "weights", "ring", "state")
+ARENA_KINDS = ("scratch", "workspace", "weights", "ring", "state", "mapped")
 ARG_SPACES = ("input", "output", "buffer", "weight", "workspace", "file", "dim", "state", "next")
 CALL_KINDS = ("kernel",)
 DIM_OPS = ("const", "symbol", "add", "mul", "floordiv", "mod", "min", "max")

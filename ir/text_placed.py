@@ -27,7 +27,8 @@ def _placed_lines(placed: Placed) -> Iterator[str]:
             yield f"    runner_up {_priced_text(choice.runner_up)}"
         yield "  }"
     for home in placed.homes.values():
-        place = f"{string_text(home.format)} in {string_text(home.tier)} + {home.nbytes}"
+        kind = " mapped" if home.mapped else ""
+        place = f"{string_text(home.format)} in {string_text(home.tier)}{kind} + {home.nbytes}"
         why = f" {string_text(home.why)}" if home.why else ""
         yield f"  home {value_text(home.weight)} = {place}{why}"
     for state in placed.states.values():
@@ -68,6 +69,7 @@ def _priced_text(priced: Priced) -> str:
         *([f"error {float_text(candidate.error)}"] if candidate.error else []),
         *([f"formats ({formats})"] if formats else []),
         *([f"direct ({', '.join(map(value_text, candidate.direct))})"] if candidate.direct else []),
+        *([f"sparse ({', '.join(map(value_text, candidate.sparse))})"] if candidate.sparse else []),
         *(["estimate"] if not candidate.executable else []),
     ]
     return " ".join(parts)
@@ -146,9 +148,10 @@ def _read_priced(lexer: Lexer) -> Priced:
     error = lexer.number() if lexer.accept_word("error") else 0.0
     formats = lexer.list("(", _read_format, ")") if lexer.accept_word("formats") else ()
     direct = lexer.list("(", lambda inner: inner.value("a weight"), ")") if lexer.accept_word("direct") else ()
+    sparse = lexer.list("(", lambda inner: inner.value("a weight"), ")") if lexer.accept_word("sparse") else ()
     executable = not lexer.accept_word("estimate")
     work = Work(flops, nbytes, workspace, vector, terms)
-    candidate = Candidate(device, family, mode, work, formats, error, direct, executable)
+    candidate = Candidate(device, family, mode, work, formats, error, direct, sparse, executable)
     return Priced(candidate, seconds, bound)
 
 
@@ -170,9 +173,10 @@ def _read_home(lexer: Lexer) -> Home:
     format = lexer.string("a packing format in quotes")
     lexer.expect_word("in")
     tier = lexer.string("a tier in quotes")
+    mapped = lexer.accept_word("mapped")
     lexer.expect("+", "'+' and a number of bytes")
     nbytes = lexer.integer("a number of bytes")
-    return Home(weight, tier, format, nbytes, lexer.string() if lexer.at("string") else "")
+    return Home(weight, tier, format, nbytes, lexer.string() if lexer.at("string") else "", mapped)
 
 
 def _read_solution(lexer: Lexer) -> Solution:

@@ -101,6 +101,10 @@ class _Verifier:
             if value not in self.graph.weights or value not in node.used or candidate.direct.count(value) > 1:
                 what = f"{candidate.name} reads rows of %{value} from storage"
                 self.fail(what, where, node.source, "it may read its weights so, each once")
+        for value in candidate.sparse:
+            if value not in self.graph.weights or value not in node.used or candidate.sparse.count(value) > 1:
+                what = f"{candidate.name} reads few rows of %{value}"
+                self.fail(what, where, node.source, "it may read its weights so, each once")
 
     def check_weights(self, node: Node) -> set[str]:
         """The keys of the homes that a cluster reads from; each must exist."""
@@ -119,6 +123,9 @@ class _Verifier:
             if value in candidate.direct and self.tiers.get(tier) != "disk":
                 what = f"reads rows of %{value} from storage, but its home is {tier}"
                 self.fail(what, where, node.source)
+            if self.placed.homes[key].mapped and value not in candidate.sparse:
+                hint = "what is mapped is for lookups of few rows"
+                self.fail(f"reads %{value}, which is mapped", where, node.source, hint)
             keys.add(key)
         return keys
 
@@ -140,6 +147,7 @@ class _Verifier:
             self.fail(f"has a ring of {ring} bytes", hint=hint)
 
     def check_homes(self, wanted: set[str]) -> None:
+        storage = any(self.tiers.get(home.tier) == "disk" for home in self.placed.homes.values())
         for key, home in self.placed.homes.items():
             where = f"home of %{home.weight}"
             if home.weight not in self.graph.weights or key != home_key(home.weight, home.format):
@@ -148,6 +156,8 @@ class _Verifier:
                 self.fail(f"nothing reads it as {home.format!r}", where, hint="a home costs memory")
             if home.tier not in self.tiers:
                 self.fail(f"is in the tier {home.tier!r}", where, hint=f"there are {', '.join(sorted(self.tiers))}")
+            if home.mapped and (storage or self.tiers[home.tier] != "memory"):
+                self.fail(f"is mapped in {home.tier}", where, hint="only where all weights are in memory")
             kind: TensorType = self.graph.weights[home.weight].type
             if home.nbytes < 0 or (home.format == DENSE and home.nbytes != kind.nbytes):
                 self.fail(f"holds {home.nbytes} bytes of {kind}, expected {kind.nbytes}", where)
@@ -168,7 +178,7 @@ class _Verifier:
             if home.nbytes != kind.nbytes:
                 self.fail(f"holds {home.nbytes} bytes of {kind}, expected {kind.nbytes}", where)
             initial = self.placed.homes.get(home_key(state.initial, DENSE))
-            if state.initial and (initial is None or self.tiers.get(initial.tier) != "memory"):
+            if state.initial and (initial is None or self.tiers.get(initial.tier) != "memory" or initial.mapped):
                 self.fail(f"starts as %{state.initial}, which is not in memory", where)
         written = self.graph.output_values
         computed = self.graph.producers()

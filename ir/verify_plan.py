@@ -21,7 +21,7 @@ from .placed import DENSE, Placed, home_key
 from .plan import ALIGNMENT, READ_ALIGNMENT, Arg, Buffer, Call, Plan
 from .text import RESERVED
 from .types import TensorType
-from .verify_reads import check_reads, is_resident, stored_args
+from .verify_reads import check_reads, is_mapped, is_resident, stored_args
 from .verify_regions import asked_at, check_guards, check_regions
 
 
@@ -51,7 +51,7 @@ SPACES = {
     ),
 }
 #: The legality table of arenas: whether buffers may lie in them.
-ARENAS = {"scratch": True, "workspace": False, "weights": False, "ring": True, "state": False}
+ARENAS = {"scratch": True, "workspace": False, "weights": False, "ring": True, "state": False, "mapped": False}
 
 
 def verify_plan(plan: Plan, placed: Placed | None = None) -> None:
@@ -140,9 +140,16 @@ class _Verifier:
             if arena.bytes < 0:
                 self.fail(f"arena {arena.name!r} has {arena.bytes} bytes")
         held = [arena.bytes for arena in plan.arenas if arena.kind == "weights"]
-        if held != [plan.resident_bytes] or plan.arenas[0].kind != "weights":
-            what = f"arenas of {held} bytes hold the resident {plan.resident_bytes} bytes of weights"
+        read = plan.resident_bytes - plan.mapped_bytes
+        if held != [read] or plan.arenas[0].kind != "weights":
+            what = f"arenas of {held} bytes hold the {read} bytes of weights that are read at open"
             self.fail(what, hint="one does, the first")
+        mapped = [arena.bytes for arena in plan.arenas if arena.kind == "mapped"]
+        if mapped and (len(mapped) > 1 or not mapped[0] or plan.weights_bytes > plan.resident_bytes):
+            what = (
+                f"arenas of {mapped} bytes are mapped, and {plan.weights_bytes - plan.resident_bytes} stay in storage"
+            )
+            self.fail(what, hint="one maps, and only where all weights are in memory")
         if sum(bool(queue.calls) for queue in plan.queues) > 1:
             self.fail("several queues have calls", hint="nothing orders them: plans have no waits yet")
 
@@ -168,8 +175,8 @@ class _Verifier:
         self.check_parts()
 
     def check_parts(self) -> None:
-        """weights.bin is a resident part and a streamed one, whose weights are whole blocks."""
-        plan, top = self.plan, self.plan.resident_bytes
+        """weights.bin is a part that is read, one that is mapped, and a streamed one, whose weights are whole blocks."""
+        plan, top, read = self.plan, self.plan.resident_bytes, self.plan.resident_bytes - self.plan.mapped_bytes
         stored = [n for n in range(len(plan.weights)) if not is_resident(plan, n)]
         if not 0 <= top <= plan.weights_bytes or (stored and top % READ_ALIGNMENT):
             self.fail(f"{top} of {plan.weights_bytes} bytes are resident")
@@ -178,6 +185,8 @@ class _Verifier:
             if number not in stored:
                 if entry.offset + entry.bytes > plan.resident_bytes:
                     self.fail(f"{where} is resident, but ends after {plan.resident_bytes}")
+                if entry.offset < read < entry.offset + entry.bytes:
+                    self.fail(f"{where} is neither read nor mapped", hint=f"{read} bytes are read")
                 continue
             if entry.offset % READ_ALIGNMENT or entry.offset < top:
                 self.fail(f"{where} starts at {entry.offset}", hint=f"blocks of {READ_ALIGNMENT}, behind {top}")
@@ -294,20 +303,20 @@ class _Verifier:
                     self.fail(f"%{low.name} and %{high.name} share bytes while both live", self.place(moment))
 
     def check_weight_order(self) -> None:
-        """Both parts of weights.bin are in order of first use."""
+        """Each part of weights.bin is in order of first use."""
         first = {entry.initial: -1 for entry in self.plan.states if entry.initial is not None}  # at open
         for arg, weight in stored_args(self.plan).items():
             if uses := self.mentions.get(arg):
                 first[weight] = min(uses[0], first.get(weight, uses[0]))
-        last = {True: -1, False: -1}
+        last: dict[tuple[bool, bool], int] = {}
         for number, entry in enumerate(self.plan.weights):
-            resident = is_resident(self.plan, number)
+            part = is_resident(self.plan, number), is_mapped(self.plan, number)
             if number not in first:
                 self.fail(f"weight {number} ({entry.name}) is never used")
             use = first[number]
-            if use < last[resident]:
+            if use < last.get(part, -1):
                 self.fail(f"weight {number} ({entry.name}) is used before the one in front of it", self.place(use))
-            last[resident] = use
+            last[part] = use
 
     def check_runtime_dims(self) -> None:
         """One call sets a run-time dim, with one part and a barrier behind it; whoever has that dim comes later."""
@@ -457,3 +466,7 @@ class _Clusters:
                 if (home.nbytes, home.format) != (entry.bytes, entry.format):
                     what = f"weight {self.stored[arg]} has {entry.bytes} bytes of {entry.format}"
                     self.fail(what, number, f"its home has {home.nbytes} of {home.format}")
+                if home.mapped != is_mapped(self.plan, self.stored[arg]):
+                    self.fail(
+                        f"weight {self.stored[arg]} is {'read' if home.mapped else 'mapped'}", number, "unlike its home"
+                    )

@@ -17,8 +17,14 @@ Fail = Callable[..., NoReturn]
 
 
 def is_resident(plan: Plan, weight: int) -> bool:
-    """Whether a weight lies in the part of weights.bin that is in memory."""
+    """Whether a weight lies in the part of weights.bin that is in memory, read or mapped."""
     return plan.weights[weight].offset < plan.resident_bytes or not plan.weights[weight].bytes
+
+
+def is_mapped(plan: Plan, weight: int) -> bool:
+    """Whether a weight is pages of weights.bin."""
+    entry = plan.weights[weight]
+    return bool(entry.bytes) and plan.resident_bytes - plan.mapped_bytes <= entry.offset < plan.resident_bytes
 
 
 def read_weights(plan: Plan) -> dict[int, int]:

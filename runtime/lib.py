@@ -9,7 +9,7 @@ from typing import Any
 
 from ..ir.errors import EnvironmentProblem, PlanError, StratacError
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 STATUS = ("ok", "io", "damaged", "version", "machine", "memory", "argument", "state", "busy")
 IO_MODES = ("auto", "uring", "threads", "mmap")
 _ERROR_BYTES = 1024
@@ -135,6 +135,7 @@ typedef struct st_memory {
     int64_t stacks;
     int64_t ring;
     int64_t states;
+    int64_t mapped;
 } st_memory;
 
 int32_t st_abi_version(void);

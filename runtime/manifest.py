@@ -60,7 +60,8 @@ def plan_fields(plan: Plan, *, stratac_version: str, process_floor: int = 0) -> 
         "outputs": _ports(plan.outputs),
         **({"states": _ports(plan.states)} if plan.states else {}),
         "memory": {
-            "weights": plan.resident_bytes,
+            "weights": plan.resident_bytes - plan.mapped_bytes,
+            **({"mapped": plan.mapped_bytes} if plan.mapped_bytes else {}),
             "storage": plan.weights_bytes - plan.resident_bytes,
             "ring": sum(a.bytes for a in plan.arenas if a.kind == "ring"),
             "scratch": sum(a.bytes for a in plan.arenas if a.kind == "scratch"),

@@ -25,7 +25,7 @@ class Info:
     """What is open: threads used and planned, instructions and reads of a run, its predicted seconds.
 
     `io` says how weights that stay in storage are read and why: `io_uring, direct, registered`, `4 threads, buffered
-    (...)`, `mmap`, or `none` where all weights are in memory.
+    (...)`, `mmap`, `lookups mapped`, or `none` where all weights are in memory.
     """
 
     name: str
@@ -87,7 +87,8 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes held by a session. `arenas` gives (name, tier, bytes), a workspace's bytes being those of one thread."""
+    """Bytes held by a session, of `mapped` ones at most: those pages of them that lookups touched. `arenas` gives (name, tier,
+    bytes), a workspace's bytes being those of one thread."""
 
     weights: int
     scratch: int
@@ -98,4 +99,5 @@ class Memory:
     stacks: int
     ring: int
     states: int
+    mapped: int
     arenas: tuple[tuple[str, str, int], ...]

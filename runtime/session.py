@@ -215,6 +215,7 @@ class Session:
                 stacks=row.stacks,
                 ring=row.ring,
                 states=row.states,
+                mapped=row.mapped,
                 arenas=tuple((library.text(a.name), library.text(a.tier), a.bytes) for a in arenas),
             )
 

@@ -158,7 +158,7 @@ def _holds(c: Mapping[str, Any]) -> str:
 
 
 def _home(w: Mapping[str, Any]) -> str:
-    where = f"in {w['tier']}" if w["how"] == "resident" else f"from {w['tier']}"
+    where = f"in {w['tier']}" if w["how"] in ("resident", "mapped") else f"from {w['tier']}"
     return f"{size_text(w['bytes'])} {w['how']} {where} as {format_text(w['format'])}: {w['why']}"
 
 

@@ -100,7 +100,8 @@
   };
 
   const PARTS = {
-    "process floor": "--loops", weights: "--matmul", ring: "--storage", workspace: "--conv", activations: "--attention",
+    "process floor": "--loops", weights: "--matmul", mapped: "--rows", ring: "--storage", workspace: "--conv",
+    activations: "--attention",
   };
 
   /** Memory of the first tier that devices address, over one run: what is constant below, activations in use on top. */

@@ -164,7 +164,12 @@ def _memory_lead(report: Mapping[str, Any]) -> str:
             f" Opening reads {size_text(load['bytes'])} from {load['from']}, about {time_text(load['seconds'])} cold, "
             "and never holds more."
         )
-    return f"At the greatest dims. All of it is taken when the plan is opened and none later.{opened}"
+    mapped = ""
+    if any(row["how"] == "mapped" for row in report["weights"]):
+        mapped = (
+            " Mapped weights are pages of the file: only those that lookups touched are in memory, at most all of them."
+        )
+    return f"At the greatest dims. All of it is taken when the plan is opened and none later.{mapped}{opened}"
 
 
 def _crossings_lead(report: Mapping[str, Any]) -> str:
@@ -180,7 +185,7 @@ def _crossings_lead(report: Mapping[str, Any]) -> str:
 
 def _weights_lead(report: Mapping[str, Any]) -> str:
     parts = []
-    for how in ("resident", "streamed", "looked up"):
+    for how in ("resident", "mapped", "streamed", "looked up"):
         rows = [row for row in report["weights"] if row["how"] == how]
         if rows:
             parts.append(f"{size_text(sum(r['bytes'] for r in rows))} {how} ({counted(len(rows), 'weight')})")

@@ -13,8 +13,8 @@ from ...ir.candidate import Priced
 from ...ir.graph import Graph, Node
 from ...ir.machine import Machine
 from ...ir.machine_text import profile_text
-from ...ir.placed import DENSE, Choice, Placed, home_key
-from ...ir.plan import Buffer, Plan, PlanPort, Region
+from ...ir.placed import DENSE, Choice, Home, Placed, home_key
+from ...ir.plan import Buffer, Plan, PlanPort, Region, WeightEntry
 from ...ir.verify_regions import regions_at
 from ...passes.place.cost import lookup_seconds
 from ...passes.schedule.order import order
@@ -162,13 +162,12 @@ def _weights(plan: Plan, placed: Placed) -> list[dict[str, Any]]:
     rows = []
     for entry in plan.weights:
         home = placed.homes[entry.name]
-        stays = entry.offset < plan.resident_bytes
         rows.append(
             {
                 "key": entry.name,
                 "label": entry.label,
                 "tier": home.tier,
-                "how": "resident" if stays else "looked up" if entry.name in direct else "streamed",
+                "how": _how(entry, home, plan, direct),
                 "format": entry.format,
                 "bytes": entry.bytes,
                 "why": home.why,
@@ -176,6 +175,13 @@ def _weights(plan: Plan, placed: Placed) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _how(entry: WeightEntry, home: Home, plan: Plan, direct: Collection[str]) -> str:
+    """How a weight gets to its kernels; `direct` are those whose rows kernels read from storage."""
+    if entry.offset < plan.resident_bytes:
+        return "mapped" if home.mapped else "resident"
+    return "looked up" if entry.name in direct else "streamed"
 
 
 def _states(plan: Plan, placed: Placed) -> list[dict[str, Any]]:

@@ -66,6 +66,9 @@ def _part_note(name: str, report: Mapping[str, Any]) -> str:
         return str(report["notes"].get("memory", ""))
     if name == "weights":
         return f"{counted(sum(w['how'] == 'resident' for w in report['weights']), 'weight')} stay in memory"
+    if name == "mapped":
+        count = counted(sum(w["how"] == "mapped" for w in report["weights"]), "weight")
+        return f"of {count} at most: what lookups touched of the file, which the system may take back"
     if name == "ring":
         return "through which weights are streamed"
     return "at most, for the process itself" if name == "process floor" else ""

@@ -12,7 +12,14 @@ from ...ir.plan import REQUEST_BYTES, REQUEST_DEPTH, Plan
 from ...passes.place.cost import read_bandwidth
 
 #: kinds of arenas as reports call them, in the order they are stacked
-KINDS = {"weights": "weights", "ring": "ring", "workspace": "workspace", "scratch": "activations", "state": "states"}
+KINDS = {
+    "weights": "weights",
+    "mapped": "mapped",
+    "ring": "ring",
+    "workspace": "workspace",
+    "scratch": "activations",
+    "state": "states",
+}
 PROCESS = "process floor"
 
 
@@ -48,7 +55,11 @@ def _held(plan: Plan, machine: Machine, tier: str, floor: int) -> dict[str, int]
 
 
 def _stored(plan: Plan) -> dict[str, int]:
-    parts = {"read at open": plan.resident_bytes, "stays in storage": plan.weights_bytes - plan.resident_bytes}
+    parts = {
+        "read at open": plan.resident_bytes - plan.mapped_bytes,
+        "mapped": plan.mapped_bytes,
+        "stays in storage": plan.weights_bytes - plan.resident_bytes,
+    }
     return {name: size for name, size in parts.items() if size}
 
 
@@ -64,7 +75,8 @@ def live_bytes(plan: Plan, tier: str) -> list[int]:
 
 
 def load_facts(plan: Plan, machine: Machine, tiers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Opening: the resident weights go straight from storage into their arena, so that the peak is what the plan holds.
+    """Opening: the resident weights go straight from storage into their arena, so that the peak is what the plan holds. Mapped ones
+    are read too, since their digest is checked, but not kept.
 
     `seconds` is None for a machine whose profile has no disk; then nothing is known of where the weights come from.
     """

@@ -41,6 +41,7 @@ enum {
     STP_ARENA_WEIGHTS = 2,
     STP_ARENA_RING = 3,
     STP_ARENA_STATE = 4,
+    STP_ARENA_MAPPED = 5,
     STP_ARENA_COUNT
 };
 enum {

@@ -4,8 +4,9 @@
  * All memory is taken by st_open; nothing is allocated afterwards.  A session is used by one thread at a time (a second
  * one gets ST_BUSY); only st_last_error may be called from any thread at any time.  Sessions are independent.
  *
- * Weights that do not fit memory stay in storage and are read while the plan runs.  Should that fail, or weights.bin change
- * meanwhile, st_run returns ST_IO or ST_DAMAGED, and so does every later one: open the plan again.
+ * Weights that do not fit memory stay in storage and are read while the plan runs; large tables of which runs look up few rows are
+ * mapped.  Should reading fail, or weights.bin change meanwhile, st_run returns ST_IO or ST_DAMAGED, and so does every later one:
+ * open the plan again.
  *
  * A plan may keep state (caches, windows, counters), which belongs to the session: it starts when the plan is opened, every run goes
  * on from where the last one ended, and st_reset starts again.  A run that is refused (ST_ARGUMENT for what is bound, ST_BUSY, ...)
@@ -29,7 +30,7 @@ extern "C" {
 #pragma GCC visibility push(default) /* libplan.so hides everything else */
 #endif
 
-#define ST_ABI_VERSION 4
+#define ST_ABI_VERSION 5
 
 /* cdef begin: runtime/lib.py declares the same to cffi; a test compares */
 typedef struct st_session st_session;
@@ -76,7 +77,8 @@ typedef struct st_info {
     int32_t instructions;
     double predicted_seconds; /* of a run, waits for reads included */
     int32_t reads;           /* of weights that stay in storage, in one run */
-    const char *io;          /* how they are read and why: "io_uring, direct, registered"; "none" where nothing is */
+    const char *io;          /* how they are read and why: "io_uring, direct, registered"; "none" where nothing is,
+                                "lookups mapped" where rows of some are pages of weights.bin */
     int32_t states;          /* that stay from one run to the next */
 } st_info;
 
@@ -142,15 +144,16 @@ typedef struct st_arena {
 } st_arena;
 
 typedef struct st_memory {
-    int64_t weights;         /* the resident part of weights.bin */
+    int64_t weights;         /* of weights.bin, read at open */
     int64_t scratch;
     int64_t workspace;       /* of one thread */
     int32_t threads;
     int64_t session;         /* the loaded plan and the session's own tables */
-    int64_t total;           /* weights + ring + states + scratch + threads * workspace + session */
+    int64_t total;           /* at most: weights + mapped + ring + states + scratch + threads * workspace + session */
     int64_t stacks;          /* address space of the workers' stacks; they touch a few pages of it */
     int64_t ring;            /* where weights that stay in storage are read to */
     int64_t states;          /* what stays between runs */
+    int64_t mapped;          /* pages of weights.bin: those that lookups touched are in memory, and the system may take them back */
 } st_memory;
 
 int32_t st_abi_version(void);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ...ir.candidate import Priced
@@ -88,6 +89,8 @@ def build_placed(problem: Problem, outcome: Outcome, method: str, lower_bound: f
                     problem, numbers[key], numbers[key] in kept, everything, evaluator, stall if reads else 0.0
                 )
                 homes.setdefault(key, home)
+    if everything:
+        homes = _mapped(problem, homes, choices)
     used = {RAM: ram_bytes(problem, decision)}
     budgets = {RAM: problem.budget}
     if problem.storage:
@@ -103,6 +106,22 @@ def build_placed(problem: Problem, outcome: Outcome, method: str, lower_bound: f
     return Placed(
         problem.graph, problem.machine.name, choices, homes, (), decision.ring, solution, state_homes(problem.graph)
     )
+
+
+def _mapped(problem: Problem, homes: Mapping[str, Home], choices: Mapping[str, Choice]) -> dict[str, Home]:
+    """The homes of weights of which every reader looks up few rows as pages of weights.bin: it costs no time, and what no run
+    looks up takes no memory. They count in full all the same, since runs may look up everything. Pins keep weights as they are."""
+    whole: set[str] = set()
+    sparse: set[str] = set()
+    for node in problem.graph.nodes:
+        candidate = choices[node.outputs[0]].chosen.candidate
+        formats = dict(candidate.formats)
+        for value in node.used:
+            if value in problem.graph.weights:
+                few = value in candidate.sparse and not problem.rules.pins(value)
+                (sparse if few else whole).add(home_key(value, formats.get(value, DENSE)))
+    why = "everything fits; runs look up few of its rows"
+    return {key: replace(home, why=why, mapped=True) if key in sparse - whole else home for key, home in homes.items()}
 
 
 def state_homes(graph: Graph) -> dict[str, StateHome]:

@@ -77,7 +77,7 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     ]
     workspace = workspace_bytes(c.chosen.candidate.work.workspace for c in placed.choices.values())
     arenas = [
-        Arena("weights", "weights", "ram", file.resident),
+        Arena("weights", "weights", "ram", file.resident - file.mapped),
         Arena("activations", "scratch", "ram", memory.bytes),
         Arena("workspace", "workspace", "ram", workspace),
     ]
@@ -85,6 +85,8 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     if stream.reads:
         arenas.append(Arena("ring", "ring", "ram", placed.ring_bytes))
         queues.append(Queue("io", (), stream.reads))
+    if file.mapped:
+        arenas.append(Arena("mapped", "mapped", "ram", file.mapped))
     states = lay_states(graph)
     if graph.states:
         arenas.append(Arena("states", "state", "ram", states.bytes))
@@ -183,11 +185,12 @@ def _buffer(life: Lifetime, memory: MemoryPlan, graph: Graph) -> Buffer:
 
 @dataclass(frozen=True)
 class _File:
-    """weights.bin: what states start from in whole blocks, then the resident weights, then the others, each part in order of first
-    use."""
+    """weights.bin: what states start from in whole blocks, then the weights that are read at open, then the mapped ones, which
+    are the last `mapped` of the `resident` bytes, then those that stay in storage; each part in order of first use."""
 
     entries: tuple[WeightEntry, ...]
     resident: int
+    mapped: int
     bytes: int
     stored: frozenset[str]  # keys of the homes that stay in storage
 
@@ -201,7 +204,7 @@ def _weight_keys(node: Node, placed: Placed) -> list[tuple[str, str]]:
 def _lay_file(placed: Placed, nodes: Sequence[Node], machine: Machine) -> _File:
     keys = dict.fromkeys(key for node in nodes for _, key in _weight_keys(node, placed))
     stored = {key: machine.tier(placed.homes[key].tier).kind == "disk" for key in keys}
-    inside = [placed.homes[key] for key in keys if not stored[key]]
+    inside = sorted((placed.homes[key] for key in keys if not stored[key]), key=lambda home: home.mapped)
     first = [placed.homes[home_key(state.initial, DENSE)] for state in placed.graph.states if state.initial]
     entries, top = [], 0
     for home in first:
@@ -217,7 +220,8 @@ def _lay_file(placed: Placed, nodes: Sequence[Node], machine: Machine) -> _File:
         if stored[key]:
             entries.append(_entry(placed.homes[key], placed, top))
             top += padded(placed.homes[key].nbytes)
-    return _File(tuple(entries), resident, top, frozenset(key for key in keys if stored[key]))
+    mapped = sum(aligned(home.nbytes) for home in inside if home.mapped)
+    return _File(tuple(entries), resident, mapped, top, frozenset(key for key in keys if stored[key]))
 
 
 def _entry(home: Home, placed: Placed, offset: int) -> WeightEntry:

@@ -174,7 +174,7 @@ BROKEN_PLANS: list[tuple[str, str, str]] = [
     ('"dense" @ 256 + 256', '"dense" @ 192 + 256', "weight 1 (w) at 192 + 256 overlaps the one before"),
     ('"dense" @ 256 + 256', '"dense" @ 256 + -1', "overlaps the one before"),
     ("weights_bytes 576", "weights_bytes 543", "weights end at 544, but weights_bytes is 543"),
-    ("resident 576", "resident 512", "arenas of [576] bytes hold the resident 512 bytes"),
+    ("resident 576", "resident 512", "arenas of [576] bytes hold the 512 bytes of weights"),
     ('"weights" "weights" in "ram" = 576', '"weights" "weights" in "ram" = 512', "arenas of [512] bytes"),
     ("workspace 0, input 0, weight 1", "workspace 0, input 0, weight 0", "weight 1 (w) is never used"),
     ("input 0, weight 0, buffer 0", "input 0, weight 1, buffer 0", "weight 0 (w as|weight 1 (w) is used before"),
@@ -302,3 +302,69 @@ def _relive(plan: Plan, calls: tuple) -> Plan:  # type: ignore[type-arg]
     uses = [[n for n, c in enumerate(calls) if ("buffer", k) in [(a.space, a.index) for a in c.args]] for k in range(2)]
     buffers = tuple(replace(b, first=u[0], last=u[-1]) for b, u in zip(plan.buffers, uses, strict=True))
     return replace(plan, buffers=buffers, queues=(replace(plan.queues[0], calls=calls),))
+
+
+#: PLACED and PLAN with %b, the last weight, as pages of weights.bin.
+MAPPED_CHOICE = '"launch" bound flops 1.0 bytes 2.0 workspace 0'
+MAPPED_PLACED = PLACED.replace(MAPPED_CHOICE, f"{MAPPED_CHOICE} sparse (%b)").replace(
+    'home %b = "dense" in "ram" +', 'home %b = "dense" in "ram" mapped +'
+)
+MAPPED_PLAN = PLAN.replace('"weights" "weights" in "ram" = 576', '"weights" "weights" in "ram" = 512').replace(
+    '  arena 2 "workspace" "workspace" in "ram" = 64\n',
+    '  arena 2 "workspace" "workspace" in "ram" = 64\n  arena 3 "mapped" "mapped" in "ram" = 64\n',
+)
+
+
+def test_mapped_weights() -> None:
+    placed, plan = parse_placed(MAPPED_PLACED), parse_plan(MAPPED_PLAN)
+    verify_placed(placed, MACHINE)
+    verify_plan(plan, placed)
+    assert placed.homes["b"].mapped and plan.mapped_bytes == 64 and plan.peak_bytes() == plan_from().peak_bytes()
+    assert print_placed(placed) == MAPPED_PLACED.lstrip() and print_plan(plan) == MAPPED_PLAN.lstrip()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (" sparse (%b)", "", "reads %b, which is mapped"),
+        ("sparse (%b)", "sparse (%x)", "reads few rows of %x"),
+        ("sparse (%b)", "sparse (%b, %b)", "reads few rows of %b"),
+        ('%b = "dense" in "ram" mapped', '%b = "dense" in "disk" mapped', "is mapped in disk"),
+        ('%w = "dense" in "ram"', '%w = "dense" in "disk"', "is mapped in ram"),
+    ],
+)
+def test_broken_mapped_homes_fail(old: str, new: str, what: str) -> None:
+    assert old in MAPPED_PLACED
+    with pytest.raises(VerifyError, match=what):
+        verify_placed(parse_placed(MAPPED_PLACED.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('"mapped" in "ram" = 64', '"mapped" in "ram" = 0', "arenas of"),
+        ('"ram" = 512\n  arena 1', '"ram" = 448\n  arena 1', "arenas of"),
+        ("weights_bytes 576", "weights_bytes 8192", "stay in storage"),
+        (
+            '  arena 3 "mapped"',
+            '  arena 3 "more" "mapped" in "ram" = 64\n  arena 4 "mapped"',
+            "arenas of",
+        ),
+    ],
+)
+def test_broken_plans_with_mapped_weights_fail(old: str, new: str, what: str) -> None:
+    assert old in MAPPED_PLAN
+    with pytest.raises(VerifyError, match=what):
+        verify_plan(parse_plan(MAPPED_PLAN.replace(old, new, 1)))
+
+
+def test_a_weight_is_read_or_mapped_as_its_home_says() -> None:
+    with pytest.raises(VerifyError, match="weight 2 is mapped"):
+        verify_plan(parse_plan(MAPPED_PLAN), placed_from())
+    with pytest.raises(VerifyError, match="weight 2 is read"):
+        verify_plan(plan_from(), parse_placed(MAPPED_PLACED))
+    wider = MAPPED_PLAN.replace('"ram" = 64\n  buffer', '"ram" = 128\n  buffer').replace(
+        '"weights" in "ram" = 512', '"weights" in "ram" = 448'
+    )
+    with pytest.raises(VerifyError, match="neither read nor mapped"):
+        verify_plan(parse_plan(wider))

@@ -46,12 +46,17 @@ def run(*command: object, **options: object) -> str:
     return str(found.stdout)
 
 
+def sanitized(kind: str, *command: object) -> str:
+    """What a program built with a sanitizer prints. Address space layouts with much randomness make older TSan runtimes stop at
+    start."""
+    prefix = ("setarch", platform.machine(), "-R") if kind == "thread" and shutil.which("setarch") else ()
+    return run(*prefix, *command).strip()
+
+
 @pytest.mark.parametrize("kind", SANITIZERS)
 def test_two_sessions_under_sanitizers(tiny: Path, tmp_path: Path, kind: str) -> None:
     program = build(tmp_path / "stress", with_kernels(tmp_path, "stress.c"), *SANITIZERS[kind])
-    # address space layouts with much randomness make older TSan runtimes stop at start
-    prefix = ("setarch", platform.machine(), "-R") if kind == "thread" and shutil.which("setarch") else ()
-    assert run(*prefix, program, tiny, 200).strip() == "ok"
+    assert sanitized(kind, program, tiny, 200) == "ok"
 
 
 def test_loader_survives_any_damage(tiny: Path, tmp_path: Path) -> None:
@@ -71,8 +76,7 @@ def test_nothing_is_allocated_after_open(tiny: Path, tmp_path: Path, threads: in
 @pytest.mark.parametrize("kind", SANITIZERS)
 def test_streaming_under_sanitizers(streamed: tuple[Path, Streamed], tmp_path: Path, kind: str) -> None:
     program = build(tmp_path / "stream", with_kernels(tmp_path, "stream.c", streaming_plans.KERNELS), *SANITIZERS[kind])
-    prefix = ("setarch", platform.machine(), "-R") if kind == "thread" and shutil.which("setarch") else ()
-    assert run(*prefix, program, streamed[0], 40).strip() == "ok"
+    assert sanitized(kind, program, streamed[0], 40) == "ok"
 
 
 def test_loader_survives_any_damage_of_a_streamed_plan(streaming: Path, tmp_path: Path) -> None:

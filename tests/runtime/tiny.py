@@ -119,7 +119,8 @@ def write_plan(
     plan = plan or tiny_plan()
     folder.mkdir(parents=True, exist_ok=True)
     weights = np.zeros(plan.weights_bytes, np.uint8)
-    weights[64:80] = SCALE.view(np.uint8)
+    at = plan.weights[0].offset
+    weights[at : at + 16] = SCALE.view(np.uint8)
     weights.tofile(folder / "weights.bin")
     identity = plan_id(plan if library is None else tiny_plan())
     digest = digest64_file(folder / "weights.bin")
