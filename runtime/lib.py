@@ -293,6 +293,12 @@ class Library:
         self._check(self._lib.st_output_shape(self._session, index, shape, rank))
         return tuple(shape)
 
+    def shape_at(self, direction: int, index: int, rank: int, symbols: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a port at values of all symbols, in the plan's order."""
+        shape = self._ffi.new("int64_t[]", rank)
+        self._check(self._lib.st_shape_at(self._session, direction, index, symbols, shape, rank))
+        return tuple(shape)
+
     def found_shape(self, index: int, rank: int) -> tuple[int, ...]:
         """The shape an output came out with."""
         shape = self._ffi.new("int64_t[]", rank)

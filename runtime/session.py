@@ -25,6 +25,8 @@ from .reports import Info, Memory, Port, ProfileRow, ReadRow, Traffic
 __all__ = ["Info", "Memory", "Port", "ProfileRow", "ReadRow", "Session", "Traffic", "load"]
 
 _INPUT, _OUTPUT = 0, 1
+#: outputs of so many bytes are made ahead for the first run; of smaller ones the page faults cost it a fraction of a millisecond
+AHEAD_BYTES = 1 << 20
 
 
 def _port(library: Library, direction: int, index: int) -> Port:
@@ -137,6 +139,8 @@ class Session:
         digests of weights.bin. `affinity` keeps each worker on its own CPU. `profile` False does not time instructions.
         `io`: how weights that stay in storage are read: `auto`, `uring`, `threads`, or `mmap`, which is for comparison only.
         A run whose reads fail, or whose weights.bin was changed, raises PlanError, and so does every later one.
+        Large output arrays of the first run are made here, for the typical dims; until that run, or one with other dims, they
+        are held.
         Raises PlanError for a damaged, truncated or newer plan, EnvironmentProblem for a machine that cannot run it.
         """
         self._library: Library | None = None
@@ -166,6 +170,7 @@ class Session:
         self._outputs = tuple(_port(library, _OUTPUT, i) for i in range(info.outputs))
         rows = [library.symbol(i) for i in range(info.symbols)]
         self.symbols = {library.text(row.name): Bounds(row.min, row.typical, row.max) for row in rows}
+        self._ahead = self._made_ahead(library)
 
     # ---- describe ----
 
@@ -366,10 +371,14 @@ class Session:
         library = self._open()
         held = self._bind_inputs(library, inputs)
         arrays: dict[str, np.ndarray] = {}
+        ahead, self._ahead = self._ahead, {}
         for index, port in enumerate(self._outputs):
             shape = library.output_shape(index, port.rank)
-            own = given.get(port.name)
-            array = np.empty(shape, port.dtype.np) if own is None else self._output_array(own, port)
+            own, array = given.get(port.name), ahead.pop(port.name, None)
+            if own is not None:
+                array = self._output_array(own, port)
+            elif array is None or array.shape != shape:
+                array = np.empty(shape, port.dtype.np)
             library.bind(_OUTPUT, index, array, port.dtype.onnx, array.shape)
             arrays[port.name] = array
         library.run()
@@ -380,6 +389,17 @@ class Session:
                 if shape != arrays[port.name].shape:
                     arrays[port.name] = _part(arrays[port.name], shape, own=port.name in given)
         return arrays
+
+    def _made_ahead(self, library: Library) -> dict[str, np.ndarray]:
+        """Arrays for the large outputs of a run at the typical dims, with all their pages: taking memory belongs to opening. Where
+        a run finds out extents it may need far less than their bounds, so nothing is made."""
+        typical = tuple(bounds.typical for bounds in self.symbols.values())
+        found = {}
+        for index, port in enumerate(() if self._late else self._outputs):
+            shape = library.shape_at(_OUTPUT, index, port.rank, typical)
+            if math.prod(shape) * port.dtype.np.itemsize >= AHEAD_BYTES:
+                found[port.name] = np.full(shape, 0, port.dtype.np)
+        return found
 
     @staticmethod
     def _output_array(array: np.ndarray, port: Port) -> np.ndarray:
@@ -415,6 +435,7 @@ class Session:
         """Give back memory and threads. Closing twice is allowed."""
         with self._lock:
             library, self._library = self._library, None
+            self._ahead = {}
             if library is not None:
                 library.close()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stratac.compiler.resident import resident_bytes
 from stratac.ir.dims import Bounds, symbol
 from stratac.ir.errors import PlanError, StratacError
 from stratac.ir.plan import Plan, PlanPort
@@ -332,3 +333,44 @@ def test_import_is_light() -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+LARGE = 1 << 18  # rows of the tiny plan's z: 4 MiB
+
+
+@pytest.fixture
+def large(variant: Callable[[Path, Plan], Path], tmp_path: Path) -> Path:
+    """The tiny plan with large outputs at its typical dims."""
+    plan = tiny_plan()
+    weights, _, work = plan.arenas
+    scratch = dataclasses.replace(plan.arenas[1], bytes=LARGE * 16 + 64)
+    buffers = tuple(dataclasses.replace(b, bytes=LARGE * 16) for b in plan.buffers)
+    arenas, symbols = (weights, scratch, work), {"n": Bounds(1, LARGE // 2, LARGE)}
+    return variant(tmp_path / "plan", dataclasses.replace(plan, symbols=symbols, arenas=arenas, buffers=buffers))
+
+
+def test_the_first_run_finds_its_large_outputs_in_memory(large: Path) -> None:
+    with load(large, threads=1) as session:
+        inputs, z = example(LARGE // 2)
+        before = resident_bytes()
+        got = session.run(["z"], inputs)[0]
+        assert resident_bytes() - before < got.nbytes // 2
+        np.testing.assert_array_equal(got, z)
+        again = session.run(["z"], inputs)[0]
+        assert not np.shares_memory(got, again)
+        np.testing.assert_array_equal(again, z)
+
+
+def test_outputs_made_ahead_are_for_one_run_of_their_dims(large: Path) -> None:
+    for n in (1, LARGE):
+        with load(large, threads=1) as session:
+            inputs, z = example(n)
+            np.testing.assert_array_equal(session.run(["z"], inputs)[0], z)
+    with load(large, threads=1) as session:
+        inputs, z = example(LARGE // 2)
+        own = np.empty_like(z)
+        session.run_into(outputs={"z": own}, inputs=inputs)
+        np.testing.assert_array_equal(own, z)
+        again = session.run(["z"], inputs)[0]
+        assert again is not own and not np.shares_memory(own, again)
+    load(large).close()
