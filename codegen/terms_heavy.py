@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 from ..ir.dims import Dim, typical
 from ..ir.dims import product as dim_product
 from ..ir.kernel import Attention, Contraction, Conv, Matmul
@@ -33,11 +36,8 @@ _LOADS = {1: 1, 2: 2, 3: 4}
 
 def matmul_terms(kernel: Contraction, packed: bool, symbols: Symbols, isa: str, pairs: bool = False) -> Terms:
     """gemm.c: the product, its prologue or copies of A, its epilogue. In pairs of bf16 all of A is rounded on the way."""
-    root, tile, terms = kernel.root, TILES[isa], Terms()
-    assert isinstance(root, Matmul)
-    size = _sizes(symbols)
-    times = size(dim_product(a.extent for a in root.loops)) * size(root.batch.extent)
-    m, n, k = size(dim_product(a.extent for a in root.rows)), size(root.column.extent), size(root.depth.extent)
+    tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
+    root, times, m, n, k = _matmul(kernel, size)
     printer = new_printer(kernel, symbols)
     step = gemm_load_rows(isa, k) if root.prologue is not None else m
     for rows, count in _pieces(m, step):
@@ -62,66 +62,42 @@ def matmul_terms(kernel: Contraction, packed: bool, symbols: Symbols, isa: str, 
 
 def conv_terms(kernel: Contraction, symbols: Symbols, isa: str, pairs: bool = False) -> Terms:
     """conv.c: an implicit product whose rows are gathered unless they can be read in place. In pairs of bf16 all are rounded."""
-    root, tile, terms = kernel.root, TILES[isa], Terms()
-    assert isinstance(root, Conv)
-    size = _sizes(symbols)
-    n, h, w, cg = (size(d) for d in root.size)
-    oh, ow = (size(d) for d in root.out_size)
-    kh, kw, stride_h, stride_w, _, dilation_w, top, left = root.window
-    groups, og = root.groups, size(root.column.extent) // root.groups
-    m, k = n * oh * ow, kh * kw * cg
-    dense = dilation_w == 1 and size(root.x.strides[2]) == cg
-    passes = column_blocks(tile, m, og, True)
-    at_once = (kh, kw, stride_h, stride_w, top, left) == (1, 1, 1, 1, 0, 0) and (oh, ow) == (h, w)
-    whole = ceil_div(k, tile.k_block) == 1
-    near = ceil_div(ow, tile.rows) * tile.rows * 8 <= ow * 9 and (kw == 1 or dense)
-    in_place = not pairs and whole and near and stride_w * size(root.x.strides[2]) % 1024 != 0
-    period = ow if near and not at_once and not pairs else 0
-    product(terms, tile, m, og, ceil_div(k, 2) if pairs else k, packed=True, period=period, times=groups)
+    tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
+    at = _windows(kernel, size)
+    passes = column_blocks(tile, at.m, at.og, True)
+    whole = ceil_div(at.k, tile.k_block) == 1
+    near = at.in_line(tile)
+    in_place = not pairs and whole and near and at.step % 1024 != 0
+    period = at.ow if near and not at.pixels and not pairs else 0
+    depth = ceil_div(at.k, 2) if pairs else at.k
+    product(terms, tile, at.m, at.og, depth, packed=True, period=period, times=at.groups)
     if pairs:
-        terms.add("round", groups * passes * m * ceil_div(k, tile.lanes))
-    if not at_once:
-        _gather(terms, root, symbols, tile, passes, dense, in_place, tile.lanes)
-    _epilogue(kernel, terms, symbols, tile.lanes, m, og * groups, passes * groups)
-    terms.units = groups * max(m, ceil_div(og, tile.panel))
+        terms.add("round", at.groups * passes * at.m * ceil_div(at.k, tile.lanes))
+    if not at.pixels:
+        _gather(terms, at, tile, passes, in_place, tile.lanes)
+    _epilogue(kernel, terms, symbols, tile.lanes, at.m, at.og * at.groups, passes * at.groups)
+    terms.units = at.groups * max(at.m, ceil_div(at.og, tile.panel))
     return terms
 
 
-def _gather(
-    terms: Terms,
-    root: Conv,
-    symbols: Symbols,
-    tile: Tile,
-    passes: int,
-    dense: bool,
-    in_place: bool,
-    lanes: int,
-) -> None:
+def _gather(terms: Terms, at: _Windows, tile: Tile, passes: int, in_place: bool, lanes: int) -> None:
     """Rows of a convolution that are copied together, `lanes` elements at a time: a filter row at once where that is dense. Of
     tiles that may be read in place only those at the edges are."""
-    size = _sizes(symbols)
-    n, h, w, cg = (size(d) for d in root.size)
-    oh, ow = (size(d) for d in root.out_size)
-    kh, kw, stride_h, stride_w, _, _, top, left = root.window
     gathered = 1.0
     if in_place:
-        inside_y = _inside(oh, stride_h, top, kh, h)
-        columns = ceil_div(ow, tile.rows)
-        edges = (left > 0) + ((ow - 1) * stride_w - left + kw > w)
+        inside_y = _inside(at.oh, at.stride_h, at.top, at.kh, at.h)
+        columns = ceil_div(at.ow, tile.rows)
+        edges = (at.left > 0) + ((at.ow - 1) * at.stride_w - at.left + at.kw > at.w)
         gathered = 1 - inside_y * max(columns - edges, 0) / max(columns, 1)
-    runs = kh if dense else kh * kw
-    pixels = root.groups * passes * n * oh * ow * gathered
-    terms.add("gather_run", pixels * runs)
-    terms.add("gather", pixels * runs * ceil_div(kh * kw * cg // runs, lanes))
+    pixels = at.groups * passes * at.m * gathered
+    terms.add("gather_run", pixels * at.runs)
+    terms.add("gather", pixels * at.runs * ceil_div(at.k // at.runs, lanes))
 
 
 def whole_matmul_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     """whole.c: a product over words of four elements; rows of A that are no whole words are copied."""
-    root, tile, terms = kernel.root, TILES[isa], Terms()
-    assert isinstance(root, Matmul)
-    size = _sizes(symbols)
-    times = size(dim_product(a.extent for a in root.loops)) * size(root.batch.extent)
-    m, n, k = size(dim_product(a.extent for a in root.rows)), size(root.column.extent), size(root.depth.extent)
+    tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
+    root, times, m, n, k = _matmul(kernel, size)
     product(terms, tile, m, n, ceil_div(k, 4), packed=True, times=times)
     row, column = (size(stride) for stride in root.a.strides[-2:])
     stretches = column_blocks(tile, m, n, True)
@@ -136,25 +112,17 @@ def whole_matmul_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms
 
 def whole_conv_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     """whole.c: as `conv_terms`, over words of four elements."""
-    root, tile, terms = kernel.root, TILES[isa], Terms()
-    assert isinstance(root, Conv)
-    size = _sizes(symbols)
-    n, h, w, cg = (size(d) for d in root.size)
-    oh, ow = (size(d) for d in root.out_size)
-    kh, kw, stride_h, stride_w, _, dilation_w, top, left = root.window
-    groups, og = root.groups, size(root.column.extent) // root.groups
-    m, k = n * oh * ow, kh * kw * cg
-    dense = kw == 1 or (dilation_w == 1 and size(root.x.strides[2]) == cg)
-    aligned = all(size(step) % 4 == 0 for step in (cg, *root.x.strides))
-    passes = column_blocks(tile, m, og, True)
-    at_once = aligned and (kh, kw, stride_h, stride_w, top, left) == (1, 1, 1, 1, 0, 0) and (oh, ow) == (h, w)
-    near = ceil_div(ow, tile.rows) * tile.rows * 8 <= ow * 9 and dense and aligned and not at_once
-    product(terms, tile, m, og, ceil_div(k, 4), packed=True, period=ow if near else 0, times=groups)
-    if not at_once:
-        in_place = near and ceil_div(ceil_div(k, 4), tile.k_block) == 1
-        _gather(terms, root, symbols, tile, passes, dense, in_place, 4 * tile.lanes)
-    _epilogue(kernel, terms, symbols, tile.lanes, m, og * groups, passes * groups)
-    terms.units = groups * max(m, ceil_div(og, tile.panel))
+    tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
+    at = _windows(kernel, size)
+    passes = column_blocks(tile, at.m, at.og, True)
+    pixels = at.aligned and at.pixels
+    near = at.in_line(tile) and at.aligned and not pixels
+    words = ceil_div(at.k, 4)
+    product(terms, tile, at.m, at.og, words, packed=True, period=at.ow if near else 0, times=at.groups)
+    if not pixels:
+        _gather(terms, at, tile, passes, near and ceil_div(words, tile.k_block) == 1, 4 * tile.lanes)
+    _epilogue(kernel, terms, symbols, tile.lanes, at.m, at.og * at.groups, passes * at.groups)
+    terms.units = at.groups * max(at.m, ceil_div(at.og, tile.panel))
     return terms
 
 
@@ -181,11 +149,8 @@ def winograd_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
 
 def matmul_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: int) -> Terms:
     """gemm.c in tiles: as `matmul_terms`, with a packed right operand."""
-    root, tile, terms = kernel.root, TILES[isa], Terms()
-    assert isinstance(root, Matmul)
-    size = _sizes(symbols)
-    times = size(dim_product(a.extent for a in root.loops)) * size(root.batch.extent)
-    m, n, k = size(dim_product(a.extent for a in root.rows)), size(root.column.extent), size(root.depth.extent)
+    tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
+    root, times, m, n, k = _matmul(kernel, size)
     step = gemm_load_rows(isa, k, parts) if root.prologue is not None else m
     passes = 0
     for rows, count in _pieces(m, step):
@@ -206,22 +171,14 @@ def matmul_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: in
 
 def conv_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: int) -> Terms:
     """conv.c in tiles: as `conv_terms`, with rows gathered wherever they do not lie in the image as they are."""
-    root, tile, terms = kernel.root, TILES[isa], Terms()
-    assert isinstance(root, Conv)
-    size = _sizes(symbols)
-    n, h, w, cg = (size(d) for d in root.size)
-    oh, ow = (size(d) for d in root.out_size)
-    kh, kw, stride_h, stride_w, _, dilation_w, top, left = root.window
-    groups, og = root.groups, size(root.column.extent) // root.groups
-    m, k = n * oh * ow, kh * kw * cg
-    passes = _tile_product(terms, m, og, k, parts, groups)
-    at_once = (kh, kw, stride_h, stride_w, top, left) == (1, 1, 1, 1, 0, 0) and (oh, ow) == (h, w)
-    if not at_once:
-        runs = kh if dilation_w == 1 and size(root.x.strides[2]) == cg else kh * kw
-        terms.add("gather_run", groups * passes * m * runs)
-        terms.add("gather", groups * passes * m * runs * ceil_div(k // runs, tile.lanes))
-    _epilogue(kernel, terms, symbols, tile.lanes, m, og * groups, ceil_div(og, 4 * TILE_PANEL) * groups)
-    terms.units = groups * max(m, ceil_div(og, TILE_PANEL))
+    tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
+    at = _windows(kernel, size)
+    passes = _tile_product(terms, at.m, at.og, at.k, parts, at.groups)
+    if not at.pixels:
+        terms.add("gather_run", at.groups * passes * at.m * at.runs)
+        terms.add("gather", at.groups * passes * at.m * at.runs * ceil_div(at.k // at.runs, tile.lanes))
+    _epilogue(kernel, terms, symbols, tile.lanes, at.m, at.og * at.groups, ceil_div(at.og, 4 * TILE_PANEL) * at.groups)
+    terms.units = at.groups * max(at.m, ceil_div(at.og, TILE_PANEL))
     return terms
 
 
@@ -359,6 +316,80 @@ class _sizes:
 
     def __call__(self, dim: Dim) -> int:
         return max(typical(dim, self.symbols), 0)
+
+
+class _Product(NamedTuple):
+    """A product of m x k by k x n, so many times."""
+
+    root: Matmul
+    times: int
+    m: int
+    n: int
+    k: int
+
+
+def _matmul(kernel: Contraction, size: _sizes) -> _Product:
+    root = kernel.root
+    assert isinstance(root, Matmul)
+    times = size(dim_product(a.extent for a in root.loops)) * size(root.batch.extent)
+    rows = size(dim_product(a.extent for a in root.rows))
+    return _Product(root, times, rows, size(root.column.extent), size(root.depth.extent))
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """A convolution as a product for each group: m output pixels, whose windows have k elements, by og channels.
+
+    `dense`: the taps of a filter row are one run; `runs`: how many a window has; `pixels`: windows are the pixels as they lie; `step`:
+    elements between windows; `aligned`: all steps are whole words of four.
+    """
+
+    h: int
+    w: int
+    oh: int
+    ow: int
+    kh: int
+    kw: int
+    stride_h: int
+    stride_w: int
+    top: int
+    left: int
+    groups: int
+    og: int
+    m: int
+    k: int
+    dense: bool
+    pixels: bool
+    step: int
+    aligned: bool
+
+    @property
+    def runs(self) -> int:
+        return self.kh if self.dense else self.kh * self.kw
+
+    def in_line(self, tile: Tile) -> bool:
+        """Whether tiles of windows that are read in place end where rows of the image do (window.h)."""
+        return self.dense and ceil_div(self.ow, tile.rows) * tile.rows * 8 <= self.ow * 9
+
+
+def _windows(kernel: Contraction, size: _sizes) -> _Windows:
+    root = kernel.root
+    assert isinstance(root, Conv)
+    n, h, w, cg = (size(d) for d in root.size)
+    oh, ow = (size(d) for d in root.out_size)
+    kh, kw, stride_h, stride_w, _, dilation_w, top, left = root.window
+    steps = [size(step) for step in root.x.strides]
+    return _Windows(
+        h, w, oh, ow, kh, kw, stride_h, stride_w, top, left,
+        groups=root.groups,
+        og=size(root.column.extent) // root.groups,
+        m=n * oh * ow,
+        k=kh * kw * cg,
+        dense=kw == 1 or (dilation_w == 1 and steps[2] == cg),
+        pixels=(kh, kw, stride_h, stride_w, top, left) == (1, 1, 1, 1, 0, 0) and (oh, ow) == (h, w),
+        step=stride_w * steps[2],
+        aligned=all(step % 4 == 0 for step in (cg, *steps)),
+    )
 
 
 def _pieces(count: int, step: int) -> list[tuple[int, int]]:

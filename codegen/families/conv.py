@@ -110,7 +110,7 @@ class ConvFamily(Plain):
             "pad_left": left,
             **dict(zip(("x_n", "x_h", "x_w"), root.x.strides, strict=True)),
         }
-        fields = [(key, dim(value)) for key, value in sizes.items()]
+        fields = [(f"window.{key}", dim(value)) for key, value in sizes.items()]
         fields += [("x", f"a{root.x.operand} + {dim(root.x.offset)}"), ("filter", f"a{root.filter.operand}")]
         fields += self._marks(root, printer)
         store = ""

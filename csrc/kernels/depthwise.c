@@ -28,7 +28,7 @@ typedef struct stretch {
 /* The vector at input column ix, which `at` points to if it is inside the image. */
 ALWAYS_INLINE vf column(const st_conv *c, const float *at, int64_t ix, int64_t lanes, const int inside)
 {
-    if (!inside && (ix < 0 || ix >= c->w))
+    if (!inside && (ix < 0 || ix >= c->window.w))
         return vf_zero();
     return lanes == VL ? vf_load(at) : vf_load_n(at, lanes);
 }
@@ -40,12 +40,12 @@ ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, const int pixels, c
     vf acc[PIXELS], weight[7];
     EACH_PIXEL(CLEAR)
     const float *row = s->x, *filter = s->filter;
-    const int64_t step = c->x_w;
-    for (int64_t ky = 0; ky < s->rows; ky++, row += c->dilation_h * c->x_h) {
+    const int64_t step = c->window.x_w;
+    for (int64_t ky = 0; ky < s->rows; ky++, row += c->window.dilation_h * c->window.x_h) {
 #define WEIGHT(KX)                                                                                                         \
     if (KX < kw) {                                                                                                         \
         weight[KX] = lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);                                             \
-        filter += c->groups;                                                                                               \
+        filter += c->window.groups;                                                                                               \
     }
         WEIGHT(0) WEIGHT(1) WEIGHT(2) WEIGHT(3) WEIGHT(4) WEIGHT(5) WEIGHT(6)
 #define USES(I, P) (I < pixels && P >= I * stride && P < I * stride + kw)
@@ -70,12 +70,12 @@ ALWAYS_INLINE void general(const st_conv *c, const stretch *s, int64_t count, in
     vf acc[PIXELS];
     EACH_PIXEL(CLEAR)
     const float *row = s->x, *filter = s->filter;
-    for (int64_t ky = 0; ky < s->rows; ky++, row += c->dilation_h * c->x_h)
-        for (int64_t kx = 0; kx < c->kw; kx++, filter += c->groups) {
+    for (int64_t ky = 0; ky < s->rows; ky++, row += c->window.dilation_h * c->window.x_h)
+        for (int64_t kx = 0; kx < c->window.kw; kx++, filter += c->window.groups) {
             vf weight = lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);
-            int64_t ix = s->ix + kx * c->dilation_w, step = c->stride_w * c->x_w;
-            const float *at = row + ix * c->x_w;
-#define ANY_TAP(I) acc[I] = vf_fma(column(c, at + I * step, ix + I * c->stride_w, lanes, inside), weight, acc[I]);
+            int64_t ix = s->ix + kx * c->window.dilation_w, step = c->window.stride_w * c->window.x_w;
+            const float *at = row + ix * c->window.x_w;
+#define ANY_TAP(I) acc[I] = vf_fma(column(c, at + I * step, ix + I * c->window.stride_w, lanes, inside), weight, acc[I]);
             EACH_PIXEL(ANY_TAP)
         }
     EACH_PIXEL(STORE)
@@ -120,42 +120,42 @@ static void any_shape(const st_conv *c, const stretch *s, int64_t count, int64_t
 
 void st_depthwise_f32(const st_conv *c, int part, int parts)
 {
-    int64_t channels = c->groups, rows = c->n * c->oh;
+    int64_t channels = c->window.groups, rows = c->window.n * c->window.oh;
     /* Split rows first; channels too when rows are fewer than parts. */
     int64_t by_row = ST_MAX(ST_MIN(rows, (int64_t)parts), (int64_t)1);
     int64_t by_channel = ST_MAX(ST_MIN((int64_t)parts / by_row, st_ceil_div(channels, VL)), (int64_t)1);
-    if (part >= by_row * by_channel || rows <= 0 || channels <= 0 || c->ow <= 0)
+    if (part >= by_row * by_channel || rows <= 0 || channels <= 0 || c->window.ow <= 0)
         return;
     int64_t groups = st_ceil_div(channels, VL), at = part % by_channel;
     int64_t from = groups * at / by_channel * VL, to = ST_MIN(groups * (at + 1) / by_channel * VL, channels);
     int64_t row0 = rows * (part / by_channel) / by_row, row1 = rows * (part / by_channel + 1) / by_row;
 
     /* Seven pixels at a time where that divides the row better: images are so often a multiple of 7 wide. */
-    int known = (c->kw == 3 || c->kw == 5 || c->kw == 7) && c->stride_w <= 2 && c->dilation_w == 1;
-    int64_t pixels = known && st_ceil_div(c->ow, 7) == st_ceil_div(c->ow, 8) ? 7 : 8;
-    stretch_fn compute = known ? dense_table[c->kw / 2 - 1][c->stride_w == 2][pixels == 8] : any_shape;
+    int known = (c->window.kw == 3 || c->window.kw == 5 || c->window.kw == 7) && c->window.stride_w <= 2 && c->window.dilation_w == 1;
+    int64_t pixels = known && st_ceil_div(c->window.ow, 7) == st_ceil_div(c->window.ow, 8) ? 7 : 8;
+    stretch_fn compute = known ? dense_table[c->window.kw / 2 - 1][c->window.stride_w == 2][pixels == 8] : any_shape;
     int64_t width = ST_MIN((int64_t)256, st_round_up(to - from, VL)), span = TILE_FLOATS / width / pixels * pixels;
-    int64_t reach = (pixels - 1) * c->stride_w + (c->kw - 1) * c->dilation_w; /* last input column of a stretch */
+    int64_t reach = (pixels - 1) * c->window.stride_w + (c->window.kw - 1) * c->window.dilation_w; /* last input column of a stretch */
     float tile[TILE_FLOATS] __attribute__((aligned(64)));
 
     for (int64_t row = row0; row < row1; row++) {
-        int64_t iy = row % c->oh * c->stride_h - c->pad_top, low = iy < 0 ? st_ceil_div(-iy, c->dilation_h) : 0;
-        int64_t high = iy < c->h ? ST_MIN(c->kh, (c->h - 1 - iy) / c->dilation_h + 1) : 0;
-        const float *image = c->x + row / c->oh * c->x_n;
-        for (int64_t x0 = 0; x0 < c->ow; x0 += span)
+        int64_t iy = row % c->window.oh * c->window.stride_h - c->window.pad_top, low = iy < 0 ? st_ceil_div(-iy, c->window.dilation_h) : 0;
+        int64_t high = iy < c->window.h ? ST_MIN(c->window.kh, (c->window.h - 1 - iy) / c->window.dilation_h + 1) : 0;
+        const float *image = c->x + row / c->window.oh * c->window.x_n;
+        for (int64_t x0 = 0; x0 < c->window.ow; x0 += span)
             for (int64_t ch = from; ch < to; ch += width) {
-                int64_t x1 = ST_MIN(x0 + span, c->ow), c1 = ST_MIN(ch + width, to), ld = c->store ? width : c->c_row;
-                float *out = c->store ? tile : c->c + (row * c->ow + x0) * c->c_row + ch;
+                int64_t x1 = ST_MIN(x0 + span, c->window.ow), c1 = ST_MIN(ch + width, to), ld = c->store ? width : c->c_row;
+                float *out = c->store ? tile : c->c + (row * c->window.ow + x0) * c->c_row + ch;
                 for (int64_t x = x0; x < x1; x += pixels)
                     for (int64_t v = ch; v < c1; v += VL) {
-                        stretch s = {.ix = x * c->stride_w - c->pad_left, .rows = ST_MAX(high - low, (int64_t)0)};
-                        s.filter = c->filter + low * c->kw * channels + v;
-                        s.x = image + v + (s.rows ? (iy + low * c->dilation_h) * c->x_h : 0);
-                        int inside = s.ix >= 0 && s.ix + reach < c->w && x + pixels <= x1;
+                        stretch s = {.ix = x * c->window.stride_w - c->window.pad_left, .rows = ST_MAX(high - low, (int64_t)0)};
+                        s.filter = c->filter + low * c->window.kw * channels + v;
+                        s.x = image + v + (s.rows ? (iy + low * c->window.dilation_h) * c->window.x_h : 0);
+                        int inside = s.ix >= 0 && s.ix + reach < c->window.w && x + pixels <= x1;
                         compute(c, &s, x1 - x, ST_MIN((int64_t)VL, c1 - v), inside, out + (x - x0) * ld + v - ch, ld);
                     }
                 if (c->store)
-                    c->store(c->store_ctx, 0, row * c->ow + x0, x1 - x0, ch, c1 - ch, tile, width);
+                    c->store(c->store_ctx, 0, row * c->window.ow + x0, x1 - x0, ch, c1 - ch, tile, width);
             }
     }
 }

@@ -66,12 +66,16 @@ void st_gemm_i8(const st_whole_gemm *g, int part, int parts);
 
 /* Two-dimensional convolution, channels last: X[n, h, w, groups*cg], packed filters, output row r = (n*oh + y)*ow + x,
  * output column = channel in [0, groups*og).  The store callback gets batch = 0, row = r, col = output channel. */
-typedef struct st_conv {
+typedef struct st_window {
     int64_t n, h, w, cg;           /* cg: input channels per group */
     int64_t oh, ow, og, groups;    /* og: output channels per group */
     int64_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    int64_t x_n, x_h, x_w;         /* steps of X in elements; channels are contiguous */
+} st_window;
+
+typedef struct st_conv {
+    st_window window;
     const float *x;
-    int64_t x_n, x_h, x_w;         /* element strides; channels are contiguous */
     const float *filter;           /* packed: groups matrices of K = kh*kw*cg by og, each as st_pack lays it out */
     int pairs;                     /* both operands rounded to bf16, sums in f32: filters are packed as pairs */
     int tiles;                     /* both operands sums of so many (1, 2, 3) bf16, sums in f32: filters are packed for tiles */
@@ -85,10 +89,8 @@ void st_conv_f32(const st_conv *c, int part, int parts);
 
 /* The same of whole numbers of 8 bits, each pixel less `zero`; filters are packed as quads. */
 typedef struct st_whole_conv {
-    int64_t n, h, w, cg, oh, ow, og, groups;
-    int64_t kh, kw, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+    st_window window;
     const uint8_t *x;
-    int64_t x_n, x_h, x_w;         /* channels are contiguous */
     int32_t zero;                  /* 0 .. 255 where there is padding */
     const int8_t *filter;
     st_store_fn store;             /* or NULL; its tile holds int32 */

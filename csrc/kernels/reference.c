@@ -34,24 +34,24 @@ void st_ref_gemm_f32(const st_gemm *g)
 /* filter index of (group, tap, input channel, output channel) is the only difference between the two convolutions. */
 static void convolve(const st_conv *c, int depthwise)
 {
-    int64_t panel = st_panel(), channels = c->groups * c->og, k_all = c->kh * c->kw * c->cg;
+    int64_t panel = st_panel(), channels = c->window.groups * c->window.og, k_all = c->window.kh * c->window.kw * c->window.cg;
     float *out = malloc(sizeof(float) * (size_t)(channels + 1));
-    for (int64_t r = 0; r < c->n * c->oh * c->ow; r++) {
-        int64_t x = r % c->ow, y = r / c->ow % c->oh, n = r / c->ow / c->oh;
+    for (int64_t r = 0; r < c->window.n * c->window.oh * c->window.ow; r++) {
+        int64_t x = r % c->window.ow, y = r / c->window.ow % c->window.oh, n = r / c->window.ow / c->window.oh;
         for (int64_t ch = 0; ch < channels; ch++) {
-            int64_t group = ch / c->og, o = ch % c->og;
+            int64_t group = ch / c->window.og, o = ch % c->window.og;
             double sum = 0;
-            for (int64_t ky = 0; ky < c->kh; ky++)
-                for (int64_t kx = 0; kx < c->kw; kx++)
-                    for (int64_t i = 0; i < c->cg; i++) {
-                        int64_t iy = y * c->stride_h - c->pad_top + ky * c->dilation_h;
-                        int64_t ix = x * c->stride_w - c->pad_left + kx * c->dilation_w;
-                        if (iy < 0 || iy >= c->h || ix < 0 || ix >= c->w)
+            for (int64_t ky = 0; ky < c->window.kh; ky++)
+                for (int64_t kx = 0; kx < c->window.kw; kx++)
+                    for (int64_t i = 0; i < c->window.cg; i++) {
+                        int64_t iy = y * c->window.stride_h - c->window.pad_top + ky * c->window.dilation_h;
+                        int64_t ix = x * c->window.stride_w - c->window.pad_left + kx * c->window.dilation_w;
+                        if (iy < 0 || iy >= c->window.h || ix < 0 || ix >= c->window.w)
                             continue;
-                        int64_t tap = ky * c->kw + kx, k = tap * c->cg + i;
-                        int64_t packed = group * k_all * ((c->og + panel - 1) / panel * panel) + (o / panel * k_all + k) * panel + o % panel;
-                        double w = c->filter[depthwise ? tap * c->groups + ch : packed];
-                        sum += w * c->x[n * c->x_n + iy * c->x_h + ix * c->x_w + group * c->cg + i];
+                        int64_t tap = ky * c->window.kw + kx, k = tap * c->window.cg + i;
+                        int64_t packed = group * k_all * ((c->window.og + panel - 1) / panel * panel) + (o / panel * k_all + k) * panel + o % panel;
+                        double w = c->filter[depthwise ? tap * c->window.groups + ch : packed];
+                        sum += w * c->x[n * c->window.x_n + iy * c->window.x_h + ix * c->window.x_w + group * c->window.cg + i];
                     }
             out[ch] = (float)sum;
         }

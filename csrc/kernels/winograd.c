@@ -46,7 +46,7 @@ typedef struct corner {
 
 static corner corner_of(const st_conv *c, int64_t tile)
 {
-    int64_t across = st_ceil_div(c->ow, 2), down = st_ceil_div(c->oh, 2);
+    int64_t across = st_ceil_div(c->window.ow, 2), down = st_ceil_div(c->window.oh, 2);
     return (corner){tile / across / down, tile / across % down * 2, tile % across * 2};
 }
 
@@ -70,21 +70,21 @@ static inline void transform(const vf d[4][4], float *v, int64_t point)
 /* One tile's window at all points; outside the image it is zero.  Rows of V have room for whole vectors. */
 static void window_in(const st_conv *c, corner at, float *v, int64_t point)
 {
-    int64_t y = at.y - c->pad_top, x = at.x - c->pad_left;
-    const float *from = c->x + at.n * c->x_n + y * c->x_h + x * c->x_w;
-    int inside = y >= 0 && x >= 0 && y + 4 <= c->h && x + 4 <= c->w;
-    for (int64_t k = 0; k < c->cg; k += VL) {
+    int64_t y = at.y - c->window.pad_top, x = at.x - c->window.pad_left;
+    const float *from = c->x + at.n * c->window.x_n + y * c->window.x_h + x * c->window.x_w;
+    int inside = y >= 0 && x >= 0 && y + 4 <= c->window.h && x + 4 <= c->window.w;
+    for (int64_t k = 0; k < c->window.cg; k += VL) {
         vf d[4][4];
-        int64_t count = ST_MIN((int64_t)VL, c->cg - k);
+        int64_t count = ST_MIN((int64_t)VL, c->window.cg - k);
         if (inside && count == VL) {
             for (int i = 0; i < 4; i++)
                 for (int j = 0; j < 4; j++)
-                    d[i][j] = vf_load(from + i * c->x_h + j * c->x_w + k);
+                    d[i][j] = vf_load(from + i * c->window.x_h + j * c->window.x_w + k);
         } else {
             for (int i = 0; i < 4; i++)
                 for (int j = 0; j < 4; j++) {
-                    int there = y + i >= 0 && y + i < c->h && x + j >= 0 && x + j < c->w;
-                    d[i][j] = there ? vf_load_n(from + i * c->x_h + j * c->x_w + k, count) : vf_zero();
+                    int there = y + i >= 0 && y + i < c->window.h && x + j >= 0 && x + j < c->window.w;
+                    d[i][j] = there ? vf_load_n(from + i * c->window.x_h + j * c->window.x_w + k, count) : vf_zero();
                 }
         }
         transform((const vf(*)[4])d, v + k, point);
@@ -100,10 +100,10 @@ static void plain(const st_conv *c, corner at, const float *u, int64_t point, fl
             vf sum = vf_zero();
             for (int64_t ky = 0; ky < 3; ky++)
                 for (int64_t kx = 0; kx < 3; kx++) {
-                    int64_t y = at.y + dy + ky - c->pad_top, x = at.x + dx + kx - c->pad_left;
-                    int there = y >= 0 && y < c->h && x >= 0 && x < c->w;
-                    const float *from = c->x + at.n * c->x_n + y * c->x_h + x * c->x_w;
-                    for (int64_t k = 0; k < c->cg; k++) {
+                    int64_t y = at.y + dy + ky - c->window.pad_top, x = at.x + dx + kx - c->window.pad_left;
+                    int there = y >= 0 && y < c->window.h && x >= 0 && x < c->window.w;
+                    const float *from = c->x + at.n * c->window.x_n + y * c->window.x_h + x * c->window.x_w;
+                    for (int64_t k = 0; k < c->window.cg; k++) {
                         vf tap[2];
                         for (int i = 0; i < (ky == 1 ? 2 : 1); i++) {
                             const float *line = u + (ky == 2 ? 12 : 4 * (ky + i)) * point + k * ST_PANEL;
@@ -121,7 +121,7 @@ static void plain(const st_conv *c, corner at, const float *u, int64_t point, fl
 /* Tiles [first, first + count) of a row of tiles, `cols` output channels from `col`: from the products at `m` to pixels. */
 static void window_out(const st_conv *c, const layout *l, const float *m, corner at, int64_t count, int64_t col, int64_t cols)
 {
-    const int64_t point = l->m_point, row = 2 * RUN * COLS, u_point = st_round_up(c->og, ST_PANEL) * c->cg;
+    const int64_t point = l->m_point, row = 2 * RUN * COLS, u_point = st_round_up(c->window.og, ST_PANEL) * c->window.cg;
     for (int64_t t = 0; t < count; t++)
         for (int64_t j = 0; j < cols; j += VL) {
             const float *from = m + t * COLS + j;
@@ -142,14 +142,14 @@ static void window_out(const st_conv *c, const layout *l, const float *m, corner
                 }
             }
             if (vf_reduce_add(odd) != 0.0f) {
-                const float *u = c->filter + (col + j) / ST_PANEL * ST_PANEL * c->cg + (col + j) % ST_PANEL;
+                const float *u = c->filter + (col + j) / ST_PANEL * ST_PANEL * c->window.cg + (col + j) % ST_PANEL;
                 plain(c, (corner){at.n, at.y, at.x + 2 * t}, u, u_point, out, row);
             }
         }
-    int64_t pixels = ST_MIN(2 * count, c->ow - at.x);
-    for (int64_t dy = 0; dy < ST_MIN((int64_t)2, c->oh - at.y); dy++) {
+    int64_t pixels = ST_MIN(2 * count, c->window.ow - at.x);
+    for (int64_t dy = 0; dy < ST_MIN((int64_t)2, c->window.oh - at.y); dy++) {
         const float *out = l->out + dy * row;
-        int64_t first = (at.n * c->oh + at.y + dy) * c->ow + at.x;
+        int64_t first = (at.n * c->window.oh + at.y + dy) * c->window.ow + at.x;
         if (c->store) {
             c->store(c->store_ctx, 0, first, pixels, col, cols, out, COLS);
             continue;
@@ -164,10 +164,10 @@ static void window_out(const st_conv *c, const layout *l, const float *m, corner
 
 void st_winograd_f32(const st_conv *c, int part, int parts)
 {
-    int64_t across = st_ceil_div(c->ow, 2), tiles = c->n * st_ceil_div(c->oh, 2) * across;
-    st_slice s = st_split(1, tiles, c->og, 2, 32, part, parts);
-    layout l = lay_out(c->cg, st_align64(c->workspace));
-    st_product p = {.k = c->cg, .a_row = l.v_ld, .b_packed = 1, .c_row = COLS, .workspace = l.product};
+    int64_t across = st_ceil_div(c->window.ow, 2), tiles = c->window.n * st_ceil_div(c->window.oh, 2) * across;
+    st_slice s = st_split(1, tiles, c->window.og, 2, 32, part, parts);
+    layout l = lay_out(c->window.cg, st_align64(c->workspace));
+    st_product p = {.k = c->window.cg, .a_row = l.v_ld, .b_packed = 1, .c_row = COLS, .workspace = l.product};
     for (int64_t t0 = s.m0, count; t0 < s.m1 && s.n0 < s.n1; t0 += count) {
         count = st_ceil_div(s.m1 - t0, st_ceil_div(s.m1 - t0, TILES));
         for (int64_t t = 0; t < count; t++)
@@ -180,7 +180,7 @@ void st_winograd_f32(const st_conv *c, int part, int parts)
             p.col_base = -col;
             for (int64_t i = 0; i < POINTS; i++) {
                 p.a = l.v + i * l.v_point;
-                p.b = c->filter + i * st_round_up(c->og, ST_PANEL) * c->cg;
+                p.b = c->filter + i * st_round_up(c->window.og, ST_PANEL) * c->window.cg;
                 p.c = l.m + i * l.m_point;
                 st_product_run(&p);
             }

@@ -263,27 +263,27 @@ static float *at_points(const float *filter, int64_t cg, int64_t og)
 static void conv_case(const char *name, const char *family)
 {
     const int depthwise = !strcmp(family, "depthwise"), winograd = !strcmp(family, "winograd");
-    st_conv c = {.n = ONE_OF(0, 1, 1, 1, 2, 3), .h = between(1, 14), .w = ONE_OF(1, 2, 5, 7, 9, 16, 17, 31, 60)};
-    c.kh = ONE_OF(1, 1, 2, 3, 3, 5), c.kw = ONE_OF(1, 1, 2, 3, 3, 5, 7);
-    c.stride_h = between(1, 3), c.stride_w = ONE_OF(1, 1, 2, 3), c.dilation_h = ONE_OF(1, 1, 2), c.dilation_w = ONE_OF(1, 1, 2);
-    c.pad_top = between(0, 2), c.pad_left = between(0, 3);
+    st_window w = {.n = ONE_OF(0, 1, 1, 1, 2, 3), .h = between(1, 14), .w = ONE_OF(1, 2, 5, 7, 9, 16, 17, 31, 60)};
+    w.kh = ONE_OF(1, 1, 2, 3, 3, 5), w.kw = ONE_OF(1, 1, 2, 3, 3, 5, 7);
+    w.stride_h = between(1, 3), w.stride_w = ONE_OF(1, 1, 2, 3), w.dilation_h = ONE_OF(1, 1, 2), w.dilation_w = ONE_OF(1, 1, 2);
+    w.pad_top = between(0, 2), w.pad_left = between(0, 3);
     if (draw() % 4 == 0) /* pointwise, in place */
-        c.kh = c.kw = c.stride_h = c.stride_w = c.dilation_h = c.dilation_w = 1, c.pad_top = c.pad_left = 0;
+        w.kh = w.kw = w.stride_h = w.stride_w = w.dilation_h = w.dilation_w = 1, w.pad_top = w.pad_left = 0;
     if (winograd)
-        c.kh = c.kw = 3, c.stride_h = c.stride_w = c.dilation_h = c.dilation_w = 1;
-    int64_t high = c.h + c.pad_top + between(0, 2) - (c.kh - 1) * c.dilation_h - 1;
-    int64_t wide = c.w + c.pad_left + between(0, 3) - (c.kw - 1) * c.dilation_w - 1;
-    c.oh = high < 0 ? 1 : high / c.stride_h + 1; /* a window wholly in the padding is a fair case too */
-    c.ow = wide < 0 ? 1 : wide / c.stride_w + 1;
+        w.kh = w.kw = 3, w.stride_h = w.stride_w = w.dilation_h = w.dilation_w = 1;
+    int64_t high = w.h + w.pad_top + between(0, 2) - (w.kh - 1) * w.dilation_h - 1;
+    int64_t wide = w.w + w.pad_left + between(0, 3) - (w.kw - 1) * w.dilation_w - 1;
+    w.oh = high < 0 ? 1 : high / w.stride_h + 1; /* a window wholly in the padding is a fair case too */
+    w.ow = wide < 0 ? 1 : wide / w.stride_w + 1;
     if (draw() % 4 == 0)
-        c.oh = c.h, c.ow = c.w;
-    c.groups = winograd ? 1 : depthwise ? ONE_OF(1, 3, 4, 8, 15, 16, 17, 32, 33, 96, 257, 300) : ONE_OF(1, 1, 1, 2, 3);
-    c.cg = depthwise ? 1 : ONE_OF(1, 3, 3, 4, 16, 19, 64), c.og = depthwise ? 1 : ONE_OF(1, 4, 16, 17, 32, 40, 64, 130);
-    c.x_w = c.groups * c.cg + ONE_OF(0, 0, 0, 5);
-    c.x_h = c.w * c.x_w + ONE_OF(0, 0, 7);
-    c.x_n = c.h * c.x_h + ONE_OF(0, 0, 3);
-    int64_t k = c.kh * c.kw * c.cg, channels = c.groups * c.og;
-    int64_t x_size = c.n ? extent(c.n, c.x_n, c.h, c.x_h, c.w, c.x_w) - 1 + c.groups * c.cg : 0;
+        w.oh = w.h, w.ow = w.w;
+    w.groups = winograd ? 1 : depthwise ? ONE_OF(1, 3, 4, 8, 15, 16, 17, 32, 33, 96, 257, 300) : ONE_OF(1, 1, 1, 2, 3);
+    w.cg = depthwise ? 1 : ONE_OF(1, 3, 3, 4, 16, 19, 64), w.og = depthwise ? 1 : ONE_OF(1, 4, 16, 17, 32, 40, 64, 130);
+    w.x_w = w.groups * w.cg + ONE_OF(0, 0, 0, 5);
+    w.x_h = w.w * w.x_w + ONE_OF(0, 0, 7);
+    w.x_n = w.h * w.x_h + ONE_OF(0, 0, 3);
+    int64_t k = w.kh * w.kw * w.cg, channels = w.groups * w.og;
+    int64_t x_size = w.n ? extent(w.n, w.x_n, w.h, w.x_h, w.w, w.x_w) - 1 + w.groups * w.cg : 0;
     float *x = numbers(x_size);
     spoil(x, x_size);
     double scale = 1.0 + sqrt((double)k), largest = 1.0;
@@ -293,22 +293,22 @@ static void conv_case(const char *name, const char *family)
     if (winograd) /* a window's pixels are added up: errors are relative to its largest */
         scale *= largest;
     float *filter = numbers(k * channels), *packed = NULL;
-    c.x = x, c.filter = filter;
+    st_conv c = {.window = w, .x = x, .filter = filter};
     if (tiles) {
-        int64_t size = tiles_words(k, c.og);
-        packed = malloc(sizeof(float) * (size_t)(size * c.groups));
-        for (int64_t group = 0; group < c.groups; group++)
-            pack_tiles(filter + group * c.og, k, c.og, channels, 1, (uint32_t *)packed + group * size);
+        int64_t size = tiles_words(k, w.og);
+        packed = malloc(sizeof(float) * (size_t)(size * w.groups));
+        for (int64_t group = 0; group < w.groups; group++)
+            pack_tiles(filter + group * w.og, k, w.og, channels, 1, (uint32_t *)packed + group * size);
         c.filter = packed, c.tiles = tiles;
     } else if (!depthwise) {
-        int64_t size = k * ((c.og + st_panel() - 1) / st_panel() * st_panel());
-        packed = malloc(sizeof(float) * (size_t)(size * c.groups));
-        for (int64_t group = 0; group < c.groups; group++)
-            st_pack_f32(filter + group * c.og, k, c.og, channels, 1, packed + group * size);
+        int64_t size = k * ((w.og + st_panel() - 1) / st_panel() * st_panel());
+        packed = malloc(sizeof(float) * (size_t)(size * w.groups));
+        for (int64_t group = 0; group < w.groups; group++)
+            st_pack_f32(filter + group * w.og, k, w.og, channels, 1, packed + group * size);
         c.filter = packed;
     }
     c.c_row = channels + between(0, 3);
-    int64_t rows = c.n * c.oh * c.ow, size = extent(1, 0, rows, c.c_row, channels, 1);
+    int64_t rows = w.n * w.oh * w.ow, size = extent(1, 0, rows, c.c_row, channels, 1);
     int callback = draw() % 2;
     if (callback)
         c.store = store;
@@ -317,29 +317,29 @@ static void conv_case(const char *name, const char *family)
     st_conv twin = c;
     float *plain = NULL;
     if (tiles) {
-        int64_t size = k * ((c.og + st_panel() - 1) / st_panel() * st_panel());
-        twin.filter = plain = malloc(sizeof(float) * (size_t)(size * c.groups));
-        for (int64_t group = 0; group < c.groups; group++)
-            st_pack_f32(filter + group * c.og, k, c.og, channels, 1, plain + group * size);
+        int64_t size = k * ((w.og + st_panel() - 1) / st_panel() * st_panel());
+        twin.filter = plain = malloc(sizeof(float) * (size_t)(size * w.groups));
+        for (int64_t group = 0; group < w.groups; group++)
+            st_pack_f32(filter + group * w.og, k, w.og, channels, 1, plain + group * size);
     }
     (depthwise ? st_ref_depthwise_f32 : st_ref_conv_f32)(&twin);
     free(plain);
-    float *points = winograd ? at_points(filter, c.cg, c.og) : NULL;
+    float *points = winograd ? at_points(filter, w.cg, w.og) : NULL;
     if (winograd)
         c.filter = points;
     for (int p = 0; p < PART_COUNTS; p++) {
         sink got = p ? new_sink(0, c.c_row, size) : first;
         c.c = callback ? NULL : got.out, c.store_ctx = &got;
         for (int part = 0; part < all_parts[p]; part++) {
-            c.workspace = depthwise ? NULL : malloc((size_t)(winograd ? st_winograd_workspace(c.cg) : st_conv_workspace(k, c.og, 0, tiles)));
+            c.workspace = depthwise ? NULL : malloc((size_t)(winograd ? st_winograd_workspace(w.cg) : st_conv_workspace(k, w.og, 0, tiles)));
             (depthwise ? st_depthwise_f32 : winograd ? st_winograd_f32 : st_conv_f32)(&c, part, all_parts[p]);
             free(c.workspace);
         }
         char what[250];
         snprintf(what, sizeof what, "%s %s n %lld %lldx%lld cg %lld og %lld groups %lld kernel %lldx%lld stride %lld,%lld out %lldx%lld store %d parts %d",
-                 family, name, (long long)c.n, (long long)c.h, (long long)c.w, (long long)c.cg, (long long)c.og,
-                 (long long)c.groups, (long long)c.kh, (long long)c.kw, (long long)c.stride_h, (long long)c.stride_w, (long long)c.oh,
-                 (long long)c.ow, callback, all_parts[p]);
+                 family, name, (long long)w.n, (long long)w.h, (long long)w.w, (long long)w.cg, (long long)w.og,
+                 (long long)w.groups, (long long)w.kh, (long long)w.kw, (long long)w.stride_h, (long long)w.stride_w, (long long)w.oh,
+                 (long long)w.ow, callback, all_parts[p]);
         compare(what, &got, &want, p ? &first : NULL, scale, callback);
         if (p)
             free_sink(got);
