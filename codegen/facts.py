@@ -13,7 +13,8 @@ from dataclasses import dataclass
 class Tile:
     """csrc/kernels/tile.h: lanes, rows of the register tile, k-block, rows and columns kept while k is blocked.
 
-    A tile of at most `two_panels` rows takes two panels at once, one of at most `four_panels` rows four.
+    A tile of at most `two_panels` rows takes two panels at once, one of at most `four_panels` rows four. `deep_columns` are kept of
+    a packed right operand where a block of k is over half of `k_block`.
     """
 
     lanes: int
@@ -23,6 +24,7 @@ class Tile:
     two_panels: int
     four_panels: int
     kept_columns: int = 128
+    deep_columns: int = 128
     pad: int = 16
 
     @property

@@ -47,9 +47,10 @@ def k_blocks(tile: Tile, k: int) -> int:
     return max(ceil_div(k, tile.k_block), 1)
 
 
-def column_blocks(tile: Tile, m: int, n: int, packed: bool) -> int:
+def column_blocks(tile: Tile, m: int, n: int, k: int, packed: bool) -> int:
     """How often the left operand is walked: blocks of columns (product.c)."""
-    block = tile.kept_columns
+    deep = packed and 2 * ceil_div(k, k_blocks(tile, k)) > tile.k_block
+    block = tile.deep_columns if deep else tile.kept_columns
     if packed and 0 < m <= tile.rows:
         block = max(block, 4096 // m // tile.panel * tile.panel)
     return ceil_div(n, block)
@@ -72,7 +73,7 @@ def product(
     panels = ceil_div(n, tile.panel)
     together = 4 if rows <= tile.four_panels else 2 if rows <= tile.two_panels else 1
     blocks = k_blocks(tile, k)
-    passes = column_blocks(tile, m, n, packed)
+    passes = column_blocks(tile, m, n, k, packed)
     terms.add("fma", times * m * wide * k)
     terms.add("b_vector", times * tiles * wide * k)
     terms.add("tile", times * tiles * max(panels / together, 1) * blocks)

@@ -38,21 +38,22 @@ def matmul_terms(kernel: Contraction, packed: bool, symbols: Symbols, isa: str, 
     """gemm.c: the product, its prologue or copies of A, its epilogue. In pairs of bf16 all of A is rounded on the way."""
     tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
     root, times, m, n, k = _matmul(kernel, size)
+    depth = ceil_div(k, 2) if pairs else k
     printer = new_printer(kernel, symbols)
     step = gemm_load_rows(isa, k) if root.prologue is not None else m
     for rows, count in _pieces(m, step):
-        product(terms, tile, rows, n, ceil_div(k, 2) if pairs else k, packed=packed, times=times * count)
+        product(terms, tile, rows, n, depth, packed=packed, times=times * count)
     if root.prologue is not None:
         value_terms(terms, printer, symbols, tile.lanes, root.prologue, root.depth.name, k, times * m)
         terms.add("b_again", times * (ceil_div(m, max(step, 1)) - 1) * k * n * 4)
     elif not pairs:
         row, column = (size(stride) for stride in root.a.strides[-2:])
-        passes = column_blocks(tile, m, n, packed)
+        passes = column_blocks(tile, m, n, depth, packed)
         if column != 1 and k > 1:
             terms.add("turn" if row == 1 else "fill", times * passes * m * ceil_div(k, tile.lanes))
         elif m > 6 and row % 1024 == 0:
             terms.add("copy", times * passes * m * ceil_div(k, tile.lanes))
-    stretches = column_blocks(tile, m, n, packed)
+    stretches = column_blocks(tile, m, n, depth, packed)
     if pairs:
         terms.add("round", times * stretches * m * ceil_div(k, tile.lanes))
     _epilogue(kernel, terms, symbols, tile.lanes, times * m, n, stretches)
@@ -64,12 +65,12 @@ def conv_terms(kernel: Contraction, symbols: Symbols, isa: str, pairs: bool = Fa
     """conv.c: an implicit product whose rows are gathered unless they can be read in place. In pairs of bf16 all are rounded."""
     tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
     at = _windows(kernel, size)
-    passes = column_blocks(tile, at.m, at.og, True)
+    depth = ceil_div(at.k, 2) if pairs else at.k
+    passes = column_blocks(tile, at.m, at.og, depth, True)
     whole = ceil_div(at.k, tile.k_block) == 1
     near = at.in_line(tile)
     in_place = not pairs and whole and near and at.step % 1024 != 0
     period = at.ow if near and not at.pixels and not pairs else 0
-    depth = ceil_div(at.k, 2) if pairs else at.k
     product(terms, tile, at.m, at.og, depth, packed=True, period=period, times=at.groups)
     if pairs:
         terms.add("round", at.groups * passes * at.m * ceil_div(at.k, tile.lanes))
@@ -98,9 +99,10 @@ def whole_matmul_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms
     """whole.c: a product over words of four elements; rows of A that are no whole words are copied."""
     tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
     root, times, m, n, k = _matmul(kernel, size)
-    product(terms, tile, m, n, ceil_div(k, 4), packed=True, times=times)
+    words = ceil_div(k, 4)
+    product(terms, tile, m, n, words, packed=True, times=times)
     row, column = (size(stride) for stride in root.a.strides[-2:])
-    stretches = column_blocks(tile, m, n, True)
+    stretches = column_blocks(tile, m, n, words, True)
     if k > 1 and column != 1:
         terms.add("fill", times * stretches * m * k)
     elif row % 4 or k % 4:
@@ -114,10 +116,10 @@ def whole_conv_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     """whole.c: as `conv_terms`, over words of four elements."""
     tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
     at = _windows(kernel, size)
-    passes = column_blocks(tile, at.m, at.og, True)
+    words = ceil_div(at.k, 4)
+    passes = column_blocks(tile, at.m, at.og, words, True)
     pixels = at.aligned and at.pixels
     near = at.in_line(tile) and at.aligned and not pixels
-    words = ceil_div(at.k, 4)
     product(terms, tile, at.m, at.og, words, packed=True, period=at.ow if near else 0, times=at.groups)
     if not pixels:
         _gather(terms, at, tile, passes, near and ceil_div(words, tile.k_block) == 1, 4 * tile.lanes)
@@ -340,8 +342,8 @@ def _matmul(kernel: Contraction, size: _sizes) -> _Product:
 class _Windows:
     """A convolution as a product for each group: m output pixels, whose windows have k elements, by og channels.
 
-    `dense`: the taps of a filter row are one run; `runs`: how many a window has; `pixels`: windows are the pixels as they lie; `step`:
-    elements between windows; `aligned`: all steps are whole words of four.
+    `dense`: the taps of a filter row are one run; `pixels`: windows are the pixels as they lie; `step`: elements between windows;
+    `aligned`: all steps are whole words of four.
     """
 
     h: int
@@ -365,6 +367,7 @@ class _Windows:
 
     @property
     def runs(self) -> int:
+        """How many a window is gathered in."""
         return self.kh if self.dense else self.kh * self.kw
 
     def in_line(self, tile: Tile) -> bool:
@@ -380,7 +383,16 @@ def _windows(kernel: Contraction, size: _sizes) -> _Windows:
     kh, kw, stride_h, stride_w, _, dilation_w, top, left = root.window
     steps = [size(step) for step in root.x.strides]
     return _Windows(
-        h, w, oh, ow, kh, kw, stride_h, stride_w, top, left,
+        h,
+        w,
+        oh,
+        ow,
+        kh,
+        kw,
+        stride_h,
+        stride_w,
+        top,
+        left,
         groups=root.groups,
         og=size(root.column.extent) // root.groups,
         m=n * oh * ow,

@@ -183,7 +183,9 @@ static void multiply(const work *w, int64_t rows, const float *a, int64_t a_row,
                      int64_t ldb, int64_t panel, int64_t cols, float *c, int64_t ldc, int resume)
 {
     const st_micro_fn *micro = (w->pairs ? st_micro_pairs : st_micro)[rows];
-    const st_left left = {a, a_row, 1, k, k, from % ST_CHAIN};
+    const st_left left = {
+        .a = a, .row = a_row, .runs = 1, .length = k, .jump = k, .into = from % ST_CHAIN, .ahead = (const char *)a,
+    };
     int64_t full = cols / ST_PANEL, over = cols % ST_PANEL, p = 0;
     if (rows <= ST_WIDE4)
         for (; p + 4 <= full; p += 4)

@@ -45,6 +45,8 @@
         int64_t lda = left->row, skip = left->jump - left->length, runs = left->runs, stretch = left->length;              \
         const float *a0 = left->a, *a1 = a0 + 5 * lda, *a2 = a0 + 10 * lda;                                                \
         float *c0 = c, *c1 = c + 5 * ldc, *c2 = c + 10 * ldc;                                                              \
+        const char *ahead = left->ahead;                                                                                   \
+        const int64_t pace = left->pace;                                                                                   \
         (void)a1, (void)a2, (void)c1, (void)c2, (void)panel;                                                               \
         for (int64_t room = ST_CHAIN - left->into; runs > 0; room = ST_CHAIN, resume = 1) {                                \
             UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_zero();                 \
@@ -54,6 +56,10 @@
                 BY_LANES(MR, NV)                                                                                           \
                 for (; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                                           \
                     vf bv[NV];                                                                                             \
+                    if (k % 2 == 0) {                                                                                      \
+                        __builtin_prefetch(ahead, 0, 2);                                                                   \
+                        ahead += pace;                                                                                     \
+                    }                                                                                                      \
                     UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + COLUMN(j));                                    \
                     UNROLL for (int i = 0; i < MR; i++)                                                                    \
                     {                                                                                                      \

@@ -33,10 +33,13 @@ static void copy_rows(const float *a, int64_t a_row, int64_t rows, int64_t count
     }
 }
 
-/* The rows of A the next tile will want, brought in a stretch per panel while this one computes. */
+/* What is brought into L2, a stretch per panel, while a tile computes: the rows of A the next tile will want, and of each panel of
+ * the block of packed B that comes after this one the share from..to. */
 typedef struct ahead {
     const float *a;
     int64_t a_row, rows, count;
+    const char *b;
+    int64_t panel, panels, from, to; /* in bytes; no panels: nothing */
 } ahead;
 
 static void fetch(const ahead *next, int64_t piece, int64_t pieces)
@@ -49,11 +52,40 @@ static void fetch(const ahead *next, int64_t piece, int64_t pieces)
             __builtin_prefetch(next->a + i * next->a_row + j, 0, 2);
 }
 
+static void fetch_b(st_left *left, const ahead *next, int64_t q)
+{
+    const int64_t steps = ST_MAX(left->runs * left->length / 2, (int64_t)1);
+    left->ahead = q < next->panels ? next->b + q * next->panel + next->from : (const char *)left->a;
+    left->pace = q < next->panels ? ST_MIN((int64_t)64, st_ceil_div(next->to - next->from, steps)) : 0;
+}
+
+/* The block after that of columns [j, j + cols) and of k from k0: its first tile of rows would wait for memory, which takes as long
+ * as all tiles of a block do.  So it comes while the others of this one compute, those of rows [start, end); now [r, r + mr). */
+static void block_ahead(const st_product *p, ahead *next, int64_t j, int64_t cols, int64_t nb, int64_t k0, int64_t kc, int64_t start,
+                        int64_t r, int64_t mr, int64_t end)
+{
+    k0 += kc;
+    if (k0 >= p->k) {
+        j += cols, k0 = 0;
+        if (end < p->m1 || j >= p->n1)
+            return; /* these columns again, or no more */
+        cols = ST_MIN(nb, p->n1 - j);
+    }
+    const int64_t panel = p->b_panel ? p->b_panel : p->k * ST_PANEL, bytes = ST_MIN(kc, p->k - k0) * ST_PANEL * 4;
+    next->b = (const char *)(p->b + j / ST_PANEL * panel + k0 * ST_PANEL);
+    next->panel = 4 * panel;
+    next->panels = st_ceil_div(cols, ST_PANEL);
+    next->from = bytes * (r - start) / (end - start);
+    next->to = bytes * (r + mr - start) / (end - start);
+}
+
 /* One row tile over all panels of the block.  The last panel, if ragged, goes to `edge`. */
-static void tile_row(const st_micro_fn *micro, int64_t mr, const st_left *left, const float *b, int64_t ldb, int64_t panel,
-                     int64_t cols, float *c, int64_t ldc, float *edge, int64_t edge_ld, int resume, const ahead *next)
+static void tile_row(const st_micro_fn *micro, int64_t mr, st_left *left, const float *b, int64_t ldb, int64_t panel, int64_t cols,
+                     float *c, int64_t ldc, float *edge, int64_t edge_ld, int resume, const ahead *next)
 {
     int64_t full = cols / ST_PANEL, over = cols % ST_PANEL, q = 0;
+    left->ahead = (const char *)left->a;
+    left->pace = 0;
     if (mr <= ST_WIDE4)
         for (; q + 4 <= full; q += 4)
             micro[ST_FOUR](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
@@ -62,6 +94,7 @@ static void tile_row(const st_micro_fn *micro, int64_t mr, const st_left *left, 
             micro[ST_TWO](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
     for (; q < full; q++) {
         fetch(next, q, full);
+        fetch_b(left, next, q);
         micro[ST_ONE](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
     }
     if (over)
@@ -79,7 +112,7 @@ static int64_t tile_rows(const st_product *p, int64_t r, int64_t end)
 /* Find, copy or compute the left operand's rows [r, r+mr) x [k0, k0+count). */
 static st_left left_rows(const st_product *p, int64_t r, int64_t mr, int64_t k0, int64_t count, float *copy, int64_t copy_ld)
 {
-    st_left left = {copy, copy_ld, 1, count, count, 0};
+    st_left left = {.a = copy, .row = copy_ld, .runs = 1, .length = count, .jump = count};
     if (p->place && p->place(p->fill_ctx, r, mr, k0, count, &left))
         return left;
     if (p->fill) {
@@ -112,11 +145,12 @@ void st_product_run(const st_product *p)
     int64_t rows_all = p->m1 - p->m0, kc = k_block(p->k), k_blocks = ST_MAX(st_ceil_div(p->k, kc), 1);
     if (rows_all <= 0 || p->n1 <= p->n0)
         return;
-    int64_t copy_ld = kc + ST_PAD, nb = ST_NB, mb = k_blocks == 1 ? rows_all : st_ceil_div(rows_all, st_ceil_div(rows_all, ST_MB));
+    int64_t copy_ld = kc + ST_PAD, nb = p->b_packed && kc > ST_KC / 2 ? ST_NB_DEEP : ST_NB;
+    int64_t mb = k_blocks == 1 ? rows_all : st_ceil_div(rows_all, st_ceil_div(rows_all, ST_MB));
     float *copy = p->workspace, *parked = copy + ST_MR * copy_ld, *panels = parked + ST_MB * ST_NB;
     const st_micro_fn(*const table)[4] = p->quads ? st_micro_quads : p->pairs ? st_micro_pairs : st_micro;
     if (p->b_packed && rows_all <= ST_MR)
-        nb = ST_MAX(ST_NB, ST_SHORT / rows_all / ST_PANEL * ST_PANEL);
+        nb = ST_MAX(nb, ST_SHORT / rows_all / ST_PANEL * ST_PANEL);
 
     for (int64_t j = p->n0; j < p->n1; j += nb) {
         int64_t cols = ST_MIN(nb, p->n1 - j), ld = st_round_up(cols, ST_PANEL), whole = cols / ST_PANEL * ST_PANEL;
@@ -138,12 +172,16 @@ void st_product_run(const st_product *p)
                     if (k_blocks > 1 || i == p->m0)
                         st_pack_panels(p->b + k0 * p->b_row + j * p->b_col, count, cols, p->b_row, p->b_col, panels, panel);
                 }
-                for (int64_t r = i, mr; r < end; r += mr) {
+                for (int64_t r = i, start = i, mr; r < end; r += mr) {
                     mr = tile_rows(p, r, end);
                     st_left left = left_rows(p, r, mr, k0, count, copy, copy_ld);
                     ahead next = {0};
                     if (!p->fill && r + mr < end)
-                        next = (ahead){p->a + (r + mr) * p->a_row + k0, p->a_row, ST_MIN(mr, end - r - mr), count};
+                        next = (ahead){.a = p->a + (r + mr) * p->a_row + k0, .a_row = p->a_row, .rows = ST_MIN(mr, end - r - mr), .count = count};
+                    if (r == i)
+                        start = r + mr;
+                    else if (p->b_packed)
+                        block_ahead(p, &next, j, cols, nb, k0, kc, start, r, mr, end);
                     float *acc = parked + (k_blocks == 1 ? 0 : (r - i) * ld), *to = acc;
                     int64_t ldc = ld;
                     if (!p->store) {

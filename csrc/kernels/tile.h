@@ -18,6 +18,7 @@
 #define ST_MR 14       /* 28 accumulators + 2 vectors of B + 1 broadcast = 31 of 32 registers */
 #define ST_KC 768      /* a k-block of ST_NB columns is at most 768 KiB, so that a 1 MiB L2 keeps it */
 #define ST_NB 256      /* columns per block; a multiple of the panel */
+#define ST_NB_DEEP 128 /* the same of packed B where k is over half of ST_KC: there is room in L2 for the next block */
 #define ST_MB 112      /* rows whose parked accumulators (ST_MB x ST_NB) are kept when k is blocked */
 #define ST_WIDE2 6     /* at most this many rows: two panels at once ... */
 #define ST_WIDE4 3     /* ... or four, so that a short tile still has enough independent chains */
@@ -25,6 +26,7 @@
 #define ST_MR 6        /* 12 + 2 + 1 of 16 registers */
 #define ST_KC 512
 #define ST_NB 128
+#define ST_NB_DEEP 128
 #define ST_MB 96
 #define ST_WIDE2 3
 #define ST_WIDE4 1
@@ -32,6 +34,7 @@
 #define ST_MR 8        /* 16 accumulators, a vector of A for each row, two or more of B: of 32 registers */
 #define ST_KC 512
 #define ST_NB 128
+#define ST_NB_DEEP 128
 #define ST_MB 96
 #define ST_WIDE2 5
 #define ST_WIDE4 2
@@ -39,6 +42,7 @@
 #define ST_MR 4
 #define ST_KC 512
 #define ST_NB 128
+#define ST_NB_DEEP 128
 #define ST_MB 64
 #define ST_WIDE2 2
 #define ST_WIDE4 1
@@ -65,10 +69,14 @@ static inline int64_t st_row_stride(int64_t n)
 static inline float *st_align64(void *p) { return (float *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 
 /* A row tile of the left operand: row i is a + i*row, its k columns are `runs` stretches of `length`, `jump` apart (one
- * stretch for a matrix; one per filter row for a convolution that reads X in place).  `into`: how far into a chain it begins. */
+ * stretch for a matrix; one per filter row for a convolution that reads X in place).  `into`: how far into a chain it begins.
+ * `ahead`: where memory begins that is brought into L2 meanwhile, `pace` bytes for every other k; anywhere readable if
+ * pace is 0. */
 typedef struct st_left {
     const float *a;
     int64_t row, runs, length, jump, into;
+    const char *ahead;
+    int64_t pace;
 } st_left;
 
 /* C[mr][columns] (+)= A[mr][k] * B[k][columns]; resume adds to what c holds.  Columns are fixed by the function:

@@ -121,7 +121,7 @@ ST_INLINE int st_place_windows(const st_window *w, int64_t size, const void *x, 
         ix + (rows - 1) * w->stride_w + w->kw > w->w || step % 1024 == 0)
         return 0;
     const uint8_t *from = (const uint8_t *)x + size * (n * w->x_n + iy * w->x_h + ix * w->x_w);
-    *left = (st_left){(const float *)(const void *)from, step, w->kh, run, w->dilation_h * w->x_h / word, 0};
+    *left = (st_left){.a = (const float *)(const void *)from, .row = step, .runs = w->kh, .length = run, .jump = w->dilation_h * w->x_h / word};
     return 1;
 }
 
