@@ -4,7 +4,7 @@
 
 A child process imports the runtime and numpy and makes the inputs; what it holds then is its base. It opens the plan,
 runs it three times at the greatest dims and is measured page by page (smaps). Counted: weights, arenas, the plan's
-tables, libplan.so, thread stacks, and what Python needs to call it (cffi parses the declarations once). Not counted:
+tables, libplan.so, thread stacks, and what Python needs to call it (cffi's module). Not counted:
 the base, the caller's input and output arrays (stated), page tables.
 
 Predicted are the manifest's weights, scratch, states and a workspace per thread, and the process floor (compiler/artifact.py).

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 #: 2026-11-21, Linux 6.18, glibc 2.36, Python 3.11, six zoo plans, 1 to 16 threads:
 #: - a C program, whole: 2.1 to 2.3 MiB = libc 1.4, libm 0.3, ld.so 0.2, libplan.so 0.1 to 0.2, tables and plan.bin 0.04 to
 #:   0.07, 0.1 of its own, 0.02 for the stack of each further thread
-#: - a Python process with numpy and stratac.runtime imported, growth: 1.8 to 2.0 MiB = cffi's parser and its module 1.6 on
-#:   the first open, libplan.so, tables and stacks as above (0.2 to 0.35 on every further open)
+#: - a Python process with numpy and stratac.runtime imported, growth: 0.8 MiB = libplan.so and cffi's module 0.3 each, tables and
+#:   stacks as above (measured 2026-11-22)
 #: The rest up to 3 MiB is room for larger tables and libraries. Input and output arrays are the caller's and not in it.
 PROCESS_FLOOR = 3 << 20
 #: bytes of a plan folder beside its weights, amply: library, plan, texts, sources

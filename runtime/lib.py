@@ -2,187 +2,82 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..ir.errors import EnvironmentProblem, PlanError, StratacError
+from .declarations import DECLARATIONS
 
 ABI_VERSION = 5
 STATUS = ("ok", "io", "damaged", "version", "machine", "memory", "argument", "state", "busy")
 IO_MODES = ("auto", "uring", "threads", "mmap")
 _ERROR_BYTES = 1024
 
-#: The declarations of csrc/include/stratac.h between its cdef marks, without comments; a test compares.
-CDEF = """
-typedef struct st_session st_session;
-
-enum {
-    ST_OK = 0,
-    ST_IO = 1,
-    ST_DAMAGED = 2,
-    ST_VERSION = 3,
-    ST_MACHINE = 4,
-    ST_MEMORY = 5,
-    ST_ARGUMENT = 6,
-    ST_STATE = 7,
-    ST_BUSY = 8
-};
-
-enum { ST_INPUT = 0, ST_OUTPUT = 1 };
-
-enum {
-    ST_IO_AUTO = 0,
-    ST_IO_URING = 1,
-    ST_IO_THREADS = 2,
-    ST_IO_MMAP = 3
-};
-
-typedef struct st_options {
-    uint32_t size;
-    int32_t threads;
-    int32_t affinity;
-    int32_t skip_weights;
-    int32_t skip_profile;
-    int32_t io;
-} st_options;
-
-typedef struct st_info {
-    const char *name;
-    const char *target;
-    int32_t threads;
-    int32_t planned_threads;
-    int32_t inputs;
-    int32_t outputs;
-    int32_t symbols;
-    int32_t arenas;
-    int32_t instructions;
-    double predicted_seconds;
-    int32_t reads;
-    const char *io;
-    int32_t states;
-} st_info;
-
-typedef struct st_symbol {
-    const char *name;
-    int64_t min;
-    int64_t typical;
-    int64_t max;
-} st_symbol;
-
-typedef struct st_port {
-    const char *name;
-    const char *shape;
-    const char *dtype_name;
-    int32_t dtype;
-    int32_t rank;
-} st_port;
-
-typedef struct st_state {
-    const char *name;
-    const char *shape;
-    const char *dtype_name;
-    int32_t dtype;
-    int32_t rank;
-    int64_t bytes;
-    int32_t zeros;
-} st_state;
-
-typedef struct st_dim {
-    int64_t value;
-    int32_t symbol;
-} st_dim;
-
-typedef struct st_profile {
-    const char *label;
-    int64_t count;
-    int64_t nanoseconds;
-    double predicted_seconds;
-    double flops;
-    double bytes;
-    int64_t waited_nanoseconds;
-} st_profile;
-
-typedef struct st_read {
-    const char *label;
-    int64_t count;
-    int64_t nanoseconds;
-    int64_t bytes;
-    double predicted_seconds;
-} st_read;
-
-typedef struct st_traffic {
-    int64_t streamed;
-    int64_t busy_nanoseconds;
-    int64_t lookups;
-} st_traffic;
-
-typedef struct st_arena {
-    const char *name;
-    const char *tier;
-    int32_t workspace;
-    int64_t bytes;
-} st_arena;
-
-typedef struct st_memory {
-    int64_t weights;
-    int64_t scratch;
-    int64_t workspace;
-    int32_t threads;
-    int64_t session;
-    int64_t total;
-    int64_t stacks;
-    int64_t ring;
-    int64_t states;
-    int64_t mapped;
-} st_memory;
-
-int32_t st_abi_version(void);
-int32_t st_open(const char *folder, const st_options *options, st_session **session, char *error, size_t error_bytes);
-void st_close(st_session *session);
-void st_last_error(st_session *session, char *text, size_t bytes);
-
-int32_t st_get_info(st_session *session, st_info *info);
-int32_t st_get_symbol(st_session *session, int32_t index, st_symbol *symbol);
-int32_t st_get_port(st_session *session, int32_t direction, int32_t index, st_port *port);
-int32_t st_get_dim(st_session *session, int32_t direction, int32_t index, int32_t axis, st_dim *dim);
-
-int32_t st_shape_at(st_session *session, int32_t direction, int32_t index, const int64_t *symbols, int64_t *shape,
-                    int32_t capacity);
-
-int32_t st_bind_input(st_session *session, int32_t index, const void *data, int32_t dtype, int32_t rank,
-                      const int64_t *shape);
-int32_t st_output_shape(st_session *session, int32_t index, int64_t *shape, int32_t capacity);
-int32_t st_bind_output(st_session *session, int32_t index, void *data, int32_t dtype, int32_t rank,
-                       const int64_t *shape);
-int32_t st_run(st_session *session);
-
-int32_t st_found_shape(st_session *session, int32_t index, int64_t *shape, int32_t capacity);
-
-int32_t st_get_state(st_session *session, int32_t index, st_state *row);
-
-int32_t st_save_state(st_session *session, int32_t index, void *data, int64_t bytes);
-int32_t st_load_state(st_session *session, int32_t index, const void *data, int64_t bytes);
-
-int32_t st_reset(st_session *session);
-
-int32_t st_get_profile(st_session *session, int32_t index, st_profile *row);
-int32_t st_get_read(st_session *session, int32_t index, st_read *row);
-int32_t st_get_traffic(st_session *session, st_traffic *traffic);
-int32_t st_reset_profile(st_session *session);
-int32_t st_get_arena(st_session *session, int32_t index, st_arena *arena);
-int32_t st_get_memory(st_session *session, st_memory *memory);
-"""
+#: characters of a value in a line of declarations.py
+_LINE_BYTES = 100
 
 
 @functools.cache
 def _ffi() -> Any:
-    from cffi import FFI  # parsing the declarations costs milliseconds that importing stratac need not pay
+    # not cffi itself: importing its parser and parsing would be a third of the time that opening a small plan takes
+    from _cffi_backend import FFI
+
+    return FFI("stratac", **DECLARATIONS)
+
+
+def declared(header: str) -> str:
+    """What csrc/include/stratac.h declares between its cdef marks, without comments: what cffi's parser takes."""
+    text = header[header.index("*/", header.index("cdef begin")) + 2 : header.index("/* cdef end */")]
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.S)
+
+
+def declarations(header: str) -> str:
+    """The text of runtime/declarations.py: that part of the header as cffi keeps it once it is parsed."""
+    import tempfile
+
+    from cffi import FFI
 
     ffi = FFI()
-    ffi.cdef(CDEF)
-    return ffi
+    ffi.cdef(declared(header))
+    ffi.set_source("stratac", None)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made.py"
+        ffi.emit_python_code(str(made))
+        tree = ast.parse(made.read_text())
+    (call,) = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    found = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    lines = [
+        '"""csrc/include/stratac.h as cffi keeps it. Generated by `python -m stratac.runtime.lib`; do not edit."""',
+        "",
+        "from typing import Any",
+        "",
+        "# fmt: off",
+        "DECLARATIONS: dict[str, Any] = {",
+        *(line for name, value in found.items() for line in _lines(value, f'    "{name}": ', 4)),
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _lines(value: Any, before: str, indent: int) -> Iterator[str]:
+    """Python text of nested tuples, bytes and numbers, in lines that can be compared."""
+    if not isinstance(value, tuple | bytes) or len(repr(value)) < _LINE_BYTES:
+        yield f"{before}{value!r},"
+        return
+    yield f"{before}("
+    step = _LINE_BYTES // 4
+    if isinstance(value, bytes):
+        yield from (f"{' ' * indent}    {value[k : k + step]!r}" for k in range(0, len(value), step))
+    else:
+        for item in value:
+            yield from _lines(item, " " * (indent + 4), indent + 4)
+    yield f"{' ' * indent}),"
 
 
 def _raise(status: int, text: str) -> None:
@@ -314,3 +209,10 @@ class Library:
             self._lib.st_close(self._session)
             self._session = None
             self._ffi.dlclose(self._lib)
+
+
+if __name__ == "__main__":
+    root = Path(__file__).parent.parent
+    (root / "runtime" / "declarations.py").write_text(
+        declarations((root / "csrc" / "include" / "stratac.h").read_text())
+    )

@@ -36,6 +36,7 @@ RUNTIME_IR = {
 ROOMS = {
     "jinja2": {"codegen/render.py"},
     "cffi": {"runtime/lib.py"},
+    "_cffi_backend": {"runtime/lib.py"},
     "onnx": ("compiler/frontends/onnx/", "compiler/onnx_backend.py"),
     "torch": ("compiler/frontends/torch/", "compiler/torch_backend.py"),
     "transformers": {"compiler/frontends/torch/huggingface.py", "compiler/frontends/torch/cached.py"},

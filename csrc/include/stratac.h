@@ -32,7 +32,7 @@ extern "C" {
 
 #define ST_ABI_VERSION 5
 
-/* cdef begin: runtime/lib.py declares the same to cffi; a test compares */
+/* cdef begin: runtime/declarations.py is made of it; a test compares */
 typedef struct st_session st_session;
 
 enum {

@@ -12,7 +12,7 @@ import pytest
 from stratac.codegen.compilers import find_compiler
 from stratac.codegen.toolchain import CSRC
 from stratac.ir.plan_binary import plan_id
-from stratac.runtime.lib import ABI_VERSION, CDEF, STATUS
+from stratac.runtime.lib import ABI_VERSION, STATUS, declarations, declared
 from stratac.tests.runtime import streamed as streaming_plans
 from stratac.tests.runtime.streamed import Streamed, Use, make_plan, write_streamed
 from stratac.tests.runtime.tiny import KERNELS, tiny_plan
@@ -167,12 +167,14 @@ def test_example_runs_a_plan_without_python(tiny: Path, tmp_path: Path) -> None:
     assert missing.returncode == 3 and "cannot load" in missing.stderr
 
 
-def test_cdef_is_the_header() -> None:
-    header = (CSRC / "include" / "stratac.h").read_text()
-    text = header[header.index("*/", header.index("cdef begin")) + 2 : header.index("/* cdef end */")]
-    assert re.sub(r"/\*.*?\*/", "", text, flags=re.S).split() == CDEF.split()
-    assert f"#define ST_ABI_VERSION {ABI_VERSION}\n" in header
-    names = re.findall(r"ST_([A-Z]+) = (\d)", header.split("enum")[1])
+HEADER = (CSRC / "include" / "stratac.h").read_text()
+
+
+def test_declarations_are_those_of_the_header() -> None:
+    """`python -m stratac.runtime.lib` writes them again."""
+    assert (CSRC.parent / "runtime" / "declarations.py").read_text() == declarations(HEADER)
+    assert f"#define ST_ABI_VERSION {ABI_VERSION}\n" in HEADER
+    names = re.findall(r"ST_([A-Z]+) = (\d)", HEADER.split("enum")[1])
     assert [(n.lower(), int(v)) for n, v in names] == list(zip(STATUS, range(len(STATUS)), strict=True))
 
 
@@ -193,7 +195,7 @@ def test_only_the_public_names_are_exported(tiny: Path) -> None:
         pytest.skip("no nm")
     lines = run("nm", "-D", "--defined-only", tiny / "libplan.so").splitlines()
     exported = {line.split()[-1] for line in lines}
-    assert exported == set(re.findall(r"\b(st_\w+)\(", CDEF))
+    assert exported == set(re.findall(r"\b(st_\w+)\(", declared(HEADER)))
 
 
 def test_c_files_are_short() -> None:
