@@ -168,9 +168,9 @@ class Library:
         terms = Terms()
         counted = self._terms(row, kernel, packed, graph, device)
         share = 1.0
-        if (state := updated(cluster, kernel, graph)) is not None:  # nothing of it is copied
-            whole = max(typical(graph.types[state.value].nbytes, graph.symbols), 1)
-            share = min(2 * put(cluster, state, graph) / whole, 1.0)
+        if (pair := updated(cluster, kernel, graph)) is not None:  # nothing of it is copied
+            whole = max(typical(graph.types[pair[0]].nbytes, graph.symbols), 1)
+            share = min(2 * put(cluster, pair[0], graph) / whole, 1.0)
         terms.merge(counted.counts, share)
         terms.units = max(int(counted.units * share), 1) if share < 1 else counted.units
         stored = {value: pack.narrowed(format) for value, format in formats}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ..ir.dims import Bounds, Dim, typical
 from ..ir.dims import product as dim_product
-from ..ir.graph import Graph, Node, State
+from ..ir.graph import Graph, Node
 from ..ir.kernel import Kernel, Loops, Read, Routine, Scalar, Stage, Store, walk
 from ..ir.machine import Device
 
@@ -31,20 +31,20 @@ def touched(cluster: Node, kernel: Kernel | None, graph: Graph) -> dict[str, flo
             elements = _looked_up(kernel, position, symbols)
             if elements is not None:
                 sizes[value] = min(sizes[value], elements * graph.types[value].dtype.bytes)
-    if (state := updated(cluster, kernel, graph)) is not None:
-        sizes[state.update] = sizes[state.value] = put(cluster, state, graph)
+    if (pair := updated(cluster, kernel, graph)) is not None:
+        sizes[pair[0]] = sizes[pair[1]] = put(cluster, pair[0], graph)
     return sizes
 
 
-def updated(cluster: Node, kernel: Kernel | None, graph: Graph) -> State | None:
-    """The state that a routine updates where it lies: all it touches of it is what it puts there."""
-    found = (state for state in graph.states if state.update in cluster.outputs and state.value in cluster.used)
+def updated(cluster: Node, kernel: Kernel | None, graph: Graph) -> tuple[str, str] | None:
+    """What a routine updates where it lies, before and after: all it touches of it is what it puts there."""
+    found = (pair for pair in graph.rewritten() if pair[1] in cluster.outputs and pair[0] in cluster.used)
     return next(found, None) if isinstance(kernel, Routine) else None
 
 
-def put(cluster: Node, state: State, graph: Graph) -> float:
-    """Bytes of the updates of a state: no more than the largest other operand."""
-    sizes = [typical(graph.types[v].nbytes, graph.symbols) for v in cluster.used if v != state.value]
+def put(cluster: Node, target: str, graph: Graph) -> float:
+    """Bytes of the updates of what is updated: no more than the largest other operand."""
+    sizes = [typical(graph.types[v].nbytes, graph.symbols) for v in cluster.used if v != target]
     return float(max(sizes, default=0))
 
 

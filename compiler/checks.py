@@ -207,7 +207,7 @@ def check_results(folder: Path, model: Path, tolerance: float) -> list[dict[str,
                 for a, b, kind in zip(ours, theirs, kinds, strict=True)
             ]
             worst = max((relative_error(a, b) for a, b in pairs), default=0.0)
-            shown = {k: v for n, (k, v) in enumerate(sizes.items()) if n not in plan.setters}
+            shown = {k: v for n, (k, v) in enumerate(sizes.items()) if n not in plan.runtime_dims}
             where = ", ".join(f"{k}={v}" for k, v in shown.items()) or "fixed sizes"
             detail = f"relative L2 {worst:.2e} (allowed {tolerance:.0e}) at {where}"
             findings.append(

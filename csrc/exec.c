@@ -15,7 +15,6 @@ static int64_t now(void)
 static void charge(st_timing *timing, int64_t nanoseconds)
 {
     timing->nanoseconds += nanoseconds;
-    timing->count++;
 }
 
 /* Before a call: until the reads it needs are complete.  0 where they never will be. */
@@ -57,6 +56,41 @@ static uint32_t skip(const st_program *program, uint32_t i, uint32_t *region)
     return i;
 }
 
+/* Whether a loop goes on, as every worker sees it behind the barrier of the loop's first instruction.  The trip writes the next
+ * condition over this one, so that all workers must have seen it before. */
+static int goes_on(const st_program *program, const st_loop *loop)
+{
+    const int more = program->dims[loop->symbol] <= program->symbols[loop->symbol].max;
+    if (!loop->value)
+        return more;
+    const int holds = *(const uint8_t *)*loop->value != 0;
+    if (program->pool)
+        st_pool_barrier(program->pool);
+    return more && holds;
+}
+
+/* Behind the last instruction of a trip: the next one is counted once all workers are done with this one, and the loops inside
+ * begin anew.  The barrier of the first instruction comes before anybody looks at it. */
+static uint32_t again(st_program *program, uint32_t number, int worker)
+{
+    const st_loop *loop = &program->loops[number];
+    if (program->pool)
+        st_pool_barrier(program->pool);
+    if (!worker) {
+        program->dims[loop->symbol]++;
+        for (uint32_t k = 1; k <= loop->inside; k++)
+            program->dims[loop[k].symbol] = 0;
+    }
+    return loop->first;
+}
+
+/* Tells the queue of reads how far this worker is; a loop is one step. */
+static void advance(st_program *program, int worker, uint64_t calls, uint32_t from, uint32_t to)
+{
+    if (program->io && (!program->steps[from].repeats || to == program->count || !program->steps[to].repeats))
+        st_io_advance(program->io, worker, calls + to);
+}
+
 /* Worker 0 leaves in program->open and program->begin which instruction is under way, and since when. */
 static void walk(st_program *program, int worker)
 {
@@ -64,7 +98,7 @@ static void walk(st_program *program, int worker)
     const uint64_t calls = program->run * program->count;
     st_timing *open = NULL;
     int64_t begin = timings ? now() : 0;
-    uint32_t region = 0;
+    uint32_t region = 0, fresh = 0; /* instructions from `fresh` on did not run yet */
     for (uint32_t i = 0, next; i < program->count; i = next) {
         const st_step *step = &program->steps[i];
         if (program->pool && step->barrier)
@@ -77,10 +111,11 @@ static void walk(st_program *program, int worker)
             begin = end;
         }
         next = skip(program, i, &region);
+        if (next == i && step->begins && !goes_on(program, &program->loops[step->begins - 1]))
+            next = program->loops[step->begins - 1].last + 1;
         open = NULL;
         if (next != i) {
-            if (program->io)
-                st_io_advance(program->io, worker, calls + next);
+            advance(program, worker, calls, i, next);
             continue;
         }
         next = i + 1;
@@ -99,8 +134,13 @@ static void walk(st_program *program, int worker)
         default:
             break; /* load.c let no other kind through */
         }
-        if (program->io)
-            st_io_advance(program->io, worker, calls + next);
+        if (open && i >= fresh) { /* what further trips take adds to the one that is counted */
+            open->count++;
+            fresh = i + 1;
+        }
+        if (step->ends)
+            next = again(program, step->ends - 1, worker);
+        advance(program, worker, calls, i, next);
     }
     if (!worker) {
         program->open = open;
@@ -116,6 +156,8 @@ static void walk_job(void *context, int worker)
 int st_program_run(st_program *program)
 {
     program->exceeded = 0;
+    for (uint32_t i = 0; i < program->loop_count; i++)
+        program->dims[program->loops[i].symbol] = 0;
     const st_modes before = st_modes_usual();
     if (program->pool)
         st_pool_run(program->pool, walk_job, program);

@@ -95,7 +95,8 @@ void st_layout_fit(st_session *s)
     sink(s, 0);
     for (uint64_t i = 0; i < s->plan.counts[STP_SECTION_ARG]; i++) {
         const stp_arg *arg = &s->plan.args[i];
-        if (arg->space == STP_SPACE_BUFFER && s->plan.arenas[s->plan.buffers[arg->index].arena].kind == STP_ARENA_SCRATCH)
+        const int lies = arg->space == STP_SPACE_BUFFER || arg->space == STP_SPACE_CARRY;
+        if (lies && s->plan.arenas[s->plan.buffers[arg->index].arena].kind == STP_ARENA_SCRATCH)
             s->args[i] = st_arena_base(s, s->plan.buffers[arg->index].arena) + layout->offsets[arg->index];
     }
 }

@@ -120,16 +120,25 @@ static int check_types(const st_plan *plan, st_error *error)
     return ST_OK;
 }
 
-/* A run-time dim is set by one call, the only one that has it as an argument, with one part and a barrier behind it; no call sets
- * two.  No input has such a dim: its extents are known before a run. */
+static uint64_t count_loops(const st_plan *plan)
+{
+    uint64_t found = 0;
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_REGION]; i++)
+        found += plan->regions[i].kind == STP_REGION_LOOP || plan->regions[i].kind == STP_REGION_LOOP_WHILE;
+    return found;
+}
+
+/* A run-time dim is set by one call, the only one that has it as an argument, with one part and a barrier behind it, no call sets
+ * two; or it counts the trips of one loop.  No input has such a dim: its extents are known before a run. */
 static int check_setters(const st_plan *plan, st_error *error)
 {
-    const uint64_t symbols = plan->counts[STP_SECTION_SYMBOL];
+    const uint64_t symbols = plan->counts[STP_SECTION_SYMBOL], calls = plan->call_count, all = calls + count_loops(plan);
     for (uint64_t i = 0; i < symbols; i++) {
         const uint32_t setter = plan->symbols[i].setter;
-        CHECK_AT(setter <= plan->call_count, STP_SECTION_SYMBOL, i, "an unknown call sets it");
-        CHECK_AT(!setter || plan->calls[setter - 1].parts == 1, STP_SECTION_SYMBOL, i, "several threads set it");
-        CHECK_AT(!setter || setter == plan->call_count || plan->calls[setter].barrier, STP_SECTION_SYMBOL, i,
+        CHECK_AT(setter <= all, STP_SECTION_SYMBOL, i, "an unknown call sets it");
+        CHECK_AT(!setter || setter > calls || plan->calls[setter - 1].parts == 1, STP_SECTION_SYMBOL, i,
+                 "several threads set it");
+        CHECK_AT(!setter || setter >= calls || plan->calls[setter].barrier, STP_SECTION_SYMBOL, i,
                  "no barrier follows the call that sets it");
         for (uint64_t k = 0; setter && k < i; k++)
             CHECK_AT(plan->symbols[k].setter != setter, STP_SECTION_SYMBOL, i, "its call sets another");
@@ -158,7 +167,7 @@ static int check_setters(const st_plan *plan, st_error *error)
 static int is_bool(const st_plan *plan, const stp_arg *arg)
 {
     uint32_t number;
-    if (arg->space == STP_SPACE_BUFFER)
+    if (arg->space == STP_SPACE_BUFFER || arg->space == STP_SPACE_CARRY)
         number = plan->buffers[arg->index].bytes ? plan->buffers[arg->index].type : UINT32_MAX;
     else if (arg->space == STP_SPACE_INPUT || arg->space == STP_SPACE_OUTPUT)
         number = plan->ports[arg->space == STP_SPACE_INPUT ? ST_INPUT : ST_OUTPUT][arg->index].type;
@@ -176,19 +185,52 @@ static int is_bool(const st_plan *plan, const stp_arg *arg)
     return type->dtype == STP_BOOL;
 }
 
-/* Regions stand in the order in which they begin, an outer one first, and begin behind a barrier, so that all threads see the
- * same condition. */
+/* Number `number` of the loops: it has a dim of its own, which counts its trips, and hides its calls from reads. */
+static int check_loop(const st_plan *plan, uint64_t i, uint64_t number, st_error *error)
+{
+    const stp_region *r = &plan->regions[i];
+    const stp_arg *dim = &plan->args[r->arg];
+    CHECK_AT(dim->space == STP_SPACE_DIM && plan->symbols[dim->index].setter == plan->call_count + number + 1,
+             STP_SECTION_REGION, i, "it counts its trips by no dim of its own");
+    CHECK_AT(plan->symbols[dim->index].min == 0 && plan->symbols[dim->index].max < INT64_MAX, STP_SECTION_REGION, i,
+             "its trips are not counted from 0");
+    for (uint32_t k = r->first; k <= r->last; k++)
+        CHECK_AT(!plan->calls[k].needs, STP_SECTION_REGION, i, "a call of it waits for reads");
+    for (uint64_t k = i; k--;) {
+        const stp_region *before = &plan->regions[k];
+        const int other = before->kind == STP_REGION_LOOP || before->kind == STP_REGION_LOOP_WHILE;
+        const int apart = before->last < r->first, around = before->last > r->last && before->first < r->first;
+        CHECK_AT(apart || around || (!other && before->last >= r->last),
+                 STP_SECTION_REGION, i, "it begins or ends with another, or lies only partly inside it");
+    }
+    return ST_OK;
+}
+
+/* Regions and loops stand in the order in which they begin, an outer one first, and begin behind a barrier, so that all threads see
+ * the same condition.  Whatever begins in a loop ends in it, and is a loop. */
 static int check_regions(const st_plan *plan, st_error *error)
 {
+    uint64_t loops = 0;
+    int64_t inside = -1; /* the last call of loops so far */
     for (uint64_t i = 0; i < plan->counts[STP_SECTION_REGION]; i++) {
         const stp_region *r = &plan->regions[i];
+        const int loop = r->kind == STP_REGION_LOOP || r->kind == STP_REGION_LOOP_WHILE, asks = r->kind != STP_REGION_LOOP;
         CHECK_AT(r->first <= r->last && r->last < plan->call_count, STP_SECTION_REGION, i, "its calls are none of the plan");
         CHECK_AT(!i || plan->regions[i - 1].first < r->first ||
                      (plan->regions[i - 1].first == r->first && plan->regions[i - 1].last >= r->last),
                  STP_SECTION_REGION, i, "it stands behind one that begins later, or inside it");
         CHECK_AT(!r->first || plan->calls[r->first].barrier, STP_SECTION_REGION, i, "no barrier comes before its condition");
-        CHECK_AT(r->when <= 1 && r->arg < plan->counts[STP_SECTION_ARG] && is_bool(plan, &plan->args[r->arg]),
+        const uint64_t last = (uint64_t)r->arg + (loop && asks), args = plan->counts[STP_SECTION_ARG];
+        CHECK_AT(r->kind < STP_REGION_COUNT && last < args && (!asks || is_bool(plan, &plan->args[last])),
                  STP_SECTION_REGION, i, "its condition is not one bool");
+        CHECK_AT(loop || (int64_t)r->first > inside, STP_SECTION_REGION, i, "it lies in a loop");
+        CHECK_AT(!loop || r->first, STP_SECTION_REGION, i, "nothing is in front of it that it could carry on");
+        if (!loop)
+            continue;
+        const int status = check_loop(plan, i, loops++, error);
+        if (status)
+            return status;
+        inside = (int64_t)r->last > inside ? r->last : inside;
     }
     return ST_OK;
 }
@@ -200,7 +242,7 @@ static int check_code(st_plan *plan, const stp_queue *queues, st_error *error)
                                               counts[STP_SECTION_BUFFER], counts[STP_SECTION_WEIGHT],
                                               (uint64_t)plan->workspaces, counts[STP_SECTION_WEIGHT],
                                               counts[STP_SECTION_SYMBOL], counts[STP_SECTION_STATE],
-                                              counts[STP_SECTION_STATE]};
+                                              counts[STP_SECTION_STATE], counts[STP_SECTION_BUFFER]};
     for (uint64_t i = 0; i < counts[STP_SECTION_ARG]; i++) {
         const stp_arg *a = &plan->args[i];
         CHECK_AT(a->space < STP_SPACE_COUNT && a->index < limits[a->space], STP_SECTION_ARG, i,

@@ -173,6 +173,9 @@ typedef struct st_step {
     uint32_t barrier; /* all workers meet before it */
     uint32_t needs;   /* reads of this run that must be complete */
     uint32_t symbol;  /* 1 + number of the run-time dim that it sets, or 0 */
+    uint32_t begins;  /* 1 + number of the loop that begins with it, or 0 */
+    uint32_t ends;    /* 1 + number of the loop that ends with it, or 0 */
+    uint32_t repeats; /* it lies in a loop */
     st_kernel kernel;
     void *const *args;
 } st_step;
@@ -183,6 +186,15 @@ typedef struct st_region {
     uint32_t when;
     void *const *value;
 } st_region;
+
+/* Instructions that run again and again: as long as the symbol that counts the trips is within its bounds and the condition, a bool,
+ * is true; without a condition `value` is NULL. */
+typedef struct st_loop {
+    uint32_t first, last;
+    uint32_t symbol;
+    uint32_t inside; /* so many loops that follow lie inside it */
+    void *const *value;
+} st_loop;
 
 typedef struct st_timing {
     int64_t count;
@@ -197,6 +209,8 @@ typedef struct st_program {
     uint32_t count;
     const st_region *regions; /* in order of `first`, an outer one before those inside it */
     uint32_t region_count;
+    const st_loop *loops; /* in order of `first` */
+    uint32_t loop_count;
     int threads;
     st_pool *pool;       /* NULL with one thread */
     struct st_io *io;    /* NULL without reads */

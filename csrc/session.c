@@ -109,6 +109,7 @@ static size_t lay_tables(st_session *s, char *base, int threads, int timed)
     s->steps = carve(base, &used, s->plan.call_count * sizeof *s->steps);
     s->args = carve(base, &used, n[STP_SECTION_ARG] * sizeof *s->args);
     s->regions = carve(base, &used, n[STP_SECTION_REGION] * sizeof *s->regions);
+    s->loops = carve(base, &used, n[STP_SECTION_REGION] * sizeof *s->loops);
     s->patches = carve(base, &used, n[STP_SECTION_ARG] * sizeof *s->patches);
     s->symbols = carve(base, &used, n[STP_SECTION_SYMBOL] * sizeof *s->symbols);
     s->layout.places = carve(base, &used, n[STP_SECTION_BUFFER] * sizeof *s->layout.places);
@@ -158,6 +159,30 @@ char *st_arena_base(const st_session *s, uint32_t wanted)
     return at;
 }
 
+/* Stretches of instructions that are left out or repeated. */
+static void fill_regions(st_session *s)
+{
+    const st_plan *plan = &s->plan;
+    st_program *program = &s->program;
+    for (uint64_t i = 0; i < plan->counts[STP_SECTION_REGION]; i++) {
+        const stp_region *r = &plan->regions[i];
+        if (r->kind == STP_REGION_UNLESS || r->kind == STP_REGION_WHERE) {
+            const uint32_t when = r->kind == STP_REGION_WHERE;
+            s->regions[program->region_count++] = (st_region){r->first, r->last, when, s->args + r->arg};
+            continue;
+        }
+        const uint32_t number = program->loop_count++;
+        void *const *value = r->kind == STP_REGION_LOOP_WHILE ? s->args + r->arg + 1 : NULL;
+        s->loops[number] = (st_loop){r->first, r->last, plan->args[r->arg].index, 0, value};
+        for (uint32_t k = 0; k < number; k++)
+            s->loops[k].inside += s->loops[k].last >= r->last;
+        s->steps[r->first].begins = number + 1;
+        s->steps[r->last].ends = number + 1;
+        for (uint32_t k = r->first; k <= r->last; k++)
+            s->steps[k].repeats = 1;
+    }
+}
+
 /* Pointers of all arguments that never change, and a list of those that do. */
 static void fill_tables(st_session *s, int threads)
 {
@@ -166,7 +191,8 @@ static void fill_tables(st_session *s, int threads)
     for (uint64_t i = 0; i < plan->counts[STP_SECTION_ARG]; i++) {
         const stp_arg *arg = &plan->args[i];
         switch (arg->space) {
-        case STP_SPACE_BUFFER: {
+        case STP_SPACE_BUFFER:
+        case STP_SPACE_CARRY: {
             const stp_buffer *buffer = &plan->buffers[arg->index];
             s->args[i] = st_arena_base(s, buffer->arena) + buffer->offset;
             break;
@@ -204,12 +230,9 @@ static void fill_tables(st_session *s, int threads)
         };
     }
     for (uint64_t i = 0; i < plan->counts[STP_SECTION_SYMBOL]; i++)
-        if (plan->symbols[i].setter)
+        if (plan->symbols[i].setter && plan->symbols[i].setter <= plan->call_count)
             s->steps[plan->symbols[i].setter - 1].symbol = (uint32_t)i + 1;
-    for (uint64_t i = 0; i < plan->counts[STP_SECTION_REGION]; i++) {
-        const stp_region *region = &plan->regions[i];
-        s->regions[i] = (st_region){region->first, region->last, region->when, s->args + region->arg};
-    }
+    fill_regions(s);
     int64_t *shape = s->output_shapes;
     for (int i = 0; i < st_ports(plan, ST_OUTPUT); i++) {
         s->output_shape[i] = shape;
@@ -218,7 +241,7 @@ static void fill_tables(st_session *s, int threads)
     s->program.steps = s->steps;
     s->program.count = plan->call_count;
     s->program.regions = s->regions;
-    s->program.region_count = (uint32_t)plan->counts[STP_SECTION_REGION];
+    s->program.loops = s->loops;
     s->program.reads = plan->read_count;
     s->program.dims = s->symbols;
     s->program.symbols = plan->symbols;

@@ -57,6 +57,7 @@ struct st_session {
     st_program program;
     st_step *steps;
     st_region *regions;
+    st_loop *loops;
     void **args;
     st_patch *patches;
     int64_t *symbols;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,19 @@ from .graph import Attr, Graph, Inline, Node, Port, State, Weight, make_attrs
 from .ops import dims_set, infer
 from .types import TensorType, from_numpy
 from .verify import mentions
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a builder held at some point."""
+
+    nodes: int
+    weights: Mapping[str, Weight]
+    types: Mapping[str, TensorType]
+    symbols: Mapping[str, Bounds]
+    behind: Mapping[str, frozenset[str]]
+    loose: Mapping[str, frozenset[str]]
+    true: Mapping[str, str]
 
 
 class GraphBuilder:
@@ -30,6 +43,8 @@ class GraphBuilder:
         self.symbols = dict(base.symbols if base else symbols or {})
         self.inputs = list(base.inputs) if base else []
         self.states = list(base.states) if base else []
+        self.loops = base.loops if base else ()
+        self.notes = list(base.notes) if base else []
         self.weights = dict(base.weights) if base else {}
         self.types: dict[str, TensorType] = {}
         if base:
@@ -136,6 +151,28 @@ class GraphBuilder:
             names = (mentions([value for _, value in node.attrs]) | mentions(kinds)) & self._behind.keys()
             self._loose.update(dict.fromkeys(node.outputs, names))
 
+    # -- what was built only to be looked at, or to become a graph of its own
+
+    def mark(self) -> Mark:
+        """To come back to by `take_back`."""
+        behind = {name: frozenset(values) for name, values in self._behind.items()}
+        symbols = dict(self.symbols)
+        return Mark(
+            len(self.nodes), dict(self.weights), dict(self.types), symbols, behind, dict(self._loose), dict(self._true)
+        )
+
+    def take_back(self, mark: Mark) -> tuple[Node, ...]:
+        """Everything as it was; the nodes added since. Names that were taken stay so."""
+        nodes = tuple(self.nodes[mark.nodes :])
+        del self.nodes[mark.nodes :]
+        self._taken.update(self.types)
+        for held, before in ((self.weights, mark.weights), (self.types, mark.types), (self.symbols, mark.symbols)):
+            held.clear()  # others look at it too
+            held.update(before)  # type: ignore[arg-type]
+        self._behind = {name: set(values) for name, values in mark.behind.items()}
+        self._loose, self._true = dict(mark.loose), dict(mark.true)
+        return nodes
+
     def finish(self, outputs: Iterable[Port], updates: Mapping[str, str] | None = None) -> Graph:
         """The graph. `updates` gives by their names what states become; others become what they became in the base graph, or
         never change."""
@@ -157,4 +194,6 @@ class GraphBuilder:
             self.absent,
             self.interface,
             tuple(replace(state, update=(updates or {}).get(state.name, state.update)) for state in self.states),
+            self.loops,
+            tuple(self.notes),
         )

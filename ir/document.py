@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .interp import MEANINGS
 from .ops import OPS, REQUIRED, AttrSpec, Op
-from .plan_binary import ARENA_KINDS, ARG_SPACES, CALL_KINDS, DIM_OPS, HEADER, SECTION, Record
+from .plan_binary import ARENA_KINDS, ARG_SPACES, CALL_KINDS, DIM_OPS, HEADER, REGION_KINDS, SECTION, Record
 from .plan_binary import SECTIONS as RECORDS
 from .scalars import PRIMITIVES, TO_BOOL
 from .text import attr_text
@@ -120,7 +120,8 @@ def binary_table() -> str:
     rows = ["| section | record | bytes | fields |", "|---|---|---|---|"]
     rows += [row("", HEADER, HEADER.bytes), row("", SECTION, SECTION.bytes)]
     rows += [row(str(n), record, record.bytes if record.fields else 1) for n, record in enumerate(RECORDS)]
-    names = {"arena kind": ARENA_KINDS, "argument space": ARG_SPACES, "call kind": CALL_KINDS, "dim op": DIM_OPS}
+    names = {"arena kind": ARENA_KINDS, "argument space": ARG_SPACES, "call kind": CALL_KINDS}
+    names |= {"region kind": REGION_KINDS, "dim op": DIM_OPS}
     rows += ["", "| number of | from 0 |", "|---|---|"]
     return "\n".join([*rows, *(f"| {what} | {', '.join(f'`{name}`' for name in of)} |" for what, of in names.items())])
 

@@ -35,6 +35,7 @@ class Node:
     attrs: Attrs = ()
     source: Source = Source()
     body: tuple[Node, ...] = ()
+    graph: Graph | None = None  # of a `loop`: what it repeats; see `ir/ops_control.py`
 
     def attr(self, name: str, default: Any = None) -> Any:
         for key, value in self.attrs:
@@ -112,6 +113,32 @@ class State:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """What a loop hands from one trip to the next: `value` as a trip finds it, and `update`, the same bytes as the trip leaves
+    them. Behind the loop `update` is what it ended with: what `value` was in front of it, where there was no trip."""
+
+    value: str
+    update: str
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Top-level nodes `first` to `last` (their first outputs), which run again and again: a `loop` laid out flat.
+
+    `trip` is the symbol that counts trips from 0; its greatest value is that of the last trip there may be. The loop ends sooner
+    where `condition`, a carried bool, is false in front of a trip; without one it is empty. The typical value of `trip` is that of
+    the last trip predicted.
+    """
+
+    trip: str
+    first: str
+    last: str
+    carried: tuple[Carried, ...]
+    condition: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Graph:
     """A model. `types` holds the type of every value, those inside cluster bodies included."""
 
@@ -128,6 +155,10 @@ class Graph:
     )  # files of weights that were missing; never printed
     interface: Interface | None = field(default=None, compare=False)  # what callers see of the ports; never printed
     states: tuple[State, ...] = ()
+    loops: tuple[
+        Loop, ...
+    ] = ()  # of a graph of clusters, in order of their first nodes, an outer one before those inside it
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what a front end decided, for people; never printed
 
     def readable(self, weight: str) -> bool:
         """Whether the bytes of a weight can be read: no file it comes from was missing."""
@@ -157,6 +188,24 @@ class Graph:
             for value in node.used:
                 found.setdefault(value, []).append(node)
         return found
+
+    def spans(self) -> list[tuple[int, int]]:
+        """The positions of the first and the last node of each loop."""
+        positions = {node.outputs[0]: position for position, node in enumerate(self.nodes)} if self.loops else {}
+        return [(positions[loop.first], positions[loop.last]) for loop in self.loops]
+
+    def trips(self) -> dict[str, int]:
+        """How often each top-level node that lies in loops is predicted to run, by its first output."""
+        found: dict[str, int] = {}
+        for loop, (first, last) in zip(self.loops, self.spans(), strict=True):
+            for node in self.nodes[first : last + 1]:
+                found[node.outputs[0]] = found.get(node.outputs[0], 1) * (self.symbols[loop.trip].typical + 1)
+        return found
+
+    def rewritten(self) -> Iterator[tuple[str, str]]:
+        """Pairs of values that are the same bytes, before and after one node writes over them: states and what loops carry."""
+        yield from ((state.value, state.update) for state in self.states if state.update != state.value)
+        yield from ((one.value, one.update) for loop in self.loops for one in loop.carried)
 
     def overwrites(self) -> Iterator[tuple[State, Node, list[Node]]]:
         """Each state that changes, the top-level node that computes what it becomes, and the other nodes that read it: in a graph

@@ -38,6 +38,7 @@ def find_guards(graph: Graph) -> dict[str, Guards]:
     nobody needs has no guards.
     """
     kept = {value for state in graph.states for value in (state.value, state.update)}
+    kept |= {value for pair in graph.rewritten() for value in pair}
     places = {port.value: -1 for port in graph.inputs}
     places |= {v: position for position, node in enumerate(graph.nodes) for v in node.outputs if v not in kept}
     roots = Roots(graph.nodes, graph.types)
@@ -45,18 +46,24 @@ def find_guards(graph: Graph) -> dict[str, Guards]:
     late = mentions([graph.types[value].shape for value in graph.output_values])
     dims: dict[str, Guards] = dict.fromkeys(late, ALWAYS)
     found: dict[str, Guards] = {}
-    for position in reversed(range(len(graph.nodes))):
-        node = graph.nodes[position]
-        uses = [needs[value] for value in node.outputs if value in needs]
-        uses += [dims[name] for name in dims_set(node) if name in dims]
+    position = len(graph.nodes)
+    around = {last: first for first, last in graph.spans()}
+    while position:
+        position -= 1
+        first, single = around.get(position, position), position not in around
+        nodes = graph.nodes[first : position + 1]  # a loop runs whole or not at all
+        uses = [needs[value] for node in nodes for value in node.outputs if value in needs]
+        uses += [dims[name] for node in nodes for name in dims_set(node) if name in dims]
         met = frozenset.intersection(*uses) if uses else ALWAYS
-        own = frozenset(guard for guard in met if places[guard.condition] < position)
-        found[node.outputs[0]] = own
-        for value, further in choices(node, graph.types, roots).items():
-            read = own | {guard for guard in further if guard.condition in places}
-            needs[value] = needs.get(value, read) & read
-        for name in mentioned(node, graph.types):
-            dims[name] = dims.get(name, own) & own
+        own = frozenset(guard for guard in met if places[guard.condition] < first)
+        for node in nodes:
+            found[node.outputs[0]] = own
+            for value, further in choices(node, graph.types, roots).items():
+                read = own | {guard for guard in further if guard.condition in places and single}
+                needs[value] = needs.get(value, read) & read
+            for name in mentioned(node, graph.types):
+                dims[name] = dims.get(name, own) & own
+        position = first
     return found
 
 

@@ -24,6 +24,8 @@ def try_lower(
     symbols: Symbols,
 ) -> Kernel | str:
     """The kernel of a body, its operands numbered inputs first, then outputs; or the reason why there is none."""
+    if any(node.graph is not None for node in body):
+        return "it repeats a graph of its own"
     try:
         scope = Scope(body, inputs, outputs, types, symbols)
         selections = [node for node in scope.body if OPS[node.op].category == "selection"]

@@ -59,6 +59,7 @@ class Op:
     contraction  sums of products: matmul, conv, attention     window     folds a sliding window (pooling)
     composite    has a decomposition into other rows           source     makes data from nothing (iota)
     selection    finds out how many results there are             routine     an algorithm of its own, over whole tensors
+    loop         repeats a graph of its own
     """
 
     name: str

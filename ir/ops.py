@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from . import (
     ops_attention,
+    ops_control,
     ops_indexing,
     ops_matrix,
     ops_recurrent,
@@ -217,6 +218,7 @@ _ROWS = (
 #: Rows by subject; the rest stand above.
 _SUBJECTS = (
     ops_attention,
+    ops_control,
     ops_indexing,
     ops_matrix,
     ops_recurrent,
@@ -286,6 +288,10 @@ def flops(node: Node, types: Mapping[str, TensorType]) -> Dim:
     match node.op:
         case "cluster":
             return sum((flops(child, types) for child in node.body), start=0)
+        case "loop" if node.graph is not None:
+            body = node.graph
+            trips = body.symbols[node.attr("trip")].typical + 1
+            return trips * sum((flops(child, body.types) for child in body.nodes), start=0)
         case "matmul":
             return 2 * out.elements * types[node.inputs[0]].shape[-1]
         case "conv":

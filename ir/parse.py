@@ -13,7 +13,21 @@ import numpy as np
 
 from .dims import Bounds, Dim, dim_max, dim_min, floordiv, mod, symbol
 from .errors import Source
-from .graph import Attr, Attrs, Derived, FileBytes, Graph, Inline, Node, Port, State, Weight, make_attrs
+from .graph import (
+    Attr,
+    Attrs,
+    Carried,
+    Derived,
+    FileBytes,
+    Graph,
+    Inline,
+    Loop,
+    Node,
+    Port,
+    State,
+    Weight,
+    make_attrs,
+)
 from .lexer import Lexer, ParseError, parse
 from .text import number_from_text, readable_dtype
 from .types import DTYPES, TensorType
@@ -164,6 +178,7 @@ class _Parts:
     nodes: list[Node]
     types: dict[str, TensorType]
     states: list[State] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
 
     def declare(self, lexer: Lexer, value: str, kind: TensorType, position: int) -> None:
         """A value may be annotated twice (inside its cluster and on it) if both agree."""
@@ -194,6 +209,7 @@ def read_graph(lexer: Lexer, folder: str = "") -> Graph:
         parts.types,
         folder,
         states=tuple(parts.states),
+        loops=tuple(parts.loops),
     )
 
 
@@ -250,6 +266,23 @@ def _read_next(lexer: Lexer, parts: _Parts) -> None:
         lexer.fail(f"there is no state {name!r}", position)
     lexer.expect("=")
     parts.states[place] = replace(parts.states[place], update=lexer.value())
+
+
+def _read_loop(lexer: Lexer, parts: _Parts) -> None:
+    """`loop trip %a:%b (%c to %d, ..) while %e "why"`."""
+
+    def read_carried(lexer: Lexer) -> Carried:
+        value = lexer.value()
+        lexer.expect_word("to")
+        return Carried(value, lexer.value())
+
+    trip = lexer.name("the dim that counts trips")
+    first = lexer.value("the first node's first output")
+    lexer.expect(":")
+    last = lexer.value("the last node's first output")
+    carried = lexer.list("(", read_carried, ")")
+    condition = lexer.value() if lexer.accept_word("while") else ""
+    parts.loops.append(Loop(trip, first, last, carried, condition, lexer.string() if lexer.at("string") else ""))
 
 
 def _read_weight(lexer: Lexer, parts: _Parts) -> None:
@@ -319,12 +352,15 @@ def _read_node(lexer: Lexer, parts: _Parts) -> Node:
         parts.declare(lexer, value, read_type(lexer), position)
     source = read_source(lexer)
     body: list[Node] = []
+    graph = None
     if lexer.accept("{"):
+        if lexer.at_word("graph"):
+            graph = read_graph(lexer)
         while not lexer.accept("}"):
-            if not lexer.at("value"):
-                lexer.expected("a node such as %0 = op(..), or '}'")
+            if not lexer.at("value") or graph is not None:
+                lexer.expected("'}'" if graph is not None else "a node such as %0 = op(..), a graph, or '}'")
             body.append(_read_node(lexer, parts))
-    return Node(op, inputs, tuple(outputs), attrs, source, tuple(body))
+    return Node(op, inputs, tuple(outputs), attrs, source, tuple(body), graph)
 
 
 _READERS: dict[str, Callable[[Lexer, _Parts], None]] = {
@@ -334,6 +370,7 @@ _READERS: dict[str, Callable[[Lexer, _Parts], None]] = {
     "weight": _read_weight,
     "output": _read_output,
     "next": _read_next,
+    "loop": _read_loop,
 }
 
 

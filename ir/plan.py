@@ -90,12 +90,14 @@ class PlanPort:
 
 @dataclass(frozen=True)
 class Arg:
-    """One kernel argument: `space` is input, output, buffer, weight, workspace, file, dim, state or next; `index` counts within it.
+    """One kernel argument: `space` is input, output, buffer, weight, workspace, file, dim, state, next or carry; `index` counts
+    within it.
 
     `weight` and `file` both count weights: the first is a pointer to resident bytes, the second to an `st_source` from which
     the kernel reads rows of a weight that stays in storage. `dim` is a pointer to the value of a symbol, which the call sets: such
     a run-time dim has no value before; all others follow from the inputs' extents. `state` and `next` both count states and are the
-    same bytes: as the run finds them, and as it leaves them for the next.
+    same bytes: as the run finds them, and as it leaves them for the next. `carry` counts buffers, and is the bytes of one as a trip
+    of a loop leaves them for the next trip: `buffer` is what the trip finds.
     """
 
     space: str
@@ -107,7 +109,7 @@ class Call:
     """Run kernel number `kernel` on `args`. With `barrier`, every thread first waits for all earlier instructions.
 
     `parts` caps the threads that take part (0: all). `needs` counts the reads of this run that must be complete before.
-    The predictions are at the typical dims and planned threads.
+    The predictions are at the typical dims and planned threads, for all trips of the loops that the call lies in.
     """
 
     kernel: int
@@ -163,6 +165,22 @@ class Region:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """Calls `first` to `last`, both inclusive, which run again and again: trip after trip, counted from 0 by symbol number `trip`,
+    up to that symbol's greatest value, and no further than to a trip in front of which `condition`, one bool, is false.
+
+    Every thread looks at the condition behind the barrier of call `first`, and another barrier follows; between the last call of a
+    trip and the first of the next there is one more, behind which the symbol is counted up. Loops nest, and regions lie inside
+    none; no call of a loop waits for reads. The typical value of the symbol is that of the last trip predicted.
+    """
+
+    first: int
+    last: int
+    trip: int
+    condition: Arg | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything the runtime needs, and the ledger's predictions (bytes per tier, seconds) it must keep."""
 
@@ -184,6 +202,7 @@ class Plan:
     notes: Mapping[str, str] = field(default_factory=dict)  # decisions worth a line: lower bounds, algorithms
     states: tuple[StateEntry, ...] = ()
     regions: tuple[Region, ...] = ()  # of the calls: what only runs under a condition
+    loops: tuple[Loop, ...] = ()  # of the calls, in order of `first`
 
     def peak_bytes(self, threads: int | None = None) -> int:
         """Bytes the runtime holds at most for this plan at `threads` threads: all arenas, with one workspace per thread."""
@@ -204,6 +223,11 @@ class Plan:
     def setters(self) -> Mapping[int, int]:
         """The call that sets each run-time dim, by the numbers of call and symbol."""
         return {arg.index: number for number, call in enumerate(self.calls) for arg in call.args if arg.space == "dim"}
+
+    @property
+    def runtime_dims(self) -> frozenset[int]:
+        """The numbers of symbols whose values are no caller's: calls set them, or they count trips."""
+        return frozenset((*self.setters, *(loop.trip for loop in self.loops)))
 
     @property
     def reads(self) -> tuple[Read, ...]:

@@ -4,9 +4,12 @@ The layouts below are the only declaration: Python packs by them, and `c_header(
 from them (a test compares). The file is a header, a section table and the sections in the order of `SECTIONS`, each at
 a multiple of eight bytes. A string is an offset into the section of zero-terminated strings; offset 0 is empty.
 
-A symbol's `setter` is one more than the number of the call that sets it during the run, or 0 where it follows from the inputs.
+A symbol's `setter` is one more than the number of the call that sets it during the run, or 0 where it follows from the inputs;
+where it counts the trips of a loop, one more than the number of that loop behind all calls.
 A state's `initial` is one more than the number of the weight it starts from, or 0 where it starts as zeros.
-A region's `arg` is the number of its condition among all arguments: they stand behind those of the calls.
+A region record is a region or a loop (`REGION_KINDS`), all in one order by their calls. Its `arg` counts among all arguments; what
+regions and loops have stands behind those of the calls. For a region it is the condition, for a loop the dim that counts trips,
+behind which a loop with a condition has that.
 A dim is a postfix program over `DIM_OPS`. A polynomial is written term by term (coefficient, then each factor followed
 by `mul`, terms joined by `add`), so decoding rebuilds the same expression and evaluating needs only a small stack.
 """
@@ -31,6 +34,7 @@ from .plan import (
     Arg,
     Buffer,
     Call,
+    Loop,
     Plan,
     PlanPort,
     Queue,
@@ -116,12 +120,14 @@ SECTIONS: tuple[Record, ...] = (
     _record("arg", "u32 space, u32 index"),
     _record("note", "str key, str value"),
     _record("state", "str name, u32 type, u64 offset, u64 bytes, u32 initial, u32 reserved"),
-    _record("region", "u32 first, u32 last, u32 arg, u32 when"),
+    _record("region", "u32 first, u32 last, u32 arg, u32 kind"),
 )
 _BY_NAME = {record.name: record for record in SECTIONS}
 
 ARENA_KINDS = ("scratch", "workspace", "weights", "ring", "state", "mapped")
-ARG_SPACES = ("input", "output", "buffer", "weight", "workspace", "file", "dim", "state", "next")
+ARG_SPACES = ("input", "output", "buffer", "weight", "workspace", "file", "dim", "state", "next", "carry")
+#: what a region record is: calls that run where a condition is false, or true; a loop without a condition, or with one
+REGION_KINDS = ("unless", "where", "loop", "loop_while")
 CALL_KINDS = ("kernel",)
 DIM_OPS = ("const", "symbol", "add", "mul", "floordiv", "mod", "min", "max")
 DIM_DEPTH = 32  # values an evaluation may hold at once
@@ -230,6 +236,26 @@ class WeightDigests:
     files: Mapping[int, int] = field(default_factory=dict)
 
 
+def _write_regions(writer: _Writer, plan: Plan) -> None:
+    """Regions as they stand, and loops among them, the outer before the inner."""
+
+    def arg(value: Arg) -> int:
+        return writer.add("arg", _index(ARG_SPACES, value.space, "argument space"), value.index)
+
+    rows: list[Region | Loop] = [*plan.regions, *plan.loops]
+    if plan.loops:
+        rows.sort(key=lambda row: (row.first, -row.last, isinstance(row, Loop)))
+    for row in rows:
+        if isinstance(row, Region):
+            writer.add("region", row.first, row.last, arg(row.condition), REGION_KINDS.index("unless") + row.when)
+            continue
+        at = arg(Arg("dim", row.trip))
+        kind = "loop" if row.condition is None else "loop_while"
+        if row.condition is not None:
+            arg(row.condition)
+        writer.add("region", row.first, row.last, at, REGION_KINDS.index(kind))
+
+
 def encode(plan: Plan, *, digests: WeightDigests | None = None, plan_id: int | None = None) -> bytes:
     """`plan.bin` of a plan.
 
@@ -242,9 +268,10 @@ def encode(plan: Plan, *, digests: WeightDigests | None = None, plan_id: int | N
     if plan_id is None:
         plan_id = _plan_id(plan)
     writer = _Writer()
+    setters = {**plan.setters, **{loop.trip: len(plan.calls) + number for number, loop in enumerate(plan.loops)}}
     for number, (name, bounds) in enumerate(plan.symbols.items()):
         writer.symbols[name] = number
-        setter = plan.setters.get(number, -1) + 1
+        setter = setters.get(number, -1) + 1
         writer.add("symbol", writer.string(name), setter, bounds.min, bounds.typical, bounds.max)
     for feature in plan.features:
         writer.add("feature", writer.string(feature))
@@ -275,10 +302,7 @@ def encode(plan: Plan, *, digests: WeightDigests | None = None, plan_id: int | N
             digest = digests.reads[len(writer.rows["read"])]
             span = (read.offset, read.bytes, read.buffer, writer.string(read.label))
             writer.add("read", *span, read.after, digest, read.seconds)
-    for region in plan.regions:
-        space = _index(ARG_SPACES, region.condition.space, "argument space")
-        asked = writer.add("arg", space, region.condition.index)
-        writer.add("region", region.first, region.last, asked, int(region.when))
+    _write_regions(writer, plan)
     for key, value in plan.notes.items():
         writer.add("note", writer.string(key), writer.string(value))
     for s in plan.states:
@@ -430,12 +454,18 @@ def _decode(data: bytes, header: dict[str, Any]) -> Plan:
     ]
     calls = [call(row) for row in rows["call"]]
 
-    def region(row: tuple[Any, ...]) -> Region:
-        first, last, arg, when = row
-        if when > 1:
-            raise ValueError("region")
-        space, index = rows["arg"][arg]
-        return Region(first, last, Arg(ARG_SPACES[space], index), bool(when))
+    def arg(number: int) -> Arg:
+        space, index = rows["arg"][number]
+        return Arg(ARG_SPACES[space], index)
+
+    regions: list[Region] = []
+    loops: list[Loop] = []
+    for first, last, at, kind in rows["region"]:
+        name = REGION_KINDS[kind]
+        if name.startswith("loop"):
+            loops.append(Loop(first, last, arg(at).index, arg(at + 1) if name == "loop_while" else None))
+        else:
+            regions.append(Region(first, last, arg(at), name == "where"))
 
     return Plan(
         name=text(header["name"]),
@@ -467,7 +497,8 @@ def _decode(data: bytes, header: dict[str, Any]) -> Plan:
             StateEntry(text(n), reader.type(type_), offset, size, start - 1 if start else None)
             for n, type_, offset, size, start, _ in rows["state"]
         ),
-        regions=tuple(region(row) for row in rows["region"]),
+        regions=tuple(regions),
+        loops=tuple(loops),
     )
 
 
@@ -489,6 +520,7 @@ def c_header() -> str:
         _enum("STP_ARENA", ARENA_KINDS),
         _enum("STP_SPACE", ARG_SPACES),
         _enum("STP_CALL", CALL_KINDS),
+        _enum("STP_REGION", REGION_KINDS),
         _enum("STP_DIM", DIM_OPS),
         "\n/* Element types: X(name, code, bits). The codes are ONNX's. */\n#define STP_DTYPES(X)",
         *(f" \\\n    X({t.name}, {t.onnx}, {t.bits})" for t in DTYPES.values()),

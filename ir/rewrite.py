@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from .graph import Derived, Graph, Node, Port, State, Weight
+from .graph import Carried, Derived, Graph, Node, Port, State, Weight
 from .ops import runtime_dims
 
 
@@ -71,7 +71,7 @@ def drop_unused(graph: Graph) -> Graph:
     Graph inputs, states and their symbols stay, since they are the model's signature; so do the bases of Derived weights in use.
     Dims that dropped nodes would have set go with them.
     """
-    live = set(graph.output_values)
+    live = {*graph.output_values, *(one.update for loop in graph.loops for one in loop.carried)}
     nodes = _live_nodes(graph.nodes, live)
     live |= {*graph.input_values, *(state.initial for state in graph.states if state.initial)}
     pending = [name for name in graph.weights if name in live]
@@ -181,6 +181,16 @@ def rename_values(graph: Graph, names: Mapping[str, str]) -> Graph:
         replace(s, value=names.get(s.value, s.value), initial=names.get(s.initial, s.initial))
         for s in map_updates(graph, names)
     )
+    loops = tuple(
+        replace(
+            loop,
+            first=names.get(loop.first, loop.first),
+            last=names.get(loop.last, loop.last),
+            carried=tuple(Carried(names.get(c.value, c.value), names.get(c.update, c.update)) for c in loop.carried),
+            condition=names.get(loop.condition, loop.condition),
+        )
+        for loop in graph.loops
+    )
     return replace(
         graph,
         inputs=ports(graph.inputs),
@@ -189,6 +199,7 @@ def rename_values(graph: Graph, names: Mapping[str, str]) -> Graph:
         nodes=nodes,
         types=types,
         states=states,
+        loops=loops,
     )
 
 
@@ -223,4 +234,11 @@ def renumber(graph: Graph) -> Graph:
     inner = [value for value in _definitions(ordered) if value not in names]
     names |= {value: f"v{i}" for i, value in enumerate(inner)}
     typed = replace(ordered, types={value: graph.types[value] for value in names})
-    return rename_values(typed, names)
+    renamed = rename_values(typed, names)
+    return replace(renamed, nodes=tuple(map(_renumber_inside, renamed.nodes)))
+
+
+def _renumber_inside(node: Node) -> Node:
+    """The bodies of loops renumbered too."""
+    body = tuple(map(_renumber_inside, node.body))
+    return replace(node, body=body, graph=None if node.graph is None else renumber(node.graph))

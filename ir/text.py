@@ -15,7 +15,7 @@ import numpy as np
 
 from .dims import Dim
 from .errors import Source
-from .graph import Attr, Attrs, Derived, FileBytes, Graph, Inline, Node, Weight
+from .graph import Attr, Attrs, Derived, FileBytes, Graph, Inline, Loop, Node, Weight
 from .types import DTYPES, DType, TensorType
 
 #: Words that mean something else in an attribute value, so no symbol may be called like them.
@@ -90,12 +90,16 @@ def call_text(op: str, inputs: Iterable[str], attrs: Attrs) -> str:
 
 
 def nodes_text(nodes: Iterable[Node], types: Mapping[str, TensorType], indent: str = "  ") -> Iterator[str]:
-    """One line for each node, a cluster's body indented between braces."""
+    """One line for each node, a cluster's body or a loop's graph indented between braces."""
     for node in nodes:
         outputs = ", ".join(map(value_text, node.outputs))
         kinds = ", ".join(type_text(types[value]) for value in node.outputs)
         line = f"{indent}{outputs} = {call_text(node.op, node.inputs, node.attrs)} : {kinds}{source_text(node.source)}"
-        if node.body:
+        if node.graph is not None:
+            yield f"{line} {{"
+            yield from graph_lines(node.graph, indent + "  ")
+            yield f"{indent}}}"
+        elif node.body:
             yield f"{line} {{"
             yield from nodes_text(node.body, types, indent + "  ")
             yield f"{indent}}}"
@@ -139,6 +143,14 @@ def weight_text(weight: Weight) -> str:
     return f"weight {value_text(weight.name)}{label} : {type_text(weight.type)} = {content}"
 
 
+def _loop_text(loop: Loop) -> str:
+    """`loop trip %a:%b (%c to %d, ..) while %e "why"`."""
+    carried = ", ".join(f"{value_text(one.value)} to {value_text(one.update)}" for one in loop.carried)
+    condition = f" while {value_text(loop.condition)}" if loop.condition else ""
+    span = f"{value_text(loop.first)}:{value_text(loop.last)}"
+    return f"loop {loop.trip} {span} ({carried}){condition}{f' {string_text(loop.why)}' if loop.why else ''}"
+
+
 def graph_lines(graph: Graph, indent: str = "") -> Iterator[str]:
     """The lines of a graph, for texts of other levels that contain one."""
     yield f"{indent}graph {name_text(graph.name)} {{"
@@ -159,6 +171,8 @@ def graph_lines(graph: Graph, indent: str = "") -> Iterator[str]:
         yield f"{inner}output {string_text(port.name)} = {value_text(port.value)}"
     for state in graph.states:
         yield f"{inner}next {string_text(state.name)} = {value_text(state.update)}"
+    for loop in graph.loops:
+        yield f"{inner}{_loop_text(loop)}"
     yield f"{indent}}}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from .dims import Bounds
 from .lexer import Lexer, parse
 from .parse import read_symbol, read_type
-from .plan import Arena, Arg, Buffer, Call, Plan, PlanPort, Queue, Read, Region, StateEntry, WeightEntry
+from .plan import Arena, Arg, Buffer, Call, Loop, Plan, PlanPort, Queue, Read, Region, StateEntry, WeightEntry
 from .text import float_text, name_text, string_text, type_text, value_text
 
 
@@ -55,6 +55,9 @@ def _plan_lines(plan: Plan) -> Iterator[str]:
     for number, region in enumerate(plan.regions):
         condition = f"{region.condition.space} {region.condition.index} is {'true' if region.when else 'false'}"
         yield f"  region {number} calls {region.first}:{region.last} where {condition}"
+    for number, loop in enumerate(plan.loops):
+        asked = f" while {loop.condition.space} {loop.condition.index}" if loop.condition else ""
+        yield f"  loop {number} calls {loop.first}:{loop.last} dim {loop.trip}{asked}"
     for key, value in plan.notes.items():
         yield f"  note {string_text(key)} = {string_text(value)}"
     yield "}"
@@ -86,6 +89,7 @@ class _Parts:
     kernels: list[str] = field(default_factory=list)
     queues: list[Queue] = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
     states: list[StateEntry] = field(default_factory=list)
 
@@ -142,6 +146,7 @@ def read_plan(lexer: Lexer) -> Plan:
         parts.notes,
         tuple(parts.states),
         tuple(parts.regions),
+        tuple(parts.loops),
     )
 
 
@@ -256,7 +261,7 @@ def _read_queue(lexer: Lexer, parts: _Parts) -> None:
 
 
 def _read_arg(lexer: Lexer) -> Arg:
-    space = lexer.name("input, output, buffer, weight, workspace, file, dim, state or next")
+    space = lexer.name("input, output, buffer, weight, workspace, file, dim, state, next or carry")
     return Arg(space, lexer.integer("a number"))
 
 
@@ -308,6 +313,19 @@ def _read_region(lexer: Lexer, parts: _Parts) -> None:
     parts.regions.append(Region(first, last, condition, when))
 
 
+def _read_loop(lexer: Lexer, parts: _Parts) -> None:
+    """`loop n calls first:last dim d while buffer b`."""
+    _read_number(lexer, len(parts.loops))
+    lexer.expect_word("calls")
+    first = lexer.integer("a call's number")
+    lexer.expect(":")
+    last = lexer.integer("a call's number")
+    lexer.expect_word("dim")
+    trip = lexer.integer("a dim's number")
+    condition = _read_arg(lexer) if lexer.accept_word("while") else None
+    parts.loops.append(Loop(first, last, trip, condition))
+
+
 def _read_note(lexer: Lexer, parts: _Parts) -> None:
     position, key = lexer.token.position, lexer.string("a note's name in quotes")
     if key in parts.notes:
@@ -327,5 +345,6 @@ _READERS = {
     "kernel": _read_kernel,
     "queue": _read_queue,
     "region": _read_region,
+    "loop": _read_loop,
     "note": _read_note,
 }

@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 
 from .dims import Call, Dim, Expr, symbols_of, upper
 from .errors import Source, VerifyError
-from .graph import Derived, FileBytes, Graph, Inline, Node, Weight
+from .graph import Derived, FileBytes, Graph, Inline, Loop, Node, Weight
 from .ops import OPS, dims_set, infer, runtime_dims
 from .text import RESERVED
-from .types import DTYPES, DType, TensorType
+from .types import DTYPES, DType, TensorType, bool_
 
 _CATEGORIES = frozenset(row.category for row in OPS.values())
 
@@ -47,10 +47,11 @@ def category(node: Node) -> str:
 class _Verifier:
     """One walk over one graph; `types` holds what has been derived so far."""
 
-    def __init__(self, graph: Graph, level: str, pass_name: str) -> None:
+    def __init__(self, graph: Graph, level: str, pass_name: str, inside: Node | None = None) -> None:
         if level not in LEVELS:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
         self.graph, self.level, self.pass_name = graph, level, pass_name
+        self.inside = inside  # the loop whose body the graph is
         self.types: dict[str, TensorType] = {}
         #: for each run-time dim, the values that depend on the node that sets it; absent before that node
         self.behind: dict[str, set[str]] = {}
@@ -71,6 +72,7 @@ class _Verifier:
             self.check_node(node, visible, LEVELS[self.level].top)
         self.check_outputs(visible)
         self.check_updates(visible)
+        self.check_loops()
         if stale := [value for value in self.graph.types if value not in self.types]:
             self.fail(f"types has {stale[0]!r}, which nothing defines", hint="drop_unused keeps types in step")
 
@@ -188,7 +190,12 @@ class _Verifier:
             if kind is None:
                 self.fail(f"{where} (%{state.value}) has no type")
             self.check_type(kind, where)
-            if any(isinstance(extent, Expr) for extent in kind.shape):
+            if self.inside is not None:
+                if self.inside.attr("trip") in mentions(kind.shape) or state.initial:
+                    self.fail(
+                        f"{where} of type {kind} starts as %{state.initial}", hint="as the loop's input, of one type"
+                    )
+            elif any(isinstance(extent, Expr) for extent in kind.shape):
                 self.fail(f"{where} has the symbolic type {kind}", hint="states have constant shapes")
             self.define(state.value, kind)
             if state.initial:
@@ -292,6 +299,8 @@ class _Verifier:
         else:
             if node.body:
                 self.fail("has a body, but only clusters may", node.op, node.source)
+            if node.graph is not None:
+                self.check_body(node, node.graph)
             kinds = self.infer(node, self.types)
             if len(kinds) != len(node.outputs):
                 self.fail(f"has {len(node.outputs)} outputs, expected {len(kinds)}", node.op, node.source)
@@ -325,6 +334,69 @@ class _Verifier:
         for value in node.outputs:
             if value not in visible or value in node.inputs:
                 self.fail(f"the cluster's body does not define its output %{value}", node.op, node.source)
+
+    def check_body(self, node: Node, body: Graph) -> None:
+        """What a loop repeats is a graph of the same level, whose dims are those around it and the one that counts trips."""
+        if node.op != "loop":
+            self.fail("has a graph, but only loops may", node.op, node.source)
+        for name, bounds in body.symbols.items():
+            if name == node.attr("trip"):
+                if name in self.graph.symbols:
+                    self.fail(f"counts trips by the dim {name}, which there is outside", node.op, node.source)
+            elif self.graph.symbols.get(name) != bounds or name in self.runtime:
+                hint = "a body may use dims that are known before a run"
+                self.fail(f"has a body with the dim {name}", node.op, node.source, hint)
+        if body.loops:
+            self.fail("has a body that is laid out flat, but is none itself", node.op, node.source)
+        _Verifier(body, self.level, self.pass_name, node).check()
+
+    def check_loops(self) -> None:
+        """Loops nest, hand on what they compute, and nothing else of them is seen outside."""
+        graph = self.graph
+        positions = {value: position for position, node in enumerate(graph.nodes) for value in node.outputs}
+        firsts = {node.outputs[0]: position for position, node in enumerate(graph.nodes) if node.outputs}
+        around: list[tuple[int, int]] = []
+        before = -1
+        for loop in graph.loops:
+            where = f"loop {loop.trip}"
+            if loop.trip not in graph.symbols or loop.trip in self.runtime:
+                self.fail("is counted by no dim of its own", where)
+            if loop.first not in firsts or loop.last not in firsts or firsts[loop.first] > firsts[loop.last]:
+                self.fail(f"repeats %{loop.first} to %{loop.last}, which are no nodes in order", where)
+            first, last = firsts[loop.first], firsts[loop.last]
+            while around and around[-1][1] < first:
+                around.pop()
+            if first <= before or (around and around[-1][1] <= last):
+                self.fail("lies only partly inside another, or begins or ends with it", where, hint="loops nest")
+            around.append((first, last))
+            before = first
+            if not loop.carried or (loop.condition and loop.condition != loop.carried[0].value):
+                self.fail(f"asks %{loop.condition}", where, hint="the first of what it carries")
+            if loop.condition and self.types.get(loop.condition) != TensorType(bool_, ()):
+                self.fail(f"asks %{loop.condition}, which is not one bool", where)
+            for one in loop.carried:
+                if not positions.get(one.value, first) < first <= positions.get(one.update, -1) <= last:
+                    what = f"carries %{one.value} on as %{one.update}"
+                    self.fail(what, where, hint="computed in front of the loop and inside it")
+                if self.types[one.value] != self.types[one.update]:
+                    self.fail(f"carries %{one.value} on as %{one.update}, of another type", where)
+            self.check_seen(loop, first, last)
+
+    def check_seen(self, loop: Loop, first: int, last: int) -> None:
+        """Outside a loop nobody reads what it starts from, which it writes over, or what is inside but for its updates."""
+        inside = {value for node in self.graph.nodes[first : last + 1] for value in node.outputs}
+        hidden = inside - {one.update for one in loop.carried} | {one.value for one in loop.carried}
+        others = [node for at, node in enumerate(self.graph.nodes) if not first <= at <= last]
+        for node in others:
+            if seen := hidden.intersection(node.used):
+                self.fail(f"reads %{min(seen)}, which belongs to the loop {loop.trip}", node.op, node.source)
+            mentioned = mentions([[v for _, v in row.attrs] for row in (node, *node.body)]) | mentions(
+                [self.types[value].shape for row in (node, *node.body) for value in row.outputs]
+            )
+            if loop.trip in mentioned:
+                self.fail(f"uses the dim {loop.trip}, which counts the trips of a loop", node.op, node.source)
+        if seen := (inside | hidden).intersection(self.graph.output_values):
+            self.fail(f"%{min(seen)} is an output, but its bytes belong to the loop {loop.trip}", f"loop {loop.trip}")
 
 
 def mentions(values: Any) -> frozenset[str]:

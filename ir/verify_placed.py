@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from .candidate import Priced
 from .errors import Source, VerifyError
-from .graph import Node
+from .graph import Carried, Node
 from .in_place import writes_in_place
 from .machine import Machine
 from .placed import DENSE, Home, Placed, Transfer, home_key
@@ -194,6 +194,20 @@ class _Verifier:
             given = (state.value, state.update, self.graph.types, self.graph.symbols)
             if state.value in writer.used and not writes_in_place(writer, *given):
                 self.fail(f"is read by {at} where that has written", where, writer.source, "it needs a copy")
+        for loop in self.graph.loops:
+            for one in loop.carried:
+                self.check_carried(f"loop {loop.trip}", one, place)
+
+    def check_carried(self, where: str, one: Carried, place: Mapping[str, int]) -> None:
+        """What a loop carries is written over after all that read it in a trip."""
+        writer = self.graph.producers()[one.update]
+        at = f"cluster %{writer.outputs[0]}"
+        for node in self.graph.nodes:
+            if one.value in node.used and place[node.outputs[0]] > place[writer.outputs[0]]:
+                self.fail(f"%{one.value} is written by {at} before %{node.outputs[0]} reads it", where, node.source)
+        given = (one.value, one.update, self.graph.types, self.graph.symbols)
+        if one.value in writer.used and not writes_in_place(writer, *given):
+            self.fail(f"%{one.value} is read by {at} where that has written", where, writer.source, "it needs a copy")
 
     def check_transfers(self) -> None:
         for transfer in self.placed.transfers:

@@ -21,6 +21,7 @@ from .placed import DENSE, Placed, home_key
 from .plan import ALIGNMENT, READ_ALIGNMENT, Arg, Buffer, Call, Plan
 from .text import RESERVED
 from .types import TensorType
+from .verify_loops import check_loops, lives_until
 from .verify_reads import check_reads, is_mapped, is_resident, stored_args
 from .verify_regions import asked_at, check_guards, check_regions
 
@@ -45,6 +46,11 @@ SPACES = {
     "file": Space(False, True, "a weight that stays in storage, whose rows the kernel reads by itself"),
     "dim": Space(True, False, "the value of a symbol, set by one call of one part, with a barrier before it is used"),
     "workspace": Space(True, False, "bytes of a workspace arena, private to each thread, dead after the call"),
+    "carry": Space(
+        True,
+        True,
+        "bytes of a buffer for the next trip: written by one call of a loop, after all that read the buffer, then read",
+    ),
     "state": Space(False, True, "bytes of the state arena as the run before left them, never written"),
     "next": Space(
         True, True, "the same bytes for the next run: written by one call, after all that read the state, then read"
@@ -82,7 +88,8 @@ class _Verifier:
             Arg, list[int]
         ] = {}  # the calls that mention an argument, or have it for a condition, in order
         for number, call in enumerate(self.calls):
-            for arg in dict.fromkeys((*call.args, *self.asked[number])):
+            held = [Arg("buffer", arg.index) for arg in call.args if arg.space == "carry"]
+            for arg in dict.fromkeys((*call.args, *held, *self.asked[number])):
                 self.mentions.setdefault(arg, []).append(number)
 
     def fail(self, what: str, op: str = "", hint: str = "") -> NoReturn:
@@ -100,6 +107,7 @@ class _Verifier:
         for number, call in enumerate(self.calls):
             self.check_call(number, call)
         check_regions(self.plan, self.fail)
+        check_loops(self.plan, self.fail)
         if unused := sorted(set(range(len(self.plan.kernels))) - {call.kernel for call in self.calls}):
             self.fail(f"kernel {unused[0]} ({self.plan.kernels[unused[0]]}) is never called")
         for number, buffer in enumerate(self.plan.buffers):
@@ -263,6 +271,7 @@ class _Verifier:
             "workspace": sum(arena.kind == "workspace" for arena in self.plan.arenas),
             "state": len(self.plan.states),
             "next": len(self.plan.states),
+            "carry": len(self.plan.buffers),
         }
         for arg in call.args:
             if arg.space not in SPACES:
@@ -287,9 +296,10 @@ class _Verifier:
         uses = self.mentions.get(Arg("buffer", number))
         if uses is None:
             self.fail(f"{where} is never used")
-        if (uses[0], uses[-1]) != (buffer.first, buffer.last):
+        last = lives_until(self.plan, uses)
+        if (uses[0], last) != (buffer.first, buffer.last):
             said = f"says live {buffer.first}:{buffer.last}"
-            self.fail(f"{where} {said}, but calls {uses[0]}:{uses[-1]} use it")
+            self.fail(f"{where} {said}, but calls {uses[0]}:{last} use it")
 
     def check_overlaps(self) -> None:
         """Any two buffers that share bytes of an arena must not be live at the same call."""
@@ -355,7 +365,7 @@ class _Verifier:
         for arg in (*self.calls[number].args, *self.asked[number]):
             if not SPACES[arg.space].shared or self.in_ring(arg):
                 continue
-            if arg.space == "buffer":
+            if arg.space in ("buffer", "carry"):
                 b = self.plan.buffers[arg.index]
                 yield _Touch(f"arena {b.arena}", b.offset, b.offset + b.bytes, arg in written, f"%{b.name}")
             elif arg.space in ("state", "next"):
@@ -388,6 +398,7 @@ class _Clusters:
         self.plan, self.placed, self.calls = plan, placed, calls
         self.producers = placed.graph.producers()
         self.stored = stored_args(plan)
+        self.carried = {one.value: one.update for loop in placed.graph.loops for one in loop.carried}
 
     def fail(self, what: str, number: int, hint: str = "") -> NoReturn:
         raise VerifyError(what, op=f"call {number} ({self.calls[number].label})", level="plan", hint=hint)
@@ -403,6 +414,8 @@ class _Clusters:
                 return self.placed.graph.states[arg.index].value
             case "next":
                 return self.placed.graph.states[arg.index].update
+            case "carry":
+                return self.carried[self.plan.buffers[arg.index].name]
             case "buffer" if arg not in self.stored:
                 return self.plan.buffers[arg.index].name
         return self.plan.weights[self.stored[arg]].name
@@ -410,6 +423,7 @@ class _Clusters:
     def written(self) -> list[set[Arg]]:
         """What each call writes, once every call is known to run one cluster on that cluster's values."""
         self.check_states()
+        self.check_loops()
         ready = set(self.placed.graph.input_values)
         run: dict[str, int] = {}
         found: list[set[Arg]] = []
@@ -447,6 +461,17 @@ class _Clusters:
         if got != wanted:
             raise VerifyError(f"the plan has the states {got}, expected {wanted}", level="plan")
 
+    def check_loops(self) -> None:
+        """The plan's loops are the graph's."""
+        graph, names = self.placed.graph, list(self.plan.symbols)
+        wanted = [(loop.trip, *span, loop.condition) for loop, span in zip(graph.loops, graph.spans(), strict=True)]
+        got = [
+            (names[loop.trip], loop.first, loop.last, self.value(loop.condition) if loop.condition else "")
+            for loop in self.plan.loops
+        ]
+        if got != wanted:
+            raise VerifyError(f"the plan has the loops {got}, expected {wanted}", level="plan")
+
     def check_args(self, number: int, node: Node, args: Sequence[Arg]) -> None:
         candidate = self.placed.choices[node.outputs[0]].chosen.candidate
         formats = dict(candidate.formats)
@@ -458,7 +483,8 @@ class _Clusters:
             if (arg in self.stored) != (value in weights) or (arg.space == "file") != (value in candidate.direct):
                 self.fail(f"reads %{value} as {arg.space} {arg.index}", number)
             kind = self.placed.graph.types[value]
-            if arg.space == "buffer" and arg not in self.stored and self.plan.buffers[arg.index].type != kind:
+            held = arg.space in ("buffer", "carry") and arg not in self.stored
+            if held and self.plan.buffers[arg.index].type != kind:
                 self.fail(f"buffer {arg.index} has type {self.plan.buffers[arg.index].type}, expected {kind}", number)
             if arg in self.stored:
                 entry = self.plan.weights[self.stored[arg]]

@@ -105,6 +105,8 @@ def check_guards(plan: Plan, placed: Placed, fail: Fail) -> None:
     for space, ports in (("input", graph.inputs), ("output", graph.outputs)):
         places |= {port.value: Arg(space, number) for number, port in enumerate(ports)}
     places |= {state.update: Arg("next", number) for number, state in enumerate(graph.states)}
+    carried = [one for loop in graph.loops for one in loop.carried]
+    places |= {one.update: Arg("carry", places[one.value].index) for one in carried}
     runs = {node.outputs[0]: _held(inside[writers[places[node.outputs[0]]]]) for node in graph.nodes}
     writer = {value: node.outputs[0] for node in graph.nodes for value in node.outputs}
     setter = {name: node.outputs[0] for node in graph.nodes for name in dims_set(node)}

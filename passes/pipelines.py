@@ -11,6 +11,7 @@ from .graph.cse import cse
 from .graph.dequantised_products import dequantised_products
 from .graph.fold_constants import fold_constants
 from .graph.fuse import fuse
+from .graph.lay_loops import lay_loops
 from .graph.recompose import recompose
 from .graph.split_weights import split_weights
 from .graph.store_states import store_states
@@ -51,9 +52,14 @@ def exactly(passes: tuple[Pass, ...]) -> tuple[Pass, ...]:
 
 
 _STATES = Pass("store_states", store_states, "clusters", "clusters", "who writes what stays between runs")
+_LOOPS = Pass("lay_loops", lay_loops, "clusters", "clusters", "the clusters of loops among the others")
 
 #: Graph of ops -> graph of clusters.
-CLUSTER_PASSES: tuple[Pass, ...] = (Pass("fuse", fuse, "graph", "clusters", "one kernel for each cluster"), _STATES)
+CLUSTER_PASSES: tuple[Pass, ...] = (
+    Pass("fuse", fuse, "graph", "clusters", "one kernel for each cluster"),
+    _STATES,
+    _LOOPS,
+)
 
 
 def storage_passes(limit_bytes: int) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
@@ -63,4 +69,4 @@ def storage_passes(limit_bytes: int) -> tuple[tuple[Pass, ...], tuple[Pass, ...]
     split = Pass("split_weights", split_weights(limit_bytes), summary="large products taken apart by columns")
     apart = partial(fuse, lookup_bytes=limit_bytes)
     fusion = Pass("fuse", apart, "graph", "clusters", "one kernel for each cluster; large lookups apart")
-    return (split,), (fusion, _STATES)
+    return (split,), (fusion, _STATES, _LOOPS)

@@ -53,7 +53,12 @@ def plan_fields(plan: Plan, *, stratac_version: str, process_floor: int = 0) -> 
         "features": sorted(plan.features),
         "threads": plan.threads,
         "symbols": {
-            name: {"min": b.min, "typical": b.typical, "max": b.max, **({"runtime": True} if k in plan.setters else {})}
+            name: {
+                "min": b.min,
+                "typical": b.typical,
+                "max": b.max,
+                **({"runtime": True} if k in plan.runtime_dims else {}),
+            }
             for k, (name, b) in enumerate(plan.symbols.items())
         },
         "inputs": _ports(plan.inputs),

@@ -27,6 +27,7 @@ NOT_DRAWN = {
         ("det", "linear_attention", "pairwise_probabilities", "recurrent", "trees"),
         "long chains of roundings or wide tables: tests/codegen/cases_routines.py",
     ),
+    "loop": "repeats a graph of its own: tests/loop_graphs.py",
     "ragged_attention": "wants rows packed by a pass: tests/passes/test_pack_rows.py",
     "moe": "wants experts: tests/ir/test_moe.py",
 }

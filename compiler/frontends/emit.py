@@ -23,6 +23,13 @@ class Emitter:
         self.builder = builder
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
 
+    def mark(self) -> dict[tuple[str, Shape, bytes], str]:
+        """The constants so far, to come back to by `take_back`."""
+        return dict(self._constants)
+
+    def take_back(self, mark: dict[tuple[str, Shape, bytes], str]) -> None:
+        self._constants = mark
+
     def constant(self, array: np.ndarray, dtype: DType | None = None) -> str:
         """`array` in its own element type, or in `dtype`."""
         array = np.asarray(array)

@@ -29,6 +29,10 @@ class UnsupportedType(Unsupported):
         self.dtype = dtype
 
 
+class TooMany(Unsupported):
+    """More nodes than loops may have when they are unrolled."""
+
+
 class Problems:
     """What has been found to be wrong with a model so far: the rest of it is looked at too."""
 
@@ -40,6 +44,18 @@ class Problems:
 
     def __len__(self) -> int:
         return len(self.found) + len(self.types)
+
+    def mark(self) -> tuple[int, dict[str, int]]:
+        """How many there are, to come back to by `take_back`."""
+        return len(self.found), {name: len(places) for name, places in self.types.items()}
+
+    def take_back(self, mark: tuple[int, dict[str, int]]) -> str:
+        """Those found since are none; what the first of them was."""
+        count, types = mark
+        first = next((problem.what for problem in self.found[count:]), "")
+        del self.found[count:]
+        self.types = {name: places[: types[name]] for name, places in self.types.items() if name in types}
+        return first
 
     def add(self, error: Unsupported, op: str, source: Source, inputs: tuple[str, ...] = ()) -> None:
         """`inputs` are the types of the node's inputs for people."""

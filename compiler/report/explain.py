@@ -133,7 +133,8 @@ def _work(c: Mapping[str, Any]) -> str:
 def _when(c: Mapping[str, Any]) -> str:
     span = f"{time_text(c['start'])} to {time_text(c['end'])} of {time_text(c['run_seconds'])}"
     only = f", only where {' and '.join(c['only_where'])}" if c["only_where"] else ""
-    return f"{span}, call {c['call']} of {c['calls']}{only}"
+    times = f", {c['trips']} times in a loop, all of them together" if c.get("trips", 1) > 1 else ""
+    return f"{span}, call {c['call']} of {c['calls']}{times}{only}"
 
 
 def _waits(c: Mapping[str, Any]) -> str:

@@ -91,14 +91,14 @@ def _clusters(plan: Plan, placed: Placed, nodes: Sequence[Node], timeline: Timel
     reads: dict[int, list[int]] = {}
     for number, read in enumerate(plan.reads):
         reads.setdefault(plan.buffers[read.buffer].first, []).append(number)
-    inside = regions_at(plan)
+    inside, trips = regions_at(plan), placed.graph.trips()
     rows = []
     for number, node in enumerate(nodes):
         span = spans[number]
         held = [buffers[value] for value in node.outputs if value in buffers]
         rows.append(
             {
-                **_decision(placed.choices[node.outputs[0]]),
+                **_decision(placed.choices[node.outputs[0]], trips.get(node.outputs[0], 1)),
                 "cluster": node.outputs[0],
                 "name": node.source.node or node.outputs[0],
                 "source": str(node.source),
@@ -130,9 +130,9 @@ def _condition_text(region: Region, plan: Plan) -> str:
     return f"%{name} is {'true' if region.when else 'false'}"
 
 
-def _decision(choice: Choice) -> dict[str, Any]:
-    """What placement chose for a cluster. `difference`: how many seconds the runner-up would cost more; negative where a
-    constraint forbids it."""
+def _decision(choice: Choice, trips: int) -> dict[str, Any]:
+    """What placement chose for a cluster, for all trips of a loop together. `difference`: how many seconds the runner-up would cost
+    more; negative where a constraint forbids it."""
     work = choice.chosen.candidate.work
     other = choice.runner_up
     return {
@@ -142,8 +142,9 @@ def _decision(choice: Choice) -> dict[str, Any]:
         "difference": None if other is None else other.seconds - choice.chosen.seconds,
         "binding": choice.binding,
         "why": choice.why,
-        "flops": work.flops,
-        "bytes": work.bytes,
+        "trips": trips,
+        "flops": work.flops * trips,
+        "bytes": work.bytes * trips,
         "intensity": work.flops / work.bytes if work.bytes else 0.0,
         "workspace": work.workspace,
     }

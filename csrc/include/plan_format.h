@@ -54,11 +54,19 @@ enum {
     STP_SPACE_DIM = 6,
     STP_SPACE_STATE = 7,
     STP_SPACE_NEXT = 8,
+    STP_SPACE_CARRY = 9,
     STP_SPACE_COUNT
 };
 enum {
     STP_CALL_KERNEL = 0,
     STP_CALL_COUNT
+};
+enum {
+    STP_REGION_UNLESS = 0,
+    STP_REGION_WHERE = 1,
+    STP_REGION_LOOP = 2,
+    STP_REGION_LOOP_WHILE = 3,
+    STP_REGION_COUNT
 };
 enum {
     STP_DIM_CONST = 0,
@@ -274,7 +282,7 @@ typedef struct stp_region {
     uint32_t first;
     uint32_t last;
     uint32_t arg;
-    uint32_t when;
+    uint32_t kind;
 } stp_region;
 _Static_assert(sizeof(stp_region) == 16, "layout of stp_region");
 

@@ -16,7 +16,7 @@ from ..graph import Attrs, Derived, FileBytes, Graph, Inline, Node, Weight
 from ..narrow import narrowed, unpacked, widened
 from ..ops import OPS, dims_set
 from ..types import DType, TensorType
-from .registry import MEANINGS, Array
+from .registry import MEANINGS, Array, meaning
 
 #: large elementwise derivations are done in blocks of about so many bytes
 _BLOCK_BYTES = 16 << 20
@@ -58,10 +58,19 @@ def _values(
     symbols = bind_symbols(graph, inputs)
     values: dict[str, Array] = {port.value: np.asarray(inputs[port.name]) for port in graph.inputs}
     values |= {row.value: state[row.name] for row in graph.states}
-    last_use = _last_uses(graph.nodes)
-    wanted = {*graph.output_values, *keep}
+    return _evaluated(graph, values, symbols, {*graph.output_values, *keep})
+
+
+def _evaluated(
+    graph: Graph, values: dict[str, Array], symbols: dict[str, int], wanted: Collection[str]
+) -> dict[str, Array]:
+    """The values wanted, from those of inputs and states. Dims that are set join `symbols`."""
     kept: dict[str, Array] = {}
-    for index, node in enumerate(graph.nodes):
+    last_use = _last_uses(graph.nodes)
+    begins = {first: (last, loop) for (first, last), loop in zip(graph.spans(), graph.loops, strict=True)}
+
+    def apply(index: int) -> None:
+        node = graph.nodes[index]
         for value in node.used:
             if value in graph.weights and value not in values:
                 values[value] = evaluate_weight(graph, value)
@@ -71,15 +80,50 @@ def _values(
             if name in node.outputs:
                 values[name] = result
         for value in node.used:
-            if last_use[value] == index and value not in wanted:
+            if not begins and last_use[value] == index and value not in wanted:
                 values.pop(value, None)
+
+    def walk(first: int, last: int, inside: bool = False) -> None:
+        index = first
+        while index <= last:
+            if index in begins and not (inside and index == first):
+                last_inside, loop = begins[index]
+                for trip in range(graph.symbols[loop.trip].max + 1):
+                    if loop.condition and not values[loop.condition]:
+                        break
+                    symbols[loop.trip] = trip
+                    walk(index, last_inside, inside=True)
+                    values.update({one.value: values[one.update] for one in loop.carried})
+                values.update({one.update: values[one.value] for one in loop.carried})
+                index = last_inside + 1
+            else:
+                apply(index)
+                index += 1
+
+    walk(0, len(graph.nodes) - 1)
     for value in wanted:
         if value in graph.weights and value not in values:
             values[value] = evaluate_weight(graph, value)
     found = {**values, **kept}
-    if missing := sorted(wanted - found.keys()):
+    if missing := sorted(set(wanted) - found.keys()):
         raise StratacError(f"the graph has no value {missing[0]!r}", level="graph")
     return found
+
+
+@meaning("loop", typed=True, moves=True)  # beside what other meanings are given it needs its graph and dims
+def _repeated(node: Node, body: Graph, arrays: Sequence[Array], symbols: Mapping[str, int]) -> dict[str, Array]:
+    """Runs its body on what it carries for as long as there are trips."""
+    count, trip = len(body.states), node.attr("trip")
+    carried = list(arrays[:count])
+    outside = {port.value: array for port, array in zip(body.inputs, arrays[count:], strict=True)}
+    outside |= {name: evaluate_weight(body, name) for node in body.nodes for name in node.used if name in body.weights}
+    for number in range(body.symbols[trip].max + 1):
+        if node.attr("while") and not carried[0]:
+            break
+        values = outside | {state.value: array for state, array in zip(body.states, carried, strict=True)}
+        found = _evaluated(body, values, {**symbols, trip: number}, {state.update for state in body.states})
+        carried = [found[state.update] for state in body.states]
+    return dict(zip(node.outputs, carried, strict=True))
 
 
 def evaluate_weight(graph: Graph, name: str) -> Array:
@@ -210,6 +254,9 @@ def _apply(node: Node, values: Mapping[str, Array], graph: Graph, symbols: dict[
             scope |= results
             defined |= results
         return defined | {value: scope[value] for value in node.outputs}
+    if node.graph is not None:
+        carried: dict[str, Array] = _repeated(node, node.graph, [values[value] for value in node.inputs], symbols)
+        return carried
     arrays = [values[value] if value else None for value in node.inputs]
     found = _meaning_of(node, arrays, graph.types, symbols)
     symbols |= {name: _found_dim(node, name, found, graph) for name in dims_set(node)}

@@ -20,6 +20,8 @@ from .whole_products import centring
 GROWTH = 2
 #: what dequantised weights are computed with
 _ELEMENTWISE = frozenset({"cast", "sub", "mul", "transpose", "reshape"})
+#: what stays as it is
+_KEPT = frozenset({"fill", "loop"})
 
 
 def _spelled_out(work: Rebuild, fill: Node) -> str:
@@ -34,7 +36,7 @@ def _fold(work: Rebuild, node: Node, narrow: frozenset[str], operands: frozenset
     weights = work.builder.weights
     kind = work.old.types[node.outputs[0]]
     size = kind.nbytes
-    if len(node.outputs) != 1 or not isinstance(size, int) or node.op == "fill" or kind.dtype not in COMPUTABLE:
+    if len(node.outputs) != 1 or not isinstance(size, int) or node.op in _KEPT or kind.dtype not in COMPUTABLE:
         return None
     inputs = []
     for value in node.inputs:

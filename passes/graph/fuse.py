@@ -115,7 +115,7 @@ class _Fusion:
         outputs = self.results(nodes)
         if not outputs:
             return "nothing of it is used"
-        if any(self.nodes[i].op in self.whole for i in nodes):
+        if any(self.nodes[i].op in self.whole or self.nodes[i].graph is not None for i in nodes):
             return Group(set(nodes), None, inputs, outputs) if len(nodes) == 1 else "an op that stays whole"
         kernel = try_lower(body, inputs, outputs, self.graph.types, self.graph.symbols)
         return kernel if isinstance(kernel, str) else Group(set(nodes), kernel, inputs, outputs)
@@ -131,6 +131,12 @@ class _Fusion:
 
     def settle(self, i: int) -> None:
         """Make copies of the views in front of a node, one if that is enough, else all; and so on for those views."""
+        if self.nodes[i].graph is not None:  # a loop reads memory only
+            for producer in (self.position.get(value) for value in self.nodes[i].used):
+                if producer is not None and producer in self.free:
+                    self.free.discard(producer)
+                    self.settle(producer)
+            return
         before, views, least = set(self.free), self.views_in_front(self.nodes[i]), self.fitness(i)
         for wanted in range(2, least, -1):
             for copies in [*([view] for view in views), views] if views else []:

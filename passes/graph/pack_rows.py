@@ -16,7 +16,7 @@ any score a model computes with (`tokens.HIDES`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -336,7 +336,7 @@ class _Packing:
                 mixed = f"{node.op} {node.source.node or ''}".strip()
                 raise NotPacked(f"what padded tokens hold may reach {mixed}, which does not go token by token")
         inputs = tuple(self.restore(v) if v in self.inside else v for v in node.inputs)
-        return Node(node.op, inputs, node.outputs, node.attrs, node.source, node.body)
+        return replace(node, inputs=inputs)
 
     def output(self, port: Port) -> str:
         if port.value not in self.inside:

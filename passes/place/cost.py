@@ -35,8 +35,9 @@ COMMON = "loops"
 TRAFFIC = ("l1", "l2", "l3", "l4", "ram", "to_l1", "to_l2", "to_l3", "to_l4", "to_ram", "a_again", "b_again")
 
 
-def price(candidate: Candidate, machine: Machine, threads: int) -> Priced:
-    """Predicted seconds at the typical sizes and what binds them. Never negative; more of any term never costs less."""
+def price(candidate: Candidate, machine: Machine, threads: int, trips: int = 1) -> Priced:
+    """Predicted seconds at the typical sizes, of all trips of a loop together, and what binds them. Never negative; more of any
+    term never costs less."""
     device = machine.device(candidate.device)
     threads = threads if device.kind == "cpu" else 1  # a GPU is one core
     compute, memory, floor = _seconds(candidate, machine, device, threads)
@@ -49,7 +50,7 @@ def price(candidate: Candidate, machine: Machine, threads: int) -> Priced:
     if known is not None:
         busy = max(known - launch, 0.0)
     bound = "launch" if launch >= busy else "memory" if floor >= busy or memory > compute else "compute"
-    return Priced(candidate, busy + launch, bound)
+    return Priced(candidate, (busy + launch) * trips, bound)
 
 
 def lookup_seconds(candidate: Candidate, machine: Machine, threads: int) -> float:

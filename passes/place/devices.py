@@ -34,6 +34,10 @@ def has_several(machine: Machine) -> bool:
 
 def place_devices(graph: Graph, library: KernelLibrary, machine: Machine, request: PlaceRequest) -> Placed:
     """As `place.place`; the result is an estimate, which has no plan unless only the host is used."""
+    if graph.loops:
+        raise StratacError(
+            "a loop runs on one CPU, and several devices are priced", hint="estimate a machine with CPUs only"
+        )
     fleet = make_fleet(graph, library, machine, request)
     best, method, bound = assign(fleet)
     if best is None:

@@ -48,8 +48,13 @@ def place_exhaustively(
 
 def _every_placed(graph: Graph, library: KernelLibrary, machine: Machine, request: PlaceRequest) -> Iterator[Placed]:
     storage = [tier.name for tier in machine.tiers if tier.kind == "disk"][:1]
+    trips = graph.trips()
     rows: list[Sequence[Priced]] = [
-        [price(c, machine, request.threads) for c in library.candidates(node, graph, machine)] for node in graph.nodes
+        [
+            price(c, machine, request.threads, trips.get(node.outputs[0], 1))
+            for c in library.candidates(node, graph, machine)
+        ]
+        for node in graph.nodes
     ]
     for some in itertools.product(*rows):
         choices = {n.outputs[0]: Choice(n.outputs[0], p, None, "tried") for n, p in zip(graph.nodes, some, strict=True)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from ...ir.candidate import Candidate, KernelLibrary, Priced
 from ...ir.dims import typical, upper
-from ...ir.errors import VerifyError
+from ...ir.errors import StratacError, VerifyError
 from ...ir.graph import Graph, Node
 from ...ir.machine import Device, Machine
 from ...ir.placed import DENSE, home_key
@@ -71,6 +71,10 @@ class Chain:
 
 def make_chain(graph: Graph, library: KernelLibrary, machine: Machine, device: Device, threads: int) -> Chain:
     """The chain as one device runs all of it. Raises VerifyError for a cluster it has no candidate for."""
+    if graph.loops:
+        raise StratacError(
+            "a loop runs on one CPU, and several devices are priced", hint="estimate a machine with CPUs only"
+        )
     priced = tuple(_cheapest(node, graph, library, machine, device, threads) for node in graph.nodes)
     sent, activations = _live(graph)
     divided: set[str] = set()

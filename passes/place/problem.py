@@ -208,6 +208,9 @@ class _Maker:
         self.rules, self.storage = rules, storage
         self.stores: dict[str, Store] = {}
         self.numbers: dict[str, int] = {}
+        self.trips = graph.trips()
+        #: of loops: these stay in memory
+        self.repeated = {v for n in graph.nodes if n.outputs[0] in self.trips for v in n.used if v in graph.weights}
 
     def options(self, node: Node) -> tuple[Option, ...]:
         candidates = self.library.candidates(node, self.graph, self.machine)
@@ -248,13 +251,15 @@ class _Maker:
                 through.append(number)
             else:
                 return None
-        return Option(price(candidate, self.machine, self.request.threads), tuple(through), tuple(direct))
+        trips = self.trips.get(node.outputs[0], 1)
+        return Option(price(candidate, self.machine, self.request.threads, trips), tuple(through), tuple(direct))
 
     def store(self, weight: str, format: str) -> int:
         key = home_key(weight, format)
         if key not in self.stores:
             nbytes = self.library.packed_bytes(self.graph, weight, format, self.machine)
-            streams = bool(self.storage and nbytes and self.rules.allows_tier(weight, self.storage))
+            may = weight not in self.repeated and self.rules.allows_tier(weight, self.storage)
+            streams = bool(self.storage and nbytes and may)
             self.numbers[key] = len(self.stores)
             self.stores[key] = Store(
                 weight,

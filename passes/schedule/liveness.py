@@ -31,16 +31,22 @@ NO_GUARDS: Mapping[str, Guards] = {}
 
 def liveness(order: Sequence[Node], graph: Graph, guards: Mapping[str, Guards] = NO_GUARDS) -> list[Lifetime]:
     """Lifetimes of all activations, in order of definition. Inputs, outputs and weights live outside the arena; a condition lives
-    as long as it guards."""
+    as long as it guards. What a loop carries is one value, and what it reads from outside is there for all of its trips."""
     outside = {*graph.input_values, *graph.output_values, *graph.weights}
+    same = {one.update: one.value for loop in graph.loops for one in loop.carried}
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for position, node in enumerate(order):
-        for value in (*node.used, *conditions(node, guards)):
-            last[value] = position
+        for value in (*node.used, *conditions(node, guards), *node.outputs):
+            last[same.get(value, value)] = position
         for value in node.outputs:
-            first[value] = position
-            last.setdefault(value, position)
+            if value not in same:
+                first[value] = position
+    for begin, end in graph.spans():
+        inside = {v for n in order[begin : end + 1] for v in (*n.used, *conditions(n, guards), *n.outputs)}
+        for value in {same.get(value, value) for value in inside}:
+            if first.get(value, begin) < begin:
+                last[value] = max(last[value], end)
     return [Lifetime(v, value_bytes(graph, v, graph.symbols), f, last[v]) for v, f in first.items() if v not in outside]
 
 

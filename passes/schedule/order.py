@@ -61,7 +61,10 @@ def order_greedily(graph: Graph, guards: Mapping[str, Guards] = NO_GUARDS) -> tu
 
 
 def order(graph: Graph) -> tuple[tuple[Node, ...], str]:
-    """The order with the least peak of live bytes, and which one it was. The model's own order wins ties."""
+    """The order with the least peak of live bytes, and which one it was. The model's own order wins ties; with loops it is the only
+    one, which keeps their clusters together."""
+    if graph.loops:
+        return order_as_given(graph), "as given"
     guards = find_guards(graph)
     orders: Sequence[tuple[str, tuple[Node, ...]]] = (
         ("as given", order_as_given(graph)),

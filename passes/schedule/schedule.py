@@ -16,6 +16,7 @@ from ...ir.plan import (
     Arg,
     Buffer,
     Call,
+    Loop,
     Plan,
     PlanPort,
     Queue,
@@ -53,8 +54,17 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     buffers += stream.buffers
     names = tuple(dict.fromkeys(kernels[node.outputs[0]] for node in nodes))
     arguments = _Arguments(graph, placed, buffers, file.entries, stream)
+    trips = graph.trips()
     calls = [
-        _call(number, node, placed, names.index(kernels[node.outputs[0]]), arguments, machine)
+        _call(
+            number,
+            node,
+            placed,
+            names.index(kernels[node.outputs[0]]),
+            arguments,
+            machine,
+            trips.get(node.outputs[0], 1),
+        )
         for number, node in enumerate(nodes)
     ]
     regions = tuple(
@@ -67,7 +77,10 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
     )
     # what a call finds out about sizes is known to all behind a barrier
     sets = [False, *(bool(dims_set(node)) for node in nodes)]
+    loops = _lay_loops(graph, arguments)
     begins = {region.first for region in regions if region.first}  # where threads agree on what they skip
+    # and on whether there is another trip; what lives as long as the loop ends with it
+    begins |= {at for loop in loops for at in (loop.first, loop.last + 1)}
     flags = [flag or behind or number in begins for number, (flag, behind) in enumerate(zip(flags, sets, strict=False))]
     calls = [
         replace(
@@ -115,8 +128,10 @@ def schedule(placed: Placed, machine: Machine, kernels: Mapping[str, str], threa
             "memory": f"{memory.algorithm}: {memory.bytes} bytes, lower bound {bound}"
             + (f", {(memory.bytes / bound - 1) * 100:.2f} % above it" if bound else ""),
             **_region_note(regions, calls),
+            **_loop_note(graph),
         },
         regions=regions,
+        loops=loops,
     )
     if not stream.reads:
         return plan
@@ -142,6 +157,21 @@ def _region_note(regions: Sequence[Region], calls: Sequence[Call]) -> dict[str, 
     inside = {number for region in regions for number in range(region.first, region.last + 1)}
     text = f"{len(inside)} of {len(calls)} calls run only under conditions that a run finds; of two sides the dearer is predicted"
     return {"regions": text}
+
+
+def _lay_loops(graph: Graph, arguments: _Arguments) -> tuple[Loop, ...]:
+    """The graph's loops over calls, which stand in the order of its nodes."""
+    symbols = list(graph.symbols)
+    return tuple(
+        Loop(first, last, symbols.index(loop.trip), arguments.places[loop.condition] if loop.condition else None)
+        for loop, (first, last) in zip(graph.loops, graph.spans(), strict=True)
+    )
+
+
+def _loop_note(graph: Graph) -> dict[str, str]:
+    """What became of loops, one after the other."""
+    texts = [*graph.notes, *(loop.why for loop in graph.loops if loop.why)]
+    return {"loops": "; ".join(dict.fromkeys(texts))} if texts else {}
 
 
 def _refuse_estimates(placed: Placed) -> None:
@@ -290,6 +320,8 @@ class _Arguments:
         self.places |= {p.value: Arg("output", i) for i, p in enumerate(graph.outputs)}
         self.places |= {s.update: Arg("next", i) for i, s in enumerate(graph.states)}
         self.places |= {s.value: Arg("state", i) for i, s in enumerate(graph.states)}
+        carried = [one for loop in graph.loops for one in loop.carried]
+        self.places |= {one.update: Arg("carry", self.places[one.value].index) for one in carried}
         self.weights = {w.name: i for i, w in enumerate(weights)}
 
     def of(self, value: str, call: int, formats: Mapping[str, str], direct: Sequence[str]) -> Arg:
@@ -300,7 +332,9 @@ class _Arguments:
         return streamed or Arg("file" if value in direct else "weight", self.weights[key])
 
 
-def _call(number: int, node: Node, placed: Placed, kernel: int, arguments: _Arguments, machine: Machine) -> Call:
+def _call(
+    number: int, node: Node, placed: Placed, kernel: int, arguments: _Arguments, machine: Machine, trips: int
+) -> Call:
     choice = placed.choices[node.outputs[0]]
     candidate = choice.chosen.candidate
     formats = dict(candidate.formats)
@@ -312,7 +346,7 @@ def _call(number: int, node: Node, placed: Placed, kernel: int, arguments: _Argu
     label = f"{candidate.family}: {ops}" + (f" @ {node.source.node}" if node.source.node else "")
     work = candidate.work
     parts = 0 if worth_sharing(candidate, machine) and not dims else 1
-    return Call(kernel, args, False, parts, label, choice.chosen.seconds, work.flops, work.bytes)
+    return Call(kernel, args, False, parts, label, choice.chosen.seconds, work.flops * trips, work.bytes * trips)
 
 
 def _touches(call: Call, node: Node, asked: Sequence[Arg], buffers: Sequence[Buffer]) -> list[Touch]:
@@ -325,7 +359,7 @@ def _touches(call: Call, node: Node, asked: Sequence[Arg], buffers: Sequence[Buf
     for arg, writes in (*own, *reads):
         if arg.space in ("weight", "file"):
             continue
-        if arg.space == "buffer":
+        if arg.space in ("buffer", "carry"):
             buffer = buffers[arg.index]
             if buffer.arena == RING:
                 continue

@@ -15,6 +15,7 @@ from stratac.ir.interp import run
 from .. import ragged_samples, whole_samples
 from ..branch_graphs import branch_inputs, branches
 from ..graph_samples import THEMES, theme_samples
+from ..loop_graphs import loop_inputs, loops
 from .cases import CASES
 from .harness import ISAS, build, compile_levels, forest
 
@@ -49,12 +50,14 @@ def test_random_graphs_stay_in_their_memory(tmp_path: Path, round_: int) -> None
     samples += [s for i, theme in enumerate(THEMES) for s in theme_samples(theme, 5, 40_000 + 100 * i + round_)]
     chosen = [c for c in CASES if c.name.startswith(("deep", "gathers", "pads", "slices", "masked", "conv", "cumsum"))]
     skipping = [branches(seed) for seed in range(3)]
-    graph = forest([*(s.graph for s in samples), *(c.graph for c in chosen), *skipping])
+    repeating = [loops(seed) for seed in range(3)]
+    graph = forest([*(s.graph for s in samples), *(c.graph for c in chosen), *skipping, *repeating])
     folder = build(compile_levels(graph, ISAS[0], threads=3), tmp_path / "plan", flags=FLAGS, link_flags=FLAGS)
     sizes = {name: bounds.max for name, bounds in graph.symbols.items()}
     arrays = [s.make_inputs(1, **{k: v for k, v in sizes.items() if k in s.graph.symbols}) for s in samples]
     arrays += [c.inputs(1, sizes) for c in chosen]
     arrays += [branch_inputs(seed, sizes["rows"], seed == 1) for seed in range(3)]
+    arrays += [loop_inputs(seed, sizes["lines"], seed == 1) for seed in range(3)]
     np.savez(tmp_path / "in.npz", **{f"g{i}.{k}": v for i, given in enumerate(arrays) for k, v in given.items()})
     environment = {
         **os.environ,

@@ -159,7 +159,7 @@ def test_attributes_print_sorted_whatever_the_order_read() -> None:
 ERRORS = [
     ("", 1, 1, "expected 'graph', got the end of the text"),
     ("graph g {}", 1, 7, "expected '@' and a name, got g"),
-    ("graph @g {", 1, 11, "expected dim, input, state, weight, output, next, a node"),
+    ("graph @g {", 1, 11, "expected dim, input, state, weight, output, next, loop, a node"),
     ("graph @g {}\nx", 2, 1, "expected the end of the text, got x"),
     ("graph @g {\n  dim a = 3:2:1\n}", 2, 7, "bounds must hold"),
     ("graph @g {\n  dim a = 1:2:3\n  dim a = 1:2:3\n}", 3, 7, "dim a is declared twice"),

@@ -11,9 +11,10 @@ from ....ir.types import bool_, i64
 from .. import contents
 from ..known import Known
 from ..scalars import integer
-from ..unsupported import UNROLLED, Consequence, Unsupported
+from ..unsupported import UNROLLED, Consequence, TooMany, Unsupported
 from .merge import Differs, merge
 from .registry import rule
+from .repeated import Body, NotRepeated, repeat
 from .sequences import items_of, join, rank_of, without_axis
 from .site import Site
 from .structured import Items, Value
@@ -97,6 +98,9 @@ def if_(site: Site) -> list[Value]:
 
 # -- loops
 
+#: So many iterations stand for no number of them: the condition alone ends the loop.
+ENDLESS = 1 << 31
+
 
 def _limit(site: Site) -> Trips:
     """What a Loop's first input says."""
@@ -110,18 +114,43 @@ def _limit(site: Site) -> Trips:
             raise Unsupported(f"the number of iterations must be one i64, got {site.type_of(value)}")
         return Trips(site, None, site.reshape(value, ()))
     found = integer(site.number(0, "the number of iterations"))
+    if not isinstance(found, Expr) and found >= ENDLESS:
+        return Trips(site, None)
     return Trips(site, found if isinstance(found, Expr) else max(found, 0))
 
 
 @rule("Loop")
 def loop(site: Site) -> list[Value]:
-    """Unrolled. Where dims or data say how often it runs, as many iterations as there may be are made ready, and a run skips those
-    behind the end."""
+    """Repeated where it is long (`repeated`), else unrolled: where dims or data say how often it runs, as many iterations as there
+    may be are made ready, and a run skips those behind the end."""
     body, trips = _graph(site, "body"), _limit(site)
     condition: Value = site.value(1) if site.has(1) else contents.scalar(bool_, 1)
-    carried = [site.value(i) for i in range(2, site.count)]
-    count = len(carried)
+    given = [site.value(i) for i in range(2, site.count)]
+    count = len(given)
     _fits("body", body, count + 2, count + 1)
+    going = contents.scalar(bool_, 1)  # or an iteration would not run
+    kept = Body(body, lambda number, values: [contents.scalar(i64, number), going, *values], asks=True)
+    reason = ""
+    try:
+        found = repeat(site, kept, trips, _going(site, condition), given)
+        if found is not None:
+            return [*found.carried, *found.rows]
+    except NotRepeated as error:
+        reason = error.what
+    try:
+        return _unrolled(site, body, trips, condition, given)
+    except TooMany as error:
+        raise _neither(error, reason) from None
+
+
+def _neither(error: TooMany, reason: str) -> Unsupported:
+    """A loop that can be neither unrolled nor repeated."""
+    return Unsupported(f"{error.what}; it cannot be repeated instead: {reason}" if reason else error.what, error.hint)
+
+
+def _unrolled(site: Site, body: onnx.GraphProto, trips: Trips, condition: Value, carried: list[Value]) -> list[Value]:
+    """A Loop as copies of its body."""
+    count = len(carried)
     stacks = Stacks(site, body, len(body.output) - count - 1)
     needs = _needed(site, 1) if site.has(1) else ()
     done = 0
@@ -166,8 +195,8 @@ def _all_stacked(site: Site, body: onnx.GraphProto, stacks: Stacks, done: int, g
 
 @rule("Scan")
 def scan(site: Site) -> list[Value]:
-    """Unrolled; before opset 9 the first axis is a batch, the second the one that is scanned, of which each sequence of the batch
-    may have a length of its own."""
+    """Like `Loop`; before opset 9 the first axis is a batch, the second the one that is scanned, of which each sequence of the
+    batch may have a length of its own."""
     body, scanned = _graph(site, "body"), site.get_int("num_scan_inputs")
     old = site.opset < 9
     first = 1 if old else 0
@@ -216,6 +245,14 @@ def _scan(
     if not trips.least and trips.planned:
         text = f"scans an extent {extent}, of which there may be none"
         raise Unsupported(text, f"give it a least size of 1, or fix it, with --dim {extent}=1:TYPICAL:MAX")
+    reason = ""
+    if not length:
+        try:
+            found = _repeated(site, body, trips, states, sources, axes, directions, out_axes, out_directions)
+            if found is not None:
+                return found
+        except NotRepeated as error:
+            reason = error.what
     stacks = Stacks(site, body, outputs)
     done = 0
     while trips.goes(done, True):
@@ -223,19 +260,56 @@ def _scan(
             _row(site, value, axis, extent - 1 - trips.position(done) if backwards else trips.position(done))
             for value, axis, backwards in zip(sources, axes, directions, strict=True)
         ]
-        results = site.importer.body(site.node, body, [*states, *rows])
+        try:
+            results = site.importer.body(site.node, body, [*states, *rows])
+        except TooMany as error:
+            raise _neither(error, reason) from None
         active = site.emit("lt", site.scalar(done, i64), length) if length else trips.active
         states = _carried(site, active, results[: len(states)], states)
         stacks.add(results[len(states) :], active)
         done += 1
     samples = _samples(site, body, states, sources, axes) if not done and outputs else [None] * outputs
-    found = [stacks.stacked(k, out_axes[k], bool(out_directions[k]), samples[k]) for k in range(outputs)]
-    if found and (end := trips.end()) is not None:
-        found = [
+    rows_found = [stacks.stacked(k, out_axes[k], bool(out_directions[k]), samples[k]) for k in range(outputs)]
+    if rows_found and (end := trips.end()) is not None:
+        rows_found = [
             end.cut(site, row, site.axis(axis, rank_of(site, row)), bool(backwards))
-            for row, axis, backwards in zip(found, out_axes, out_directions, strict=True)
+            for row, axis, backwards in zip(rows_found, out_axes, out_directions, strict=True)
         ]
-    return [*states, *found]
+    return [*states, *rows_found]
+
+
+def _repeated(
+    site: Site,
+    body: onnx.GraphProto,
+    trips: Trips,
+    states: Sequence[Value],
+    sources: Sequence[Value],
+    axes: Sequence[int],
+    directions: Sequence[int],
+    out_axes: Sequence[int],
+    out_directions: Sequence[int],
+) -> list[Value] | None:
+    """A scan that stays a loop, if it is long. Raises NotRepeated."""
+    extent = _extent(site, sources[0], axes[0])
+
+    def give(number: Dim, values: Sequence[Value]) -> list[Value]:
+        rows = [
+            _row(site, value, axis, extent - 1 - number if backwards else number)
+            for value, axis, backwards in zip(sources, axes, directions, strict=True)
+        ]
+        return [*values, *rows]
+
+    found = repeat(site, Body(body, give, False, [bool(d) for d in out_directions]), trips, True, states)
+    if found is None:
+        return None
+    rows: list[Value] = []
+    for row, axis in zip(found.rows, out_axes, strict=True):
+        assert isinstance(row, str)
+        rank = site.type_of(row).rank
+        perm = list(range(1, rank))
+        perm.insert(site.axis(axis, rank), 0)
+        rows.append(site.transpose(row, perm))
+    return [*found.carried, *rows]
 
 
 def _samples(

@@ -11,15 +11,18 @@ import difflib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
 from ....ir.builder import GraphBuilder
-from ....ir.dims import Bounds, symbols_of
+from ....ir.builder import Mark as BuilderMark
+from ....ir.dims import Bounds, Shape, symbols_of
 from ....ir.errors import ModelError, Source
-from ....ir.graph import Graph, Port, Weight
+from ....ir.graph import Graph, Node, Port, Weight
 from ....ir.interface import Form, Interface
 from ....ir.types import DType, TensorType, string
 from ...layout import Layout
@@ -28,7 +31,7 @@ from ..emit import Emitter
 from ..known import Known
 from ..scalars import Facts
 from ..states import Ties
-from ..unsupported import UNROLLED, Consequence, Problems, Unsupported
+from ..unsupported import UNROLLED, Consequence, Problems, TooMany, Unsupported
 from .bodies import instance, nodes_within, plain_name
 from .constants import with_constants
 from .early import modern
@@ -78,6 +81,19 @@ def import_onnx(
     return Importer(inlined(model, path.name), path, dims or {}, estimate, layout).run()
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What an importer held at some point."""
+
+    builder: BuilderMark
+    constants: dict[tuple[str, Shape, bytes], str]
+    problems: tuple[int, dict[str, int]]
+    maps: list[dict[str, Any]]
+    sets: list[set[str]]
+    unrolled: int
+    current: onnx.NodeProto | None
+
+
 class Importer:
     """The state of one walk. Rules see it through `Site`."""
 
@@ -108,6 +124,7 @@ class Importer:
         self.structured: dict[str, Structured] = {}  # what is no tensor of numbers
         self.temporaries = 0
         self.bodies = self.unrolled = 0  # copies of graphs inside nodes, and the nodes in these
+        self.repeated = 0  # loops that are not unrolled
         self.unknown: set[str] = set()  # could not be imported, and no type is known either
         self.tainted: set[str] = set()  # depends on something that could not be imported
         self._declared: dict[str, onnx.TypeProto] | None = None  # types by name, as the model has them
@@ -162,7 +179,7 @@ class Importer:
         self.bodies += 1
         self.unrolled += sum(1 for _ in nodes_within(graph))
         if max(self.unrolled, self.bodies) > UNROLLED:
-            raise Unsupported(f"the graphs inside nodes have more than {UNROLLED} nodes when loops are unrolled")
+            raise TooMany(f"the graphs inside nodes have more than {UNROLLED} nodes when loops are unrolled")
         before = len(self.problems)
         copy = instance(graph, self.bodies)
         self.read |= set(_names_read(copy))
@@ -174,6 +191,32 @@ class Importer:
         if len(self.problems) > before or any(one is None for one in found):
             raise Consequence("its graph could not be imported")
         return [one for one in found if one is not None]
+
+    def mark(self) -> Mark:
+        """What has been imported so far, to come back to by `take_back`."""
+        maps = [dict(held) for held in self._maps()]
+        sets = [set(held) for held in self._sets()]
+        return Mark(
+            self.builder.mark(), self.emitter.mark(), self.problems.mark(), maps, sets, self.unrolled, self.current
+        )
+
+    def take_back(self, mark: Mark) -> tuple[tuple[Node, ...], str]:
+        """Nothing since was imported; the nodes it gave, and the first problem it had."""
+        for held, before in zip(self._maps(), mark.maps, strict=True):
+            held.clear()
+            held.update(before)
+        for names, known in zip(self._sets(), mark.sets, strict=True):
+            names.clear()
+            names.update(known)
+        self.emitter.take_back(mark.constants)
+        self.unrolled, self.current = mark.unrolled, mark.current
+        return self.builder.take_back(mark.builder), self.problems.take_back(mark.problems)
+
+    def _maps(self) -> tuple[dict[str, Any], ...]:
+        return self.values, self.contents, self.constants, self.producers, self.structured
+
+    def _sets(self) -> tuple[set[str], ...]:
+        return self.unknown, self.tainted
 
     def graph(self, graph: onnx.GraphProto) -> None:
         """Import constants and nodes."""
