@@ -14,6 +14,7 @@ import os
 import random
 import re
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -27,7 +28,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message
-from stratac.compiler.driver import lower_model
+from stratac.compiler.driver import import_model, lower_model
+from stratac.compiler.frontends.onnx import importer
 from stratac.compiler.frontends.onnx.protobuf import read_model
 from stratac.compiler.frontends.onnx.refusals import DEFECT
 from stratac.compiler.frontends.onnx.registry import RULES
@@ -525,14 +527,14 @@ def options_of(path: Path) -> CompileOptions:
     return CompileOptions(target="generic-x86_64-avx2", dims=dims, layout=layout)
 
 
-def attempt(data: bytes, path: Path) -> str:
+def attempt(data: bytes, path: Path, compile: Callable[[Path, CompileOptions], object] = lower_model) -> str:
     """The outcome of one model: `plan`, `refused`, or a traceback; a `slip` is a refusal for a reason that no rule foresaw, behind
     which its traceback stands."""
     path.write_bytes(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            lower_model(path, options_of(path))
+            compile(path, options_of(path))
     except StratacError as error:
         text = str(error).strip()
         if any(DEFECT in line for line in text.splitlines()):
@@ -543,12 +545,35 @@ def attempt(data: bytes, path: Path) -> str:
     return "plan"
 
 
-def _serve(pipe: Connection, folder: str) -> None:
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What `inference.inferred` gives, by a copy of this process, which has the package loaded: most of the time went there."""
+    ours, theirs = os.pipe()
+    process = os.fork()
+    if not process:
+        with suppress(BaseException):
+            signal.alarm(round(SECONDS))
+            with os.fdopen(theirs, "wb") as out:
+                out.write(onnx.shape_inference.infer_shapes(model).SerializeToString())
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as answer:
+        data = answer.read()
+    os.waitpid(process, 0)
+    found = onnx.ModelProto()
+    try:
+        found.ParseFromString(data)
+    except DecodeError:
+        return model
+    return found if found.HasField("graph") else model
+
+
+def _serve(pipe: Connection, folder: str, whole: bool) -> None:
     """The process that compiles: models come in, outcomes go out."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    importer.inferred = _inferred
     path = Path(folder) / "model.onnx"
     while True:
-        pipe.send(attempt(pipe.recv(), path))
+        pipe.send(attempt(pipe.recv(), path, lower_model if whole else import_model))
 
 
 def _busy(process: int | None) -> float:
@@ -561,10 +586,11 @@ def _busy(process: int | None) -> float:
 
 
 class Subject:
-    """A compiler in a process of its own, made anew when it dies or hangs, and after a number of models."""
+    """A compiler in a process of its own, made anew when it dies or hangs, and after a number of models; unless `whole` only its
+    front end, and what simplifies a graph."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: str, whole: bool = True) -> None:
+        self.folder, self.whole = folder, whole
         self.process: multiprocessing.process.BaseProcess | None = None
         self.turns = 0
 
@@ -574,7 +600,7 @@ class Subject:
         if self.process is None:
             context = multiprocessing.get_context("spawn")
             self.pipe, theirs = context.Pipe()
-            self.process = context.Process(target=_serve, args=(theirs, self.folder), daemon=True)
+            self.process = context.Process(target=_serve, args=(theirs, self.folder, self.whole), daemon=True)
             self.process.start()
             theirs.close()
             self.turns, patience = 0, SECONDS + 60  # it has to load first
@@ -612,6 +638,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="how long (default 20)")
     parser.add_argument("--seed", type=int, default=0, help="of the mutations; the same seed makes the same models")
+    parser.add_argument("--import-only", action="store_true", help="plans are not made: more models in a minute")
     parser.add_argument("--models", type=Path, help="a folder of models to damage besides those of the operator tests")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="where findings are written")
     given = parser.parse_args(arguments)
@@ -619,7 +646,7 @@ def main(arguments: Sequence[str]) -> int:
     counts: dict[str, int] = {}
     found: dict[str, Path] = {}
     with tempfile.TemporaryDirectory() as folder:
-        subject = Subject(folder)
+        subject = Subject(folder, not given.import_only)
         while time.monotonic() < ends:
             data = mutate(rng, rng.choice(models), rng.choice(models))
             outcome = subject(data)
