@@ -30,6 +30,7 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 from stratac.compiler.driver import import_model, lower_model
 from stratac.compiler.frontends.onnx import importer
+from stratac.compiler.frontends.onnx.functions import schema_of
 from stratac.compiler.frontends.onnx.protobuf import read_model
 from stratac.compiler.frontends.onnx.refusals import DEFECT
 from stratac.compiler.frontends.onnx.registry import RULES
@@ -120,6 +121,7 @@ WORDS = (
         "b",
     ),
 )
+_TYPES = frozenset(onnx.TensorProto.DataType.keys())
 _KINDS = {
     "int": onnx.AttributeProto.INT,
     "ints": onnx.AttributeProto.INTS,
@@ -142,8 +144,11 @@ def corpus(folder: Path | None = None) -> list[bytes]:
 
 
 def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
-    """A damaged copy: mostly of the message, sometimes of the bytes. `other` is a model to take pieces from."""
-    if rng.random() < 0.2:
+    """A damaged copy: mostly of the message, sometimes of the bytes. `other` is a model to take pieces from. Sometimes neither counts,
+    and one is invented."""
+    if rng.random() < 0.25:
+        data = invent(rng)
+    elif rng.random() < 0.2:
         return _bytes(rng, data, other)
     model = onnx.ModelProto()
     try:
@@ -152,10 +157,62 @@ def mutate(rng: random.Random, data: bytes, other: bytes) -> bytes:
         return _bytes(rng, data, other)
     donor = onnx.ModelProto()
     donor.ParseFromString(other)
-    for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 3, 6))):
         with suppress(ValueError):  # a number that the field cannot hold
             rng.choice(_MESSAGES)(rng, model, donor)
     return model.SerializeToString()
+
+
+def invent(rng: random.Random) -> bytes:
+    """A node of some operator that has a rule, of inputs that may fit its standard, where it has one, and of attributes."""
+    (domain, op), opset = rng.choice(sorted(RULES)), rng.choice((7, 9, 11, 13, 17, 18, 20, 22, 24))
+    node = onnx.NodeProto(domain=domain, op_type=op, output=["y", "y1", "y2", "y3"][: rng.choice((1, 1, 2, 3, 4))])
+    model = onnx.ModelProto(ir_version=10)
+    model.opset_import.add(version=opset)
+    if domain:
+        model.opset_import.add(domain=domain, version=rng.choice((1, 3, 5)))
+    schema = schema_of(domain, op, opset if not domain else 5)
+    most = rng.randrange(1, 10)
+    if schema is not None:
+        most = min(
+            schema.max_input, rng.choice((schema.min_input, schema.min_input + 1, min(schema.max_input, 9), most))
+        )
+        node.output[:] = node.output[: max(schema.max_output, 1)]
+    pool = [
+        [rng.choice((1, 2, 2, 3, 4, 4, 6, 8)) for _ in range(rng.choice((0, 1, 2, 2, 3, 3, 4, 4, 5)))] for _ in range(3)
+    ]
+    chosen: dict[str, int] = {}
+    for index in range(most):
+        name, kind = f"x{index}", rng.choice((1, 1, 1, 2, 3, 6, 7, 10))
+        if schema is not None:
+            parameter = schema.inputs[min(index, len(schema.inputs) - 1)]
+            allowed = [c.allowed_type_strs for c in schema.type_constraints if c.type_param_str == parameter.type_str]
+            words = [w[7:-1].upper() for w in (*allowed, [parameter.type_str])[0] if w.startswith("tensor(")]
+            codes = [onnx.TensorProto.DataType.Value(w) for w in words if w in _TYPES]
+            kind = chosen.setdefault(parameter.type_str, rng.choice(codes or [1]))
+        node.input.append("" if index and rng.random() < 0.1 else name)
+        if not node.input[-1]:
+            continue
+        if kind in (onnx.TensorProto.INT64, onnx.TensorProto.FLOAT) and rng.random() < 0.35:
+            shape = rng.choice((*pool, [], [1], [2], [4]))
+            count = int(np.prod(shape))
+            numbers = (0, 1, 1, 2, 2, 3, 4, 8, -1) if rng.random() < 0.8 else NUMBERS
+            array = np.array([rng.choice(numbers) for _ in range(count)], np.int64).reshape(shape)
+            array = array if kind == onnx.TensorProto.INT64 else array.astype(np.float32)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+            continue
+        shape = [rng.choice(("n", "m")) if rng.random() < 0.08 else extent for extent in rng.choice(pool)]
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+    model.graph.node.append(node)
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output)
+    if rng.random() < 0.6:
+        _give_attributes(rng, model, model)
+    if schema is not None:
+        have = {attribute.name for attribute in model.graph.node[0].attribute}
+        for name, kind in attributes_asked()[domain, op]:
+            if name not in have and schema.attributes[name].required if name in schema.attributes else False:
+                model.graph.node[0].attribute.append(_attribute(rng, name, kind))
+    return bytes(model.SerializeToString())
 
 
 def _bytes(rng: random.Random, data: bytes, other: bytes) -> bytes:
@@ -329,6 +386,18 @@ def _attribute(rng: random.Random, name: str, kind: str) -> onnx.AttributeProto:
     return found
 
 
+def _source(rule: Callable[..., object]) -> str:
+    """Of a rule and the functions it calls."""
+    found: dict[Callable[..., object], str] = {}
+    pending = [rule]
+    while pending:
+        one = pending.pop()
+        found[one] = inspect.getsource(one)
+        near = [getattr(inspect.getmodule(one), name, None) for name in re.findall(r"\b(\w+)\(", found[one])]
+        pending += [each for each in near if inspect.isfunction(each) and each not in found and each not in pending]
+    return "".join(found.values())
+
+
 @functools.cache
 def attributes_asked() -> dict[tuple[str, str], set[tuple[str, str]]]:
     """Names and kinds of attributes by (domain, operator): those of the standard, and those that the file of its rule asks for."""
@@ -341,7 +410,7 @@ def attributes_asked() -> dict[tuple[str, str], set[tuple[str, str]]]:
         found.setdefault(("" if schema.domain == "ai.onnx" else schema.domain, schema.name), set()).update(own)
     for key, rule in RULES.items():
         if key not in found:
-            text = inspect.getsource(inspect.getmodule(rule) or rule)
+            text = _source(rule)
             asked = re.findall(r"\bget_(int|ints|float|floats|str|tensor)\(\s*\"(\w+)\"", text)
             found[key] = {(name, kind) for kind, name in asked}
     return found

@@ -34,7 +34,8 @@ class Emitter:
         """`array` in its own element type, or in `dtype`."""
         array = np.asarray(array)
         if dtype is not None:
-            array = narrowed(array, dtype).astype(dtype.np)
+            whole = array.astype(np.int64) if dtype.is_narrow and dtype.is_integer else array
+            array = narrowed(whole, dtype).astype(dtype.np)
         dtype = dtype or from_numpy(array.dtype)
         key = (dtype.name, tuple(array.shape), array.tobytes())
         if key not in self._constants:

@@ -107,6 +107,9 @@ MALFORMED = {
         "MaxUnpool", (1, 1, 2, 2), (INT64, (1, 1, 2, 2)), [1, 4, 4], kernel_shape=[2, 2]
     ),
     "elements beside the axis": odd("GatherElements", [[1, 2, 3]], [[0, 1], [0, 1], [2, 2]], axis=1),
+    "a product in whole numbers of 4 bits": microsoft(
+        "MatMulNBits", (TensorProto.UINT4, (5, 5)), (UINT8, (5, 4, 16)), (20,), K=128, N=5, bits=4, block_size=32
+    ),
     # attributes of a length, or a value, that fits
     "two ellipses": odd("Einsum", (2, 3), equation="......->..."),
     "an output of one extent": odd("ConvTranspose", (1, 2, 5, 5), (2, 2, 3, 3), output_shape=[7]),
