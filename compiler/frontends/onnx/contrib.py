@@ -15,6 +15,8 @@ _PADS_AS_INPUTS = 11
 def activated(site: Site, value: str, name: str, numbers: tuple[float, ...]) -> str:
     """An activation by its ONNX name, '' for none; `numbers` are what it takes, as far as they are given."""
     dtype = site.type_of(value).dtype
+    if name and not dtype.is_float:
+        raise Unsupported(f"activation {name!r} of whole numbers, {site.type_of(value)}")
     defaults = {"LeakyRelu": (0.01,), "Elu": (1.0,), "HardSigmoid": (0.2, 0.5), "Clip": (), "QuickGelu": (1.702,)}
     given = (*numbers, *defaults.get(name, ())[len(numbers) :])
     match name:

@@ -46,6 +46,8 @@ def _check_range(site: Site, index: Known, extent: Dim) -> None:
 def gather_nd(site: Site) -> Result:
     data, indices, batch = site.type(0), site.type(1), site.get_int("batch_dims")
     depth = indices.shape[-1] if indices.rank else 0
+    if not indices.dtype.is_integer:
+        raise Unsupported(f"indices must be whole numbers, got {indices}")
     if not isinstance(depth, int) or depth < 1 or batch + depth > data.rank or not 0 <= batch < indices.rank:
         raise Unsupported(f"indices {indices} do not fit data {data} with {batch} batch dims")
     index, known = site.known(1), site.known(0)

@@ -13,7 +13,7 @@ from .registry import Result, rule
 from .site import Site
 
 #: Columns that the result may have, and places that may lie between the elements of an n-gram.
-_WIDEST, _APART = 1 << 24, 1 << 12
+_WIDEST, _APART = 1 << 24, 1 << 9
 #: Elements of a matrix that moves counts to their columns.
 _MATRIX = 1 << 28
 

@@ -107,6 +107,10 @@ MALFORMED = {
         "MaxUnpool", (1, 1, 2, 2), (INT64, (1, 1, 2, 2)), [1, 4, 4], kernel_shape=[2, 2]
     ),
     "elements beside the axis": odd("GatherElements", [[1, 2, 3]], [[0, 1], [0, 1], [2, 2]], axis=1),
+    "places that are no whole numbers": microsoft("GatherND", (UINT8, (6, 2)), [4.0, 2.0]),
+    "an activation of whole numbers": microsoft(
+        "FusedGemm", (INT64, (2, 2)), (INT64, (2, 2)), activation="Clip", activation_alpha=math.nan, activation_beta=1.0
+    ),
     "a product in whole numbers of 4 bits": microsoft(
         "MatMulNBits", (TensorProto.UINT4, (5, 5)), (UINT8, (5, 4, 16)), (20,), K=128, N=5, bits=4, block_size=32
     ),
