@@ -28,7 +28,7 @@ from ..ir.kernel import (
 from .c_printer import Printer
 from .families.contraction import vector_stores
 from .families.loops import CHUNK, FOLD_CHUNK, inner_axes, legal, longest_contiguous, vector_axis
-from .families.tiles import LENGTH, WIDTH, Tiling, tiling
+from .families.tiles import Tiling, tiling
 from .family import Symbols
 from .terms import Terms, ceil_div
 
@@ -208,22 +208,22 @@ class Counter:
         return units, total * self.extent(folds)
 
     def _tiled(self, nest: Nest, axis: Axis, tiles: Tiling) -> float:
-        """Units of work of a nest that is computed in tiles of LENGTH steps along `tiles.axis` by one vector along `axis`.
+        """Units of work of a nest that is computed in tiles along `tiles.axis` by one vector along `axis`.
 
         A read that is contiguous along `tiles.axis` and not along `axis` is first copied tile by tile, turned, to where
-        vectors of it lie side by side ("turned" counts these vectors); the stages then load them like any other. A unit is
-        one stretch of LENGTH steps by WIDTH of `axis`.
+        vectors of it lie side by side ("turned" counts these vectors); the stages then load them like any other.
         """
         others = [a for a in nest.outer if a not in (axis, tiles.axis)]
         length, along = self.size(axis.extent), self.size(tiles.axis.extent)
-        stretches = self.extent(others) * ceil_div(along, LENGTH)
-        units = stretches * max(ceil_div(length, WIDTH), 1)
+        stretches = self.extent(others) * ceil_div(along, tiles.length)
+        units = stretches * max(ceil_div(length, tiles.width), 1)
         self.terms.add("unit", units)
         self.decode(nest.outer, units)
         begun = stretches * ceil_div(length, self.lanes)  # tiles
-        self.terms.add("turned", len(tiles.reads) * begun * min(along, LENGTH))
+        steps = self.extent(others) * ceil_div(length, self.lanes) * along
+        self.terms.add("turned", len(tiles.reads) * steps)
         self.seen |= {(read, True) for read in tiles.reads}
-        steps, self.length = begun * min(along, LENGTH), length
+        self.length = length
         self._outer_group(axis.name, nest.stages, (), steps, begun)
         return units
 

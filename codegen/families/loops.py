@@ -9,7 +9,7 @@ from ...ir.kernel import Axis, Index, Loops, Nest, Read, Stage, Store, walk
 from ...ir.types import f32
 from ..c_printer import Printer
 from ..family import Emitted, Symbols, align64
-from .tiles import LENGTH, WIDTH, Tiling, print_tile, tiling
+from .tiles import Tiling, print_tile, tiling
 
 CHUNK = 2048  # elements of the vector axis in one unit of work of an elementwise nest
 FOLD_CHUNK = 64  # the same where each element folds a window
@@ -183,13 +183,13 @@ def _stretch(printer: Printer, number: str, size: int, extent: str) -> tuple[str
 def _print_tiled(printer: Printer, nest: Nest, axis: Axis, tiles: Tiling, others: Sequence[Axis]) -> None:
     """A unit of work is a stretch of the vector axis by the length of a tile along the axis it is read."""
     extent, along = printer.dim(axis.extent), printer.dim(tiles.axis.extent)
-    printer.out.put(f"const int64_t chunks = ({extent} + {WIDTH - 1}) / {WIDTH};")
-    printer.out.put(f"const int64_t stretches = ({along} + {LENGTH - 1}) / {LENGTH};")
+    printer.out.put(f"const int64_t chunks = ({extent} + {tiles.width - 1}) / {tiles.width};")
+    printer.out.put(f"const int64_t stretches = ({along} + {tiles.length - 1}) / {tiles.length};")
     total = printer.dim(product(a.extent for a in others))
     printer.out.put(f"const int64_t units = {total} * stretches * chunks;")
     with _units(printer):
-        start, end = _stretch(printer, "unit % chunks", WIDTH, extent)
-        first, last = _stretch(printer, "unit / chunks % stretches", LENGTH, along)
+        start, end = _stretch(printer, "unit % chunks", tiles.width, extent)
+        first, last = _stretch(printer, "unit / chunks % stretches", tiles.length, along)
         if others:
             printer.out.put("const int64_t place = unit / chunks / stretches;")
             decode(printer, others, "place")

@@ -8,6 +8,7 @@ operations that make them, stay the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,20 +17,24 @@ from ...ir.types import f32
 from ..c_printer import Printer
 from ..c_scalar import has_lanes
 
-#: positions of the reads' axis in one tile: four cache lines, so that from memory they come one after the other; reads of single
-#: lines a page apart take more than twice as long there, and no less time from a cache
-LENGTH = 64
-#: elements of the vector axis in one unit of work
-WIDTH = 256
+#: positions of the reads' axis in one tile, and elements of the vector axis in one unit of work. Four cache lines come one after
+#: the other; reads of single lines a page apart take more than twice as long from memory, and no less time from a cache.
+_NEAR = (64, 256)
+#: the same of nests that are known to be larger than a cache of one core: lines of several pages are on their way at once
+_FAR = (256, 64)
+_FAR_ELEMENTS = 1 << 18
 _LEAST = 8  # a shorter axis is not worth tiles
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """The axis that `reads` walk with step 1, while the vector axis takes them elsewhere."""
+    """The axis that `reads` walk with step 1, while the vector axis takes them elsewhere. A tile has `length` positions of it, a
+    unit of work `width` elements of the vector axis."""
 
     axis: Axis
     reads: tuple[Read, ...]
+    length: int
+    width: int
 
 
 def tiling(printer: Printer, nest: Nest, vector: Axis) -> Tiling | None:
@@ -47,12 +52,14 @@ def tiling(printer: Printer, nest: Nest, vector: Axis) -> Tiling | None:
         and read.index.coefficient(vector.name) not in (0, 1)
     ]
     best: Tiling | None = None
+    least = math.prod(axis.extent for axis in nest.outer if isinstance(axis.extent, int))
+    length, width = _FAR if least >= _FAR_ELEMENTS else _NEAR
     for axis in nest.outer:
         if axis == vector or (isinstance(axis.extent, int) and axis.extent < _LEAST):
             continue
         reads = tuple(dict.fromkeys(r for r in strided if r.index.coefficient(axis.name) == 1))
         if reads and (best is None or len(reads) > len(best.reads)):
-            best = Tiling(axis, reads)
+            best = Tiling(axis, reads, length, width)
     return best
 
 
@@ -80,7 +87,7 @@ def print_tile(printer: Printer, stages: Sequence[Stage], tiles: Tiling, start: 
     for read, name in names.items():
         step = printer.dim(read.index.coefficient(printer.vector_axis or ""))
         place = f"{printer.pointers[read.operand]} + ({printer.index(read.index, without=axis)}) + {start}"
-        printer.out.put(f"_Alignas(64) float {name}[{LENGTH} * VL];")
+        printer.out.put(f"_Alignas(64) float {name}[{tiles.length} * VL];")
         printer.out.put(f"vf_turn({name}, {place}, {step}, {printer.tail or 'VL'}, {end} - {start});")
     for read in _unguarded(stages):  # what is the same at all positions of the tile
         if has_lanes(read.dtype) and read not in names and printer.varies(read) and not _moves(read, axis):

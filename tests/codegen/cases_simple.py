@@ -243,7 +243,8 @@ def turned_on_the_way(net: Net) -> tuple[str, ...]:
     apart = net.transpose(net.slice(x, axis=2, start=1, extent=17, step=2), perm=(2, 0, 1))
     square = net.add(net.transpose(net.input((33, 33)), perm=(1, 0)), net.input((33, 33)))
     large = net.relu(net.transpose(net.input((290, 70)), perm=(1, 0)))  # more than one tile, and unit of work, each way
-    return scaled, both, twice, guarded, picked, apart, square, large, net.gt(last, net.array(0.0))
+    larger = net.transpose(net.input((530, 500)), perm=(1, 0))  # than a cache
+    return scaled, both, twice, guarded, picked, apart, square, large, larger, net.gt(last, net.array(0.0))
 
 
 @case()
