@@ -57,24 +57,24 @@ static uint32_t skip(const st_program *program, uint32_t i, uint32_t *region)
 }
 
 /* Whether a loop goes on, as every worker sees it behind the barrier of the loop's first instruction.  The trip writes the next
- * condition over this one, so that all workers must have seen it before. */
-static int goes_on(const st_program *program, const st_loop *loop)
+ * condition over this one, so that all workers that run it (`together`) must have seen it before. */
+static int goes_on(const st_program *program, const st_loop *loop, int together)
 {
     const int more = program->dims[loop->symbol] <= program->symbols[loop->symbol].max;
     if (!loop->value)
         return more;
     const int holds = *(const uint8_t *)*loop->value != 0;
-    if (program->pool)
+    if (program->pool && together)
         st_pool_barrier(program->pool);
     return more && holds;
 }
 
 /* Behind the last instruction of a trip: the next one is counted once all workers are done with this one, and the loops inside
  * begin anew.  The barrier of the first instruction comes before anybody looks at it. */
-static uint32_t again(st_program *program, uint32_t number, int worker)
+static uint32_t again(st_program *program, uint32_t number, int worker, int together)
 {
     const st_loop *loop = &program->loops[number];
-    if (program->pool)
+    if (program->pool && together)
         st_pool_barrier(program->pool);
     if (!worker) {
         program->dims[loop->symbol]++;
@@ -99,9 +99,10 @@ static void walk(st_program *program, int worker)
     st_timing *open = NULL;
     int64_t begin = timings ? now() : 0;
     uint32_t region = 0, fresh = 0; /* instructions from `fresh` on did not run yet */
+    uint32_t alone = 0;             /* those in front of `alone` are of a loop that worker 0 runs by itself */
     for (uint32_t i = 0, next; i < program->count; i = next) {
         const st_step *step = &program->steps[i];
-        if (program->pool && step->barrier)
+        if (program->pool && step->barrier && i >= alone)
             st_pool_barrier(program->pool);
         if (timings) {
             /* from barrier to barrier: what waiting for the slowest thread costs belongs to the instruction before */
@@ -111,8 +112,15 @@ static void walk(st_program *program, int worker)
             begin = end;
         }
         next = skip(program, i, &region);
-        if (next == i && step->begins && !goes_on(program, &program->loops[step->begins - 1]))
-            next = program->loops[step->begins - 1].last + 1;
+        if (next == i && step->begins) {
+            const st_loop *loop = &program->loops[step->begins - 1];
+            if (loop->alone && i >= alone)
+                alone = loop->last + 1;
+            if ((loop->alone && worker) || !goes_on(program, loop, i >= alone))
+                next = loop->last + 1;
+            if (next >= alone) /* behind it all workers meet */
+                alone = 0;
+        }
         open = NULL;
         if (next != i) {
             advance(program, worker, calls, i, next);
@@ -139,7 +147,7 @@ static void walk(st_program *program, int worker)
             fresh = i + 1;
         }
         if (step->ends)
-            next = again(program, step->ends - 1, worker);
+            next = again(program, step->ends - 1, worker, i >= alone);
         advance(program, worker, calls, i, next);
     }
     if (!worker) {

@@ -194,6 +194,8 @@ static int check_loop(const st_plan *plan, uint64_t i, uint64_t number, st_error
              STP_SECTION_REGION, i, "it counts its trips by no dim of its own");
     CHECK_AT(plan->symbols[dim->index].min == 0 && plan->symbols[dim->index].max < INT64_MAX, STP_SECTION_REGION, i,
              "its trips are not counted from 0");
+    CHECK_AT(r->last + 1 == plan->call_count || plan->calls[r->last + 1].barrier, STP_SECTION_REGION, i,
+             "no barrier follows it");
     for (uint32_t k = r->first; k <= r->last; k++)
         CHECK_AT(!plan->calls[k].needs, STP_SECTION_REGION, i, "a call of it waits for reads");
     for (uint64_t k = i; k--;) {

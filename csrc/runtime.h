@@ -193,6 +193,7 @@ typedef struct st_loop {
     uint32_t first, last;
     uint32_t symbol;
     uint32_t inside; /* so many loops that follow lie inside it */
+    uint32_t alone;  /* none of its instructions is for several threads: worker 0 runs it, and nobody waits inside */
     void *const *value;
 } st_loop;
 

@@ -173,13 +173,13 @@ static void fill_regions(st_session *s)
         }
         const uint32_t number = program->loop_count++;
         void *const *value = r->kind == STP_REGION_LOOP_WHILE ? s->args + r->arg + 1 : NULL;
-        s->loops[number] = (st_loop){r->first, r->last, plan->args[r->arg].index, 0, value};
+        s->loops[number] = (st_loop){r->first, r->last, plan->args[r->arg].index, 0, 1, value};
         for (uint32_t k = 0; k < number; k++)
             s->loops[k].inside += s->loops[k].last >= r->last;
         s->steps[r->first].begins = number + 1;
         s->steps[r->last].ends = number + 1;
         for (uint32_t k = r->first; k <= r->last; k++)
-            s->steps[k].repeats = 1;
+            s->steps[k].repeats = 1, s->loops[number].alone &= s->steps[k].parts == 1;
     }
 }
 

@@ -35,6 +35,7 @@ from stratac.passes.place.request import PlaceRequest
 from stratac.runtime.session import Session
 
 from ..loop_graphs import loop_inputs, loops
+from . import harness
 from .harness import ISAS, build, check_bits, compile_levels, compiled, forest, machine_for, scratch
 
 
@@ -104,6 +105,22 @@ def test_threads_agree_on_the_end() -> None:
                 end = np.array(2.0 ** -(number % 40), np.float32)
                 y, more = session.run(None, {"x": np.ones((4, 4), np.float32), "end": end})
                 assert not more and y[0, 0] == 2.0 ** -(number % 40 + 1)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_loops_of_one_thread_and_of_several(monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
+    """Where no call of a loop is worth sharing, one thread runs it; the others wait behind it. So do loops in such loops."""
+    if not shared:
+        monkeypatch.setattr(harness, "shared", lambda plan: plan)
+    graphs = [loops(seed) for seed in range(30, 36)]
+    plan = compiled(forest(graphs))
+    given = {f"g{i}.{name}": array for i in range(len(graphs)) for name, array in loop_inputs(i, 6, i % 2 == 0).items()}
+    one = plan.run(given, 1)
+    for threads in (2, 4):
+        with Session(plan.folder, threads=threads) as session:
+            for _ in range(20):
+                found = dict(zip(one, session.run(None, given), strict=True))
+                check_bits(one, found, f"{threads} threads give other bits than one")
 
 
 def test_weights_of_loops_stay_in_memory() -> None:
