@@ -256,3 +256,23 @@ def test_what_is_carried_changes_places_or_stays(tmp_path: Path) -> None:
     plan = planned(tmp_path, model)
     feeds = {f"{n}0": rand(2, seed=k) for k, n in enumerate("abde")} | {"x": rand(2, seed=9)}
     check(plan, model, feeds | {"f0": np.array([True, False]), "h0": rand(2).astype(np.float16)})
+
+
+def test_state_that_a_loop_changes(tmp_path: Path) -> None:
+    graph = typed(body([*recurrence(), N("Identity", ["c"], ["go"])], ["i", "c", "s"], ["go", "s_out"]))
+    inputs = [value("x", FLOAT, [150, WIDTH]), value("past", FLOAT, [2, WIDTH])]
+    after = [N("Neg", ["present"], ["y"])]
+    model = loop(graph, 150, True, ["past"], ["present"], inputs=inputs, after=after, results=["y", "present"])
+    model.graph.initializer.append(array("w", SQUARE))
+    plan = compiled(import_onnx(save(tmp_path, model), layout=Layout(states={"past": "present"})))
+    verify_plan(plan.levels.plan, plan.levels.placed)
+    assert plan.levels.plan.states and plan.levels.plan.loops
+    for threads in (1, 3):
+        with Session(plan.folder, threads=threads) as session:
+            past = np.zeros((2, WIDTH), np.float32)
+            for number in range(3):
+                x = rand(150, WIDTH, seed=number)
+                (y,) = session.run(None, {"x": x})
+                for row in x:
+                    past = np.tanh(past @ SQUARE + row)
+                np.testing.assert_allclose(y, -past, rtol=1e-3, atol=1e-4)
