@@ -216,6 +216,8 @@ class _Reader:
         self.graph = _Graph()
         self.flags: frozenset[str] = frozenset()
         self.depth = 0  # of groups
+        # of classes of characters, those with every one that differs in case alone
+        self.folded: dict[tuple[tuple[int, int], ...], Ranges] = {}
 
     def wrong(self, what: str) -> Unsupported:
         return Unsupported(
@@ -344,8 +346,12 @@ class _Reader:
         start, end = self.graph.state(), self.graph.state()
         chosen = _sorted(ranges)
         if "i" in self.flags:
-            self.graph.worked(sum(min(high - low, _FOLDED) for low, high in chosen))
-        self.graph.characters(_folded(chosen) if "i" in self.flags else chosen, start, end)
+            key = tuple(chosen)
+            if key not in self.folded:  # a repetition reads its piece again for each copy
+                self.graph.worked(sum(min(high - low, _FOLDED) for low, high in chosen))
+                self.folded[key] = _folded(chosen)
+            chosen = self.folded[key]
+        self.graph.characters(chosen, start, end)
         return start, end
 
     def group(self) -> Part:
