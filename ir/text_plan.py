@@ -297,13 +297,17 @@ def _read_read(lexer: Lexer) -> Read:
     return Read(offset, nbytes, buffer, after, lexer.string("the read's label in quotes"), seconds)
 
 
-def _read_region(lexer: Lexer, parts: _Parts) -> None:
-    """`region n calls first:last where buffer b is true`."""
-    _read_number(lexer, len(parts.regions))
+def _read_stretch(lexer: Lexer) -> tuple[int, int]:
     lexer.expect_word("calls")
     first = lexer.integer("a call's number")
     lexer.expect(":")
-    last = lexer.integer("a call's number")
+    return first, lexer.integer("a call's number")
+
+
+def _read_region(lexer: Lexer, parts: _Parts) -> None:
+    """`region n calls first:last where buffer b is true`."""
+    _read_number(lexer, len(parts.regions))
+    first, last = _read_stretch(lexer)
     lexer.expect_word("where")
     condition = _read_arg(lexer)
     lexer.expect_word("is")
@@ -316,10 +320,7 @@ def _read_region(lexer: Lexer, parts: _Parts) -> None:
 def _read_loop(lexer: Lexer, parts: _Parts) -> None:
     """`loop n calls first:last dim d while buffer b`."""
     _read_number(lexer, len(parts.loops))
-    lexer.expect_word("calls")
-    first = lexer.integer("a call's number")
-    lexer.expect(":")
-    last = lexer.integer("a call's number")
+    first, last = _read_stretch(lexer)
     lexer.expect_word("dim")
     trip = lexer.integer("a dim's number")
     condition = _read_arg(lexer) if lexer.accept_word("while") else None

@@ -150,16 +150,21 @@ def test_as_many_iterations_as_an_input_says(tmp_path: Path) -> None:
             session.run(None, {"m": np.array(6), "x": rand(4, WIDTH)})
 
 
-def test_a_loop_in_a_branch_and_a_branch_in_a_loop(tmp_path: Path) -> None:
-    deep = choice(body(product("s", "u"), [], ["u"]), body([N("Neg", ["s"], ["v"])], [], ["v"]), ["s_out"])
+def branch_of_odd_trips(branch: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Of a body with inputs i, c and s: `s_out` is what the branch gives in odd trips where `flag` holds, else -s; `go` says i < last."""
+    deep = choice(branch, body([N("Neg", ["s"], ["v"])], [], ["v"]), ["s_out"])
     deep.input[0] = "odd"
-    nodes = [
+    return [
         N("Mod", ["i", "two"], ["rest"]),
         N("Equal", ["rest", "one"], ["is"]),
         N("And", ["is", "flag"], ["odd"]),
         deep,
         N("Less", ["i", "last"], ["go"]),
     ]
+
+
+def test_a_loop_in_a_branch_and_a_branch_in_a_loop(tmp_path: Path) -> None:
+    nodes = branch_of_odd_trips(body(product("s", "u"), [], ["u"]))
     inner = typed(body(nodes, ["i", "c", "s"], ["go", "s_out"]))
     then = body([N("Loop", ["m", "", "x"], ["t"], body=inner)], [], ["t"])
     model = make(

@@ -19,8 +19,8 @@ from stratac.runtime.session import Session
 
 from ...codegen.harness import Compiled, check_bits, compiled
 from .build import BOOL, FLOAT, INT64, N, array, make, ops, rand, reference, save, value
-from .test_control import body, choice, loop
-from .test_control_compiled import typed
+from .test_control import body, loop
+from .test_control_compiled import branch_of_odd_trips, typed
 
 WIDTH = 16
 SQUARE = np.asarray(np.random.default_rng(1).standard_normal((WIDTH, WIDTH)) / 4, np.float32)
@@ -174,16 +174,7 @@ def test_loops_in_loops_and_branches(tmp_path: Path, monkeypatch: pytest.MonkeyP
         *(["i", "c", "t"], ["g", "t_out"]),
     )
     then = body([N("Loop", ["five", "", "s"], ["u"], body=typed(inner))], [], ["u"])
-    deep = choice(then, body([N("Neg", ["s"], ["v"])], [], ["v"]), ["s_out"])
-    deep.input[0] = "odd"
-    nodes = [
-        N("Mod", ["i", "two"], ["rest"]),
-        N("Equal", ["rest", "one"], ["is"]),
-        N("And", ["is", "flag"], ["odd"]),
-        deep,
-        N("Less", ["i", "last"], ["go"]),
-    ]
-    outer = typed(body(nodes, ["i", "c", "s"], ["go", "s_out", "s_out"]))
+    outer = typed(body(branch_of_odd_trips(then), ["i", "c", "s"], ["go", "s_out", "s_out"]))
     model = make(
         [N("Loop", ["m", "", "x"], ["y", "all"], body=outer)],
         [value("flag", BOOL, []), value("last", INT64, []), value("x", FLOAT, [3, WIDTH])],
