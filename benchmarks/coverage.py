@@ -7,12 +7,13 @@ exported to ONNX by torch.onnx.export with dynamo=True, where that fails with dy
 beside torch on the same inputs. A time is the median of one inference on one thread, the plan of the exported program and
 onnxruntime on the ONNX file in turns: at these sizes mostly what a call costs.
 When all models are done the results are written to benchmarks/results/coverage-ISA.json and docs/coverage.md; until then a run goes
-on where the last one was cut off.
+on where the last one was cut off. The packages that build the models: pip install -e '.[peers]'.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import re
@@ -226,13 +227,16 @@ def main() -> int:
         parser.error(f"no model {unknown[0]!r}; there are {', '.join(known)}")
     partial = target.with_suffix(".partial.json")
     rows = json.loads(partial.read_text()) if partial.is_file() else {}
-    for subject in SUBJECTS:
-        if subject.name in args.names or (not args.names and subject.name not in rows):
-            row = measure(subject)
-            rows[subject.name] = row
-            partial.write_text(json.dumps(rows))
-            speed = " / ".join(_speed(row))
-            print(f"{subject.name:16} {_cell(row['exported']):12} {_cell(row['onnx'])}  {speed} ms", flush=True)
+    chosen = [s for s in SUBJECTS if s.name in args.names or (not args.names and s.name not in rows)]
+    for subject in chosen:
+        if importlib.util.find_spec(subject.wants) is None:
+            parser.error(f"{subject.name} is built by {subject.wants}: pip install -e '.[peers]', or name other models")
+    for subject in chosen:
+        row = measure(subject)
+        rows[subject.name] = row
+        partial.write_text(json.dumps(rows))
+        speed = " / ".join(_speed(row))
+        print(f"{subject.name:16} {_cell(row['exported']):12} {_cell(row['onnx'])}  {speed} ms", flush=True)
     if all(name in rows for name in known):
         listed = [rows[name] for name in known]
         results = {"isa": isa(), "machine": machine_facts(), "versions": versions(), "rows": listed}

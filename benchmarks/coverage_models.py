@@ -18,11 +18,13 @@ _DECODER = {**_WIDE, "num_key_value_heads": 2, "use_cache": False}
 
 @dataclass(frozen=True)
 class Subject:
-    """One model: `make` builds it and its example inputs; `outputs` names the fields of its result that are compared."""
+    """One model: `make` builds it and its example inputs, with the package `wants`; `outputs` names the fields of its result that
+    are compared."""
 
     name: str
     make: Callable[[], tuple[torch.nn.Module, dict[str, torch.Tensor]]]
     outputs: tuple[str, ...] = ()
+    wants: str = "transformers"
 
 
 class Fields(torch.nn.Module):
@@ -363,5 +365,5 @@ SUBJECTS = (
         _hf("Wav2Vec2ForCTC", "Wav2Vec2Config", lambda: {"input_values": torch.randn(BATCH, 800)}, **_WAV),
         _LOGITS,
     ),
-    Subject("U-Net", _unet),
+    Subject("U-Net", _unet, wants="diffusers"),
 )
