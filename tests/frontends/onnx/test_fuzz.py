@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from stratac.compiler.frontends.onnx import import_onnx
 from stratac.ir.interp import run
 
-from ...fuzz_models import Subject, attempt, corpus, mutate
+from ...damaged_models import corpus, mutate
+from ...fuzz_models import Subject, attempt
 
 
 @pytest.fixture(scope="module")
