@@ -19,6 +19,7 @@
 #define FORGET(p) __asm__("" : "+r"(p));
 #define ROW(p, i, ld) ((i < 5 ? p##0 : i < 10 ? p##1 : p##2) + i % 5 * ld)
 #define COLUMN(j) (j / ST_NV * panel + j % ST_NV * VL)
+#define LINE ST_MAX(16 / VL, 1) /* vectors of a line of the cache */
 
 #ifdef ST_MULTIPLY_LANE
 /* VL steps of k at a time: a vector of every row of A, whose lanes multiply one after the other.  Broadcasts would take the
@@ -56,10 +57,8 @@
                 BY_LANES(MR, NV)                                                                                           \
                 for (; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                                           \
                     vf bv[NV];                                                                                             \
-                    if (k % 2 == 0) {                                                                                      \
-                        __builtin_prefetch(ahead, 0, 2);                                                                   \
-                        ahead += pace;                                                                                     \
-                    }                                                                                                      \
+                    UNROLL for (int j = 0; j < NV && NV <= ST_NV; j += LINE) __builtin_prefetch(ahead + 4 * VL * j, 0, 2); \
+                    ahead += pace;                                                                                         \
                     UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + COLUMN(j));                                    \
                     UNROLL for (int i = 0; i < MR; i++)                                                                    \
                     {                                                                                                      \

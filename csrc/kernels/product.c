@@ -34,12 +34,14 @@ static void copy_rows(const float *a, int64_t a_row, int64_t rows, int64_t count
 }
 
 /* What is brought into L2, a stretch per panel, while a tile computes: the rows of A the next tile will want, and of each panel of
- * the block of packed B that comes after this one the share from..to. */
+ * the block of packed B that comes after this one the share from..to.  For a lone tile of rows, which reads B once: the panel it
+ * wants next, at the rate at which it reads this one. */
 typedef struct ahead {
     const float *a;
     int64_t a_row, rows, count;
     const char *b;
     int64_t panel, panels, from, to; /* in bytes; no panels: nothing */
+    int lone;
 } ahead;
 
 static void fetch(const ahead *next, int64_t piece, int64_t pieces)
@@ -52,15 +54,22 @@ static void fetch(const ahead *next, int64_t piece, int64_t pieces)
             __builtin_prefetch(next->a + i * next->a_row + j, 0, 2);
 }
 
-static void fetch_b(st_left *left, const ahead *next, int64_t q)
+static void fetch_b(st_left *left, const ahead *next, const float *b, int64_t panel, int64_t panels, int64_t q)
 {
-    const int64_t steps = ST_MAX(left->runs * left->length / 2, (int64_t)1);
-    left->ahead = q < next->panels ? next->b + q * next->panel + next->from : (const char *)left->a;
-    left->pace = q < next->panels ? ST_MIN((int64_t)64, st_ceil_div(next->to - next->from, steps)) : 0;
+    const int64_t steps = ST_MAX(left->runs * left->length, (int64_t)1), full = 4 * ST_PANEL;
+    left->ahead = (const char *)left->a;
+    left->pace = 0;
+    if (next->lone && q + 1 < panels) {
+        left->ahead = (const char *)(b + (q + 1) * panel);
+        left->pace = full;
+    } else if (next->lone ? next->panels > 0 : q < next->panels) {
+        left->ahead = next->b + (next->lone ? 0 : q * next->panel + next->from);
+        left->pace = ST_MIN(full, st_ceil_div(next->to - next->from, steps));
+    }
 }
 
 /* The block after that of columns [j, j + cols) and of k from k0: its first tile of rows would wait for memory, which takes as long
- * as all tiles of a block do.  So it comes while the others of this one compute, those of rows [start, end); now [r, r + mr). */
+ * as all tiles of a block do.  So it comes while the tiles of this one compute, those of rows [start, end); now [r, r + mr). */
 static void block_ahead(const st_product *p, ahead *next, int64_t j, int64_t cols, int64_t nb, int64_t k0, int64_t kc, int64_t start,
                         int64_t r, int64_t mr, int64_t end)
 {
@@ -83,7 +92,7 @@ static void block_ahead(const st_product *p, ahead *next, int64_t j, int64_t col
 static void tile_row(const st_micro_fn *micro, int64_t mr, st_left *left, const float *b, int64_t ldb, int64_t panel, int64_t cols,
                      float *c, int64_t ldc, float *edge, int64_t edge_ld, int resume, const ahead *next)
 {
-    int64_t full = cols / ST_PANEL, over = cols % ST_PANEL, q = 0;
+    int64_t full = cols / ST_PANEL, over = cols % ST_PANEL, panels = full + (over > 0), q = 0;
     left->ahead = (const char *)left->a;
     left->pace = 0;
     if (mr <= ST_WIDE4)
@@ -94,11 +103,13 @@ static void tile_row(const st_micro_fn *micro, int64_t mr, st_left *left, const 
             micro[ST_TWO](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
     for (; q < full; q++) {
         fetch(next, q, full);
-        fetch_b(left, next, q);
+        fetch_b(left, next, b, panel, panels, q);
         micro[ST_ONE](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
     }
-    if (over)
+    if (over) {
+        fetch_b(left, next, b, panel, panels, q);
         micro[over <= VL ? ST_HALF : ST_ONE](left, b + q * panel, ldb, panel, edge, edge_ld, resume);
+    }
 }
 
 /* Rows of the tile that starts at r: the rows left, up to the end of the image row if that matters, in equal shares. */
@@ -172,16 +183,14 @@ void st_product_run(const st_product *p)
                     if (k_blocks > 1 || i == p->m0)
                         st_pack_panels(p->b + k0 * p->b_row + j * p->b_col, count, cols, p->b_row, p->b_col, panels, panel);
                 }
-                for (int64_t r = i, start = i, mr; r < end; r += mr) {
+                for (int64_t r = i, mr; r < end; r += mr) {
                     mr = tile_rows(p, r, end);
                     st_left left = left_rows(p, r, mr, k0, count, copy, copy_ld);
-                    ahead next = {0};
+                    ahead next = {.lone = p->b_packed && rows_all <= ST_MR};
                     if (!p->fill && r + mr < end)
                         next = (ahead){.a = p->a + (r + mr) * p->a_row + k0, .a_row = p->a_row, .rows = ST_MIN(mr, end - r - mr), .count = count};
-                    if (r == i)
-                        start = r + mr;
-                    else if (p->b_packed)
-                        block_ahead(p, &next, j, cols, nb, k0, kc, start, r, mr, end);
+                    if (p->b_packed)
+                        block_ahead(p, &next, j, cols, nb, k0, kc, i, r, mr, end);
                     float *acc = parked + (k_blocks == 1 ? 0 : (r - i) * ld), *to = acc;
                     int64_t ldc = ld;
                     if (!p->store) {
