@@ -41,6 +41,8 @@ from .machine_facts import machine_facts, versions
 from .subjects import RESULTS
 
 Arrays = Mapping[str, np.ndarray]
+#: modes that are another way to compute in the arithmetic of a mode whose ceiling is measured; operations are those of the plain way
+ARITHMETIC = {"winograd": "f32"}
 METHOD = (
     "One thread, affinity as the system gives it. Each kernel is compiled alone, those that stream with weights beyond "
     "every cache, and run for {seconds} s at least; its time is the median over runs of what the plan's profile says of its calls. "
@@ -323,7 +325,7 @@ def measure(case: Case, isa: str, mode: str, ceilings: Mapping[str, float], seco
     total = statistics.median(taken)
     work = [c.chosen.candidate.work for c in levels.placed.choices.values()]
     amount = sum(w.bytes for w in work) if case.streams else sum(w.flops for w in work) * case.part
-    ceiling = ceilings["memory"] if case.streams else ceilings[mode]
+    ceiling = ceilings["memory" if case.streams else ARITHMETIC.get(mode, mode)]
     error = max(
         float(np.linalg.norm(found[key] - exact) / np.linalg.norm(exact))
         for key, exact in case.wanted(graph, inputs).items()

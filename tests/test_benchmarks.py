@@ -544,3 +544,6 @@ def test_every_kind_of_kernel_is_measured(case: kernels.Case) -> None:
     less = kernels.measure(case, "portable", "bf16", ceilings, 0.0)
     assert (less is not None) == (case.family in ("matmul", "conv", "attention"))
     assert less is None or 1e-4 < less.error < 1e-2
+    other = kernels.measure(case, "portable", "winograd", ceilings, 0.0)  # in f32's arithmetic
+    assert (other is not None) == (case.family == "conv")
+    assert other is None or (other.error < 1e-5 and other.share == pytest.approx(other.rate / ceilings["f32"]))

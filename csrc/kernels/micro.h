@@ -14,10 +14,10 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-/* Without this gcc computes the address of every row of C before the loop, and spills them all: some 80 instructions a
- * call, which a product with short k feels. */
-#define FORGET(p) __asm__("" : "+r"(p));
-#define ROW(p, i, ld) ((i < 5 ? p##0 : i < 10 ? p##1 : p##2) + i % 5 * ld)
+/* Makes the compiler believe that p changed.  It would compute the address of every row before the loop, and keep them where
+ * there is room: in vector registers, from where they come back behind all multiply-adds that wait. */
+#define FORGET(p) __asm__ volatile("" : "+r"(p));
+#define ROW(i) ((i < 5 ? a0 : i < 10 ? a1 : a2) + i % 5 * lda)
 #define COLUMN(j) (j / ST_NV * panel + j % ST_NV * VL)
 #define LINE ST_MAX(16 / VL, 1) /* vectors of a line of the cache */
 
@@ -27,7 +27,7 @@
 #define BY_LANES(MR, NV)                                                                                                   \
     for (; k >= VL; k -= VL, a0 += VL, a1 += VL, a2 += VL) {                                                               \
         vf av[MR];                                                                                                         \
-        UNROLL for (int i = 0; i < MR; i++) av[i] = vf_load(ROW(a, i, lda));                                               \
+        UNROLL for (int i = 0; i < MR; i++) av[i] = vf_load(ROW(i));                                                       \
         UNROLL for (int lane = 0; lane < VL; lane++, b += ldb) UNROLL for (int j = 0; j < NV; j++)                         \
         {                                                                                                                  \
             vf bv = vf_load(b + COLUMN(j));                                                                                \
@@ -43,12 +43,11 @@
                                   int resume)                                                                              \
     {                                                                                                                      \
         vf acc[MR][NV];                                                                                                    \
-        int64_t lda = left->row, skip = left->jump - left->length, runs = left->runs, stretch = left->length;              \
+        int64_t lda = left->row, runs = left->runs, stretch = left->length;                                                \
         const float *a0 = left->a, *a1 = a0 + 5 * lda, *a2 = a0 + 10 * lda;                                                \
-        float *c0 = c, *c1 = c + 5 * ldc, *c2 = c + 10 * ldc;                                                              \
         const char *ahead = left->ahead;                                                                                   \
         const int64_t pace = left->pace;                                                                                   \
-        (void)a1, (void)a2, (void)c1, (void)c2, (void)panel;                                                               \
+        (void)a1, (void)a2, (void)panel;                                                                                   \
         for (int64_t room = ST_CHAIN - left->into; runs > 0; room = ST_CHAIN, resume = 1) {                                \
             UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_zero();                 \
             while (room > 0 && runs > 0) {                                                                                 \
@@ -62,19 +61,29 @@
                     UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + COLUMN(j));                                    \
                     UNROLL for (int i = 0; i < MR; i++)                                                                    \
                     {                                                                                                      \
-                        vf av = vf_set1(*(ROW(a, i, lda)));                                                                \
+                        vf av = vf_set1(*ROW(i));                                                                          \
                         UNROLL for (int j = 0; j < NV; j++) acc[i][j] = ST_MULTIPLY(av, bv[j], acc[i][j]);                 \
                     }                                                                                                      \
                 }                                                                                                          \
-                if (stretch == 0)                                                                                          \
+                if (stretch == 0) {                                                                                        \
+                    const int64_t skip = left->jump - left->length;                                                        \
                     runs--, stretch = left->length, a0 += skip, a1 += skip, a2 += skip;                                    \
+                }                                                                                                          \
             }                                                                                                              \
-            FORGET(c0) FORGET(c1) FORGET(c2) FORGET(ldc)                                                                   \
-            if (resume)                                                                                                    \
-                UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                    \
-                    acc[i][j] = ST_ADD(vf_load(ROW(c, i, ldc) + j * VL), acc[i][j]);                                       \
-            UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                        \
-                vf_store(ROW(c, i, ldc) + j * VL, acc[i][j]);                                                              \
+            if (resume) {                                                                                                  \
+                const float *to = c;                                                                                       \
+                UNROLL for (int i = 0; i < MR; i++, to += ldc)                                                             \
+                {                                                                                                          \
+                    FORGET(to)                                                                                             \
+                    UNROLL for (int j = 0; j < NV; j++) acc[i][j] = ST_ADD(vf_load(to + j * VL), acc[i][j]);               \
+                }                                                                                                          \
+            }                                                                                                              \
+            float *to = c;                                                                                                 \
+            UNROLL for (int i = 0; i < MR; i++, to += ldc)                                                                 \
+            {                                                                                                              \
+                FORGET(to)                                                                                                 \
+                UNROLL for (int j = 0; j < NV; j++) vf_store(to + j * VL, acc[i][j]);                                      \
+            }                                                                                                              \
         }                                                                                                                  \
     }
 

@@ -157,7 +157,8 @@ void st_product_run(const st_product *p)
     if (rows_all <= 0 || p->n1 <= p->n0)
         return;
     int64_t copy_ld = kc + ST_PAD, nb = p->b_packed && kc > ST_KC / 2 ? ST_NB_DEEP : ST_NB;
-    int64_t mb = k_blocks == 1 ? rows_all : st_ceil_div(rows_all, st_ceil_div(rows_all, ST_MB));
+    const int64_t room = ST_MB * ST_NB / nb;
+    int64_t mb = k_blocks == 1 ? rows_all : st_ceil_div(rows_all, st_ceil_div(rows_all, room));
     float *copy = p->workspace, *parked = copy + ST_MR * copy_ld, *panels = parked + ST_MB * ST_NB;
     const st_micro_fn(*const table)[4] = p->quads ? st_micro_quads : p->pairs ? st_micro_pairs : st_micro;
     if (p->b_packed && rows_all <= ST_MR)
