@@ -17,6 +17,8 @@
 #define TILE 512              /* keys; a multiple of 4 * VL and of the panel */
 #define SLOTS 65536           /* floats of unfinished rows */
 #define DOTS ST_MIN(ST_MR, 6) /* up to so many rows, scores are dot products along the rows of K */
+#define TOGETHER 4            /* keys whose dot products with one of several rows are computed at once ... */
+#define AHEAD 32              /* ... and how many keys before their turn these are fetched */
 #define HIDDEN (-1000.0f)     /* a mask value up to which a key is worth proving useless */
 
 /* Rows [row, row + rows) of those that share key/value head `owner` of batch `batch`: row r is query r % queries of the
@@ -199,34 +201,62 @@ static void multiply(const work *w, int64_t rows, const float *a, int64_t a_row,
         micro[over <= VL ? ST_HALF : ST_ONE](&left, b + p * panel, ldb, panel, c + p * ST_PANEL, ldc, resume);
 }
 
-/* scores[i][j] = q[i] . k[j]: a vector of keys at a time, each dot product a vector of partial sums. */
-static void dot_products(const work *w, int64_t rows, const float *k, int64_t keys, float *scores)
+/* q . k[n] for a vector of keys, each as a vector of partial sums; `together` divides VL.  One key after the other is an order in which
+ * processors fetch K ahead by themselves.  Several at once read q once, and of rows [from, to) of `next` what they read of their own
+ * comes meanwhile. */
+static inline void partial_sums(const float *q, const float *k, int64_t step, int64_t dim, int together, const float *next, int64_t from,
+                                int64_t to, vf sums[VL])
+{
+    for (int64_t n = 0; n < VL; n += together) {
+        vf sum[TOGETHER];
+        int64_t d = 0;
+        for (int g = 0; g < together; g++)
+            sum[g] = vf_zero();
+        for (; d + VL <= dim; d += VL) {
+            const vf x = vf_load(q + d);
+            for (int g = 0; g < together; g++) {
+                if (n + g >= from && n + g < to)
+                    __builtin_prefetch(next + (n + g) * step + d, 0, 2);
+                sum[g] = vf_fma(x, vf_load(k + (n + g) * step + d), sum[g]);
+            }
+        }
+        if (d < dim) {
+            const vf x = vf_load_n(q + d, dim - d);
+            for (int g = 0; g < together; g++)
+                sum[g] = vf_fma(x, vf_load_n(k + (n + g) * step + d, dim - d), sum[g]);
+        }
+        for (int g = 0; g < together; g++)
+            sums[n + g] = sum[g];
+    }
+}
+
+/* The same for fewer keys than a vector holds. */
+static void few_sums(const float *q, const float *k, int64_t step, int64_t dim, int64_t count, vf sums[VL])
+{
+    for (int64_t n = 0; n < VL; n++) {
+        sums[n] = vf_zero();
+        for (int64_t d = 0; d < dim && n < count; d += VL) {
+            const int64_t lanes = ST_MIN((int64_t)VL, dim - d);
+            sums[n] = vf_fma(vf_load_n(q + d, lanes), vf_load_n(k + n * step + d, lanes), sums[n]);
+        }
+    }
+}
+
+/* scores[i][j] = q[i] . k[j]: a vector of keys at a time; `there` is how many keys follow k in memory. */
+static void dot_products(const work *w, int64_t rows, const float *k, int64_t keys, int64_t there, float *scores)
 {
     const int64_t dim = w->a->dim, step = w->a->k_row;
     for (int64_t j = 0; j < keys; j += VL, k += VL * step) {
-        const int64_t count = ST_MIN((int64_t)VL, keys - j);
-        for (int64_t n = 0; n < count && j + VL + n < keys; n++)
-            for (int64_t d = 0; d < dim; d += 16)
-                __builtin_prefetch(k + (VL + n) * step + d, 0, 2);
+        const int64_t left = ST_MAX(ST_MIN((int64_t)VL, there - j - AHEAD), (int64_t)0);
         for (int64_t i = 0; i < rows; i++) {
             const float *q = w->q + i * w->q_ld;
             vf sum[VL];
-            for (int n = 0; n < VL; n++)
-                sum[n] = vf_zero();
-            int64_t d = 0;
-            if (count == VL) {
-                for (; d + VL <= dim; d += VL) {
-                    const vf x = vf_load(q + d);
-                    for (int n = 0; n < VL; n++)
-                        sum[n] = vf_fma(x, vf_load(k + n * step + d), sum[n]);
-                }
-            }
-            for (; d < dim; d += VL) {
-                const int64_t lanes = ST_MIN((int64_t)VL, dim - d);
-                const vf x = vf_load_n(q + d, lanes);
-                for (int n = 0; n < count; n++)
-                    sum[n] = vf_fma(x, vf_load_n(k + n * step + d, lanes), sum[n]);
-            }
+            if (j + VL > keys)
+                few_sums(q, k, step, dim, keys - j, sum);
+            else if (rows == 1)
+                partial_sums(q, k, step, dim, 1, k, 0, 0, sum);
+            else
+                partial_sums(q, k, step, dim, TOGETHER, left > 0 ? k + AHEAD * step : k, left * i / rows, left * (i + 1) / rows, sum);
             vf_transpose(sum);
             for (int half = VL / 2; half > 0; half /= 2)
                 for (int n = 0; n < half; n++)
@@ -317,7 +347,7 @@ static void score(work *w, const block *b, const slot *s, int64_t lo, int64_t hi
         return;
     float *scores = w->scores + lo;
     if (w->dots) {
-        dot_products(w, b->rows, keys_at(w, b, lo), hi - lo, scores);
+        dot_products(w, b->rows, keys_at(w, b, lo), hi - lo, a->keys - w->key0 - lo, scores);
     } else {
         pack_keys(w, b, lo, hi);
         multiply(w, b->rows, w->q, w->q_ld, 0, w->depth, w->kt + lo * w->depth, ST_PANEL, w->depth * ST_PANEL, hi - lo, scores, w->score_ld, 0);
