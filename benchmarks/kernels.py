@@ -41,7 +41,8 @@ from .machine_facts import machine_facts, versions
 from .subjects import RESULTS
 
 Arrays = Mapping[str, np.ndarray]
-#: modes that are another way to compute in the arithmetic of a mode whose ceiling is measured; operations are those of the plain way
+#: modes that are another way to compute in the arithmetic of a mode whose ceiling is measured; operations are those of the
+#: plain way
 ARITHMETIC = {"winograd": "f32"}
 METHOD = (
     "One thread, affinity as the system gives it. Each kernel is compiled alone, those that stream with weights beyond "
