@@ -74,6 +74,7 @@ class Printer:
         self.tail: str | None = None  # C name of the lane count inside a masked tail
         self.accumulator = ""
         self.used_symbols: set[str] = set()
+        self.past: dict[int, str] = {}  # operands of which whole vectors go past the caches, and C that says whether
 
     # -- names and numbers -----------------------------------------------------------------------------------------
 
@@ -305,6 +306,8 @@ class Printer:
                 self.out.put(f"vm_store_n({place}, {code}, {self.tail or 'VL'});")
             elif self.tail:
                 self.out.put(f"vf_store_n{of}({place}, {code}, {self.tail});")
+            elif dtype == f32 and stage.operand in self.past:
+                self.out.put(f"({self.past[stage.operand]} ? vf_store_past : vf_store)({place}, {code});")
             else:
                 self.out.put(f"vf_store{of}({place}, {code});")
             if value is not stage.value:

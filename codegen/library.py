@@ -29,7 +29,7 @@ from .families.conv import (
     WholeConvFamily,
     WinogradFamily,
 )
-from .families.loops import emit_loops, workspace_bytes
+from .families.loops import emit_loops, past_caches, workspace_bytes
 from .families.matmul import MatmulFamily, PairsFamily, TilesFamily, WholeFamily
 from .families.priced import needs_pricing, priced_candidates
 from .families.routine import RoutineFamily
@@ -62,7 +62,7 @@ class LoopsFamily(Plain):
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         assert isinstance(kernel, Loops)
-        return emit_loops(kernel, name, symbols)
+        return emit_loops(kernel, name, symbols, device)
 
 
 #: One row per family; the order breaks ties.
@@ -178,8 +178,12 @@ class Library:
             value: (nbytes * stored.get(value, 1.0), distance)
             for value, (nbytes, distance) in self.distances(graph).of(cluster).items()
         }
+        past = self._past(row, kernel, cluster, graph, device)
         for value, (nbytes, distance) in moved.items():
-            terms.add(f"{'to_' if value in cluster.outputs else ''}{level(distance, device)}", nbytes)
+            at = level(distance, device)
+            # a line that goes past the caches is moved once, as one that is read: it is not brought in before
+            written = value in cluster.outputs and not (at == "ram" and value in past)
+            terms.add(f"to_{at}" if written else at, nbytes)
         work = Work(
             flops=float(typical(flops(cluster, graph.types), graph.symbols)),
             bytes=sum(nbytes for nbytes, _ in moved.values()),
@@ -191,6 +195,13 @@ class Library:
         key = self._key(kernel, packed, graph, device)
         sparse = () if direct else self._sparse(kernel, cluster, packed, graph)
         return Candidate(device.name, row.name, row.mode, work, formats, error, looked_up, sparse, key=key)
+
+    def _past(self, row: Family, kernel: Kernel, cluster: Node, graph: Graph, device: Device) -> set[str]:
+        """The outputs that the kernel writes past the caches."""
+        if not (isinstance(row, LoopsFamily) and isinstance(kernel, Loops)):
+            return set()
+        values = (*cluster.used, *cluster.outputs)
+        return {values[k] for k in past_caches(kernel, graph.symbols, device)}
 
     def _sparse(self, kernel: Kernel, cluster: Node, packed: frozenset[int], graph: Graph) -> tuple[str, ...]:
         """Large weights of which a run reads few pages, those of rows that other operands name."""

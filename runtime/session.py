@@ -25,6 +25,7 @@ from .reports import Info, Memory, Port, ProfileRow, ReadRow, Traffic
 __all__ = ["Info", "Memory", "Port", "ProfileRow", "ReadRow", "Session", "Traffic", "load"]
 
 _INPUT, _OUTPUT = 0, 1
+_LINE, _LARGE = 64, 1 << 16  # bytes
 #: outputs of so many bytes are made ahead for the first run; of smaller ones the page faults cost it a fraction of a millisecond
 AHEAD_BYTES = 1 << 20
 
@@ -98,6 +99,17 @@ def _input_array(value: Any, port: Port, what: str = "input") -> np.ndarray:
             hint=f"convert it: {_conversion(port.dtype)}",
         )
     return np.require(array, dtype=wanted, requirements=["C", "A"])
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array for an output. A large one begins where a line of the caches does: numpy's would begin 16 bytes behind, and
+    every vector that is stored would lie in two lines."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE:
+        return np.empty(shape, dtype)
+    raw = np.empty(size + _LINE, np.uint8)
+    start = -raw.ctypes.data % _LINE
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def _part(room: np.ndarray, shape: tuple[int, ...], own: bool) -> np.ndarray:
@@ -378,7 +390,7 @@ class Session:
             if own is not None:
                 array = self._output_array(own, port)
             elif array is None or array.shape != shape:
-                array = np.empty(shape, port.dtype.np)
+                array = _room(shape, port.dtype.np)
             library.bind(_OUTPUT, index, array, port.dtype.onnx, array.shape)
             arrays[port.name] = array
         library.run()
@@ -398,7 +410,8 @@ class Session:
         for index, port in enumerate(() if self._late else self._outputs):
             shape = library.shape_at(_OUTPUT, index, port.rank, typical)
             if math.prod(shape) * port.dtype.np.itemsize >= AHEAD_BYTES:
-                found[port.name] = np.full(shape, 0, port.dtype.np)
+                found[port.name] = _room(shape, port.dtype.np)
+                found[port.name].fill(0)
         return found
 
     @staticmethod

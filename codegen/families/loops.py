@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...ir.dims import Dim, product, upper
 from ...ir.kernel import Axis, Index, Loops, Nest, Read, Stage, Store, walk
+from ...ir.machine import Device
 from ...ir.types import f32
 from ..c_printer import Printer
 from ..family import Emitted, Symbols, align64
@@ -21,11 +22,14 @@ def workspace_bytes(kernel: Loops, symbols: Symbols) -> int:
     return sum(align64(upper(o.elements, symbols) * o.dtype.bytes) for o in kernel.operands if o.role == "row")
 
 
-def emit_loops(kernel: Loops, name: str, symbols: Symbols) -> Emitted:
+def emit_loops(kernel: Loops, name: str, symbols: Symbols, device: Device) -> Emitted:
     """The C function of a loop kernel. Arguments: workspace, then the in and out operands in order."""
     order = tuple(symbols)
     pointers = [f"{'r' if o.role == 'row' else 'a'}{k}" for k, o in enumerate(kernel.operands)]
     printer = Printer(kernel.operands, order, pointers)
+    past = past_caches(kernel, symbols, device)
+    for operand, elements in past.items():
+        printer.past[operand] = f"{printer.dim(elements)} >= {past_elements(device)}"
     for nest in kernel.nests:
         with printer.out.block(""):
             printer.memo.append({})
@@ -40,11 +44,34 @@ def emit_loops(kernel: Loops, name: str, symbols: Symbols) -> Emitted:
                 *(f"    {line}" for line in printer.dim_lines(order)),
                 *_pointer_lines(kernel, symbols),
                 printer.out.text,
+                *(["    vf_settle();"] if past else []),
                 "}",
             ]
         ),
         workspace_bytes(kernel, symbols),
     )
+
+
+def past_caches(kernel: Loops, symbols: Symbols, device: Device) -> dict[int, Dim]:
+    """The outputs that are written past the caches, into which their lines would only be read and soon be pushed out again: what
+    may have at least half the bytes of the largest cache. With how many elements each has. None of what the kernel reads again."""
+    elements = past_elements(device)
+    stages = [(nest, stage) for nest in kernel.nests for stage in nest.stages]
+    read = {e.operand for _, stage in stages for e in walk(stage.value) if isinstance(e, Read)}
+    found: dict[int, Dim] = {}
+    for nest, stage in stages:
+        if not isinstance(stage, Store) or stage.value.dtype != f32 or stage.operand in read:
+            continue
+        written = product(axis.extent for axis in (*nest.outer, *stage.axes))
+        if kernel.operands[stage.operand].role == "out" and upper(written, symbols) >= elements:
+            found[stage.operand] = written
+    return found
+
+
+def past_elements(device: Device) -> int:
+    """Floats in half of the largest cache; more than there are if none is known."""
+    largest = max((cache.bytes for cache in device.caches), default=1 << 62)
+    return largest // 2 // f32.bytes
 
 
 def _pointer_lines(kernel: Loops, symbols: Symbols) -> list[str]:

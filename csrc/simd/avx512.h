@@ -19,6 +19,15 @@ static inline vf vf_set1(float x) { return _mm512_set1_ps(x); }
 static inline vf vf_zero(void) { return _mm512_setzero_ps(); }
 static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
+/* A vector is a line: past the caches it goes without the line being read first.  Other threads see it after vf_settle. */
+static inline void vf_store_past(float *p, vf v)
+{
+    if ((uintptr_t)p % 64 == 0)
+        _mm512_stream_ps(p, v);
+    else
+        vf_store(p, v);
+}
+static inline void vf_settle(void) { _mm_sfence(); }
 static inline vf vf_load_n(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(vm_first(n), p); }
 static inline void vf_store_n(float *p, vf v, int64_t n) { _mm512_mask_storeu_ps(p, vm_first(n), v); }
 static inline float vf_first(vf v) { return _mm512_cvtss_f32(v); }

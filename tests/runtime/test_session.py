@@ -373,4 +373,5 @@ def test_outputs_made_ahead_are_for_one_run_of_their_dims(large: Path) -> None:
         np.testing.assert_array_equal(own, z)
         again = session.run(["z"], inputs)[0]
         assert again is not own and not np.shares_memory(own, again)
+        assert again.ctypes.data % 64 == 0  # or every vector that is stored would lie in two lines
     load(large).close()
