@@ -46,7 +46,7 @@
         int64_t lda = left->row, runs = left->runs, stretch = left->length;                                                \
         const float *a0 = left->a, *a1 = a0 + 5 * lda, *a2 = a0 + 10 * lda;                                                \
         const char *ahead = left->ahead;                                                                                   \
-        const int64_t pace = left->pace;                                                                                   \
+        const int64_t pace = left->pace, rest = left->eager ? 0 : 3;                                                       \
         (void)a1, (void)a2, (void)panel;                                                                                   \
         for (int64_t room = ST_CHAIN - left->into; runs > 0; room = ST_CHAIN, resume = 1) {                                \
             UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = vf_zero();                 \
@@ -56,8 +56,10 @@
                 BY_LANES(MR, NV)                                                                                           \
                 for (; k > 0; k--, a0++, a1++, a2++, b += ldb) {                                                           \
                     vf bv[NV];                                                                                             \
-                    UNROLL for (int j = 0; j < NV && NV <= ST_NV; j += LINE) __builtin_prefetch(ahead + 4 * VL * j, 0, 2); \
-                    ahead += pace;                                                                                         \
+                    if ((k & rest) == 0) {                                                                                 \
+                        UNROLL for (int j = 0; j < NV && NV <= ST_NV; j += LINE) __builtin_prefetch(ahead + 4 * VL * j, 0, 2);\
+                        ahead += pace;                                                                                     \
+                    }                                                                                                      \
                     UNROLL for (int j = 0; j < NV; j++) bv[j] = vf_load(b + COLUMN(j));                                    \
                     UNROLL for (int i = 0; i < MR; i++)                                                                    \
                     {                                                                                                      \

@@ -70,13 +70,14 @@ static inline float *st_align64(void *p) { return (float *)(((uintptr_t)p + 63) 
 
 /* A row tile of the left operand: row i is a + i*row, its k columns are `runs` stretches of `length`, `jump` apart (one
  * stretch for a matrix; one per filter row for a convolution that reads X in place).  `into`: how far into a chain it begins.
- * `ahead`: where memory begins that is brought into L2 meanwhile, `pace` bytes for every other k; anywhere readable if
- * pace is 0. */
+ * `ahead`: where memory begins that is brought into L2 meanwhile, `pace` bytes for every fourth k, or for every one if
+ * `eager`; anywhere readable if pace is 0. */
 typedef struct st_left {
     const float *a;
     int64_t row, runs, length, jump, into;
     const char *ahead;
     int64_t pace;
+    int eager;
 } st_left;
 
 /* C[mr][columns] (+)= A[mr][k] * B[k][columns]; resume adds to what c holds.  Columns are fixed by the function:
