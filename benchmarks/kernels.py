@@ -28,7 +28,7 @@ from stratac.compiler.options import CompileOptions, default_cache, environment_
 from stratac.compiler.probe.hardware import Loops, isa_levels
 from stratac.compiler.probe.kernels import F32, kinds_of, lower_samples
 from stratac.compiler.probe.measure import measure_modes
-from stratac.compiler.profiles import load_machine, native_extensions
+from stratac.compiler.profiles import load_machine, native_extensions, native_isa
 from stratac.ir.builder import GraphBuilder
 from stratac.ir.candidate import MODE_ERRORS
 from stratac.ir.graph import Graph, Port
@@ -288,7 +288,7 @@ def cases() -> list[Case]:
 def machine_of(isa: str) -> Machine:
     """This machine as if it had nothing beyond an ISA level; the best level with its extensions."""
     machine = load_machine("native")
-    extensions = native_extensions() if isa == best_isa() else ()
+    extensions = native_extensions() if isa == native_isa() else ()
     devices = tuple(replace(d, isa=isa, extensions=extensions) for d in machine.devices)
     return replace(machine, devices=devices)
 
@@ -337,7 +337,7 @@ def measure(case: Case, isa: str, mode: str, ceilings: Mapping[str, float], seco
 
 def ceilings_of(isa: str, folder: Path) -> dict[str, float]:
     """Operations per second of one core by mode, and bytes per second of reading memory."""
-    extensions = native_extensions() if isa == best_isa() else ()
+    extensions = native_extensions() if isa == native_isa() else ()
     loops = Loops(isa, folder, ToolchainOptions(cc=environment_cc(), cache=default_cache()), extensions)
     return {
         "f32": loops.flops().most,

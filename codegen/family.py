@@ -38,6 +38,9 @@ class Plain:
     packed_only = False
     products = 1
 
+    def past(self, kernel: Kernel, symbols: Symbols, device: Device) -> frozenset[int]:
+        return frozenset()
+
 
 class Family(Protocol):
     """One way of running kernels of a certain shape."""
@@ -62,6 +65,10 @@ class Family(Protocol):
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         """What it does at the typical sizes, counted by name (see `terms`)."""
+        ...
+
+    def past(self, kernel: Kernel, symbols: Symbols, device: Device) -> frozenset[int]:
+        """The operands that are written past the caches at the typical sizes."""
         ...
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:

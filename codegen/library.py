@@ -29,7 +29,7 @@ from .families.conv import (
     WholeConvFamily,
     WinogradFamily,
 )
-from .families.loops import emit_loops, past_caches, workspace_bytes
+from .families.loops import emit_loops, past_caches, past_elements, workspace_bytes
 from .families.matmul import MatmulFamily, PairsFamily, TilesFamily, WholeFamily
 from .families.priced import needs_pricing, priced_candidates
 from .families.routine import RoutineFamily
@@ -59,6 +59,11 @@ class LoopsFamily(Plain):
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Loops)
         return loops_terms(kernel, symbols, device.lanes)
+
+    def past(self, kernel: Kernel, symbols: Symbols, device: Device) -> frozenset[int]:
+        assert isinstance(kernel, Loops)
+        found = past_caches(kernel, symbols, device)
+        return frozenset(k for k, elements in found.items() if typical(elements, symbols) >= past_elements(device))
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         assert isinstance(kernel, Loops)
@@ -178,7 +183,8 @@ class Library:
             value: (nbytes * stored.get(value, 1.0), distance)
             for value, (nbytes, distance) in self.distances(graph).of(cluster).items()
         }
-        past = self._past(row, kernel, cluster, graph, device)
+        values = (*cluster.used, *cluster.outputs)
+        past = {values[k] for k in row.past(kernel, graph.symbols, device)}
         for value, (nbytes, distance) in moved.items():
             at = level(distance, device)
             # a line that goes past the caches is moved once, as one that is read: it is not brought in before
@@ -195,13 +201,6 @@ class Library:
         key = self._key(kernel, packed, graph, device)
         sparse = () if direct else self._sparse(kernel, cluster, packed, graph)
         return Candidate(device.name, row.name, row.mode, work, formats, error, looked_up, sparse, key=key)
-
-    def _past(self, row: Family, kernel: Kernel, cluster: Node, graph: Graph, device: Device) -> set[str]:
-        """The outputs that the kernel writes past the caches."""
-        if not (isinstance(row, LoopsFamily) and isinstance(kernel, Loops)):
-            return set()
-        values = (*cluster.used, *cluster.outputs)
-        return {values[k] for k in past_caches(kernel, graph.symbols, device)}
 
     def _sparse(self, kernel: Kernel, cluster: Node, packed: frozenset[int], graph: Graph) -> tuple[str, ...]:
         """Large weights of which a run reads few pages, those of rows that other operands name."""

@@ -14,6 +14,7 @@ from .tiles import Tiling, print_tile, tiling
 
 CHUNK = 2048  # elements of the vector axis in one unit of work of an elementwise nest
 FOLD_CHUNK = 64  # the same where each element folds a window
+LINE = 64  # bytes of a line of the caches
 SMALL = 8  # a constant extent below this is not worth vectors
 
 
@@ -54,7 +55,10 @@ def emit_loops(kernel: Loops, name: str, symbols: Symbols, device: Device) -> Em
 
 def past_caches(kernel: Loops, symbols: Symbols, device: Device) -> dict[int, Dim]:
     """The outputs that are written past the caches, into which their lines would only be read and soon be pushed out again: what
-    may have at least half the bytes of the largest cache. With how many elements each has. None of what the kernel reads again."""
+    may have at least half the bytes of the largest cache. With how many elements each has. None of what the kernel reads again, and
+    only where a vector is a whole line: of one that is written in pieces, those that wait may be put out one by one."""
+    if f32.bytes * device.lanes != LINE:
+        return {}
     elements = past_elements(device)
     stages = [(nest, stage) for nest in kernel.nests for stage in nest.stages]
     read = {e.operand for _, stage in stages for e in walk(stage.value) if isinstance(e, Read)}

@@ -19,7 +19,8 @@ static inline vf vf_set1(float x) { return _mm512_set1_ps(x); }
 static inline vf vf_zero(void) { return _mm512_setzero_ps(); }
 static inline vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
-/* A vector is a line: past the caches it goes without the line being read first.  Other threads see it after vf_settle. */
+/* Here alone, since here a vector is a line: past the caches it goes without the line being read first.  Other threads see it after
+ * vf_settle. */
 static inline void vf_store_past(float *p, vf v)
 {
     if ((uintptr_t)p % 64 == 0)

@@ -25,12 +25,6 @@
 #include "portable.h"
 #endif
 
-#if VL != 16
-/* Of a line that is written in pieces, those that wait for the rest may be put out one by one: no better than to read it first. */
-static inline void vf_store_past(float *p, vf v) { vf_store(p, v); }
-static inline void vf_settle(void) {}
-#endif
-
 #include "simd_math.h"
 #include "simd_narrow.h"
 

@@ -170,8 +170,9 @@ def tiled(
     plain = machine_for(isa)
     tiles = replace(plain, devices=(replace(plain.device("cpu"), extensions=(TILE_EXTENSION,)),))
     levels = compile_levels(graph, isa, library=library, machine=tiles, **options)
-    features = tuple(sorted(plain.device("cpu").features()))
-    plan = replace(levels.plan, features=features)
+    plan = levels.plan
+    if not (instructions and set(plan.features) <= cpu_features()):  # what is emulated, the plan must not ask for
+        plan = replace(plan, features=tuple(sorted(plain.device("cpu").features())))
     levels = replace(levels, machine=levels.machine if instructions else plain, plan=plan)
     folder = Path(tempfile.mkdtemp(prefix="plan-", dir=scratch()))
     return Compiled(graph, levels, build(levels, folder))

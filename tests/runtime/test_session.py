@@ -355,6 +355,7 @@ def test_the_first_run_finds_its_large_outputs_in_memory(large: Path) -> None:
         before = resident_bytes()
         got = session.run(["z"], inputs)[0]
         assert resident_bytes() - before < got.nbytes // 2
+        assert got.ctypes.data % 64 == 0
         np.testing.assert_array_equal(got, z)
         again = session.run(["z"], inputs)[0]
         assert not np.shares_memory(got, again)
