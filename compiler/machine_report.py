@@ -14,9 +14,19 @@ import numpy as np
 
 from ..codegen.compilers import find_compiler
 from ..ir.errors import StratacError
+from ..ir.machine import EXTENSIONS, Machine
 from ..runtime.session import load
-from .options import CompileOptions, size_text, version
-from .profiles import cpu_features, load_machine, native, native_isa, shipped, target_arch
+from .options import CompileOptions, size_text, user_profile, version
+from .profiles import (
+    cpu_features,
+    load_machine,
+    misfit,
+    native,
+    native_extensions,
+    native_isa,
+    shipped,
+    target_arch,
+)
 
 #: CPU features worth showing
 _VECTORS = (
@@ -34,6 +44,23 @@ def _package(name: str, needed: str) -> dict[str, Any]:
         return _row(name, metadata.version(name))
     except metadata.PackageNotFoundError:
         return _row(name, f"not installed; {needed}", ok="only" in needed)
+
+
+def _isa(features: frozenset[str]) -> dict[str, Any]:
+    extensions = native_extensions()
+    detail = f"{native_isa()} with {' '.join(extensions)}" if extensions else native_isa()
+    refused = "amx_tile" in features and not any("amx_tile" in EXTENSIONS[name][0] for name in extensions)
+    return _row("isa", detail + ("; Linux grants no AMX tiles to this process" if refused else ""))
+
+
+def _profile(machine: Machine) -> dict[str, Any]:
+    """What `native` goes by, and why not by the user's own file where there is one."""
+    path, detail = user_profile(), machine.name
+    if misfit(machine):
+        detail += ": figures of a class of machines, `stratac probe` measures this one"
+    if path.is_file() and (reason := misfit(load_machine(str(path)))):
+        detail += f"; {path} is left out: it {reason}"
+    return _row("profile", detail)
 
 
 def _cache(folder: Path | None) -> dict[str, Any]:
@@ -63,7 +90,9 @@ def examine(cache: Path | None, cc: str | None) -> tuple[list[dict[str, Any]], b
     rows = [
         _row("stratac", f"{version()} on Python {platform.python_version()}, {platform.platform()}"),
         _row("cpu", f"{platform.machine()}, {len(os.sched_getaffinity(0))} usable cores; {vectors}"),
-        _row("isa", f"{native_isa()} (profile {machine.name}; shipped: {', '.join(shipped())})"),
+        _isa(features),
+        _profile(machine),
+        _row("machines", f"native, {', '.join(shipped())}"),
         _row("memory", size_text(machine.tier("ram").bytes)),
         _cache(cache),
         _package("numpy", "required to run plans"),

@@ -124,8 +124,8 @@ def cpu_clock() -> float:
 
 
 def native(profile: Path | None = None) -> Machine:
-    """This machine: `profile` (by default the user's own, written by `stratac probe`) if it was measured on a CPU like this;
-    else a shipped profile that was; else the generic one of the ISA level. Cores and memory are this machine's.
+    """This machine: `profile` (by default the user's own, written by `stratac probe`) if it was measured on a CPU like this, see
+    `misfit`; else a shipped profile that was; else the generic one of the ISA level. Cores and memory are this machine's.
 
     Costs never come from live timing: the same profile gives the same plan.
     """
@@ -149,6 +149,30 @@ def _measured(profile: Path) -> Machine | None:
     """The user's profile or a shipped one that was measured on a CPU like this one."""
     found = [load_machine(str(profile))] if profile.is_file() else []
     found += [load_machine(name) for name in shipped()]
-    model, isa = cpu_model(), native_isa()
-    fits = [m for m in found for d in m.devices if d.kind == "cpu" and d.model == model and d.isa == isa and model]
-    return fits[0] if fits else None
+    return next((machine for machine in found if not misfit(machine)), None)
+
+
+def misfit(machine: Machine) -> str:
+    """Why the figures of a profile do not hold for this CPU, as the end of a sentence about it; empty where they do.
+
+    Hypervisors mask model numbers and instructions, so the same number may stand for processors with and without AMX: make, ISA
+    level and extensions must all be those that the profile was measured with.
+    """
+    model, isa, extensions = cpu_model(), native_isa(), native_extensions()
+    reason = "is of no one processor"
+    for device in machine.devices:
+        if device.kind != "cpu" or not device.model:
+            continue
+        if device.model != model:
+            reason = f"was measured on {device.model}, and this is {model or 'a CPU that does not say what it is'}"
+        elif device.isa != isa:
+            reason = f"was measured with {device.isa}, and this CPU has {isa}"
+        elif {*device.extensions} != {*extensions}:
+            lost = sorted({*device.extensions} - {*extensions})
+            new = sorted({*extensions} - {*device.extensions})
+            parts = [f"with {' '.join(lost)}, which this CPU lacks"] if lost else []
+            parts += [f"without {' '.join(new)}, which this CPU has"] if new else []
+            reason = "was measured " + ", and ".join(parts)
+        else:
+            return ""
+    return reason

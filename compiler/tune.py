@@ -31,7 +31,7 @@ from .checks import random_inputs
 from .driver import Levels, Progress, import_model, place_request
 from .options import CompileOptions, user_profile
 from .probe.kernels import F32, Kind, OneKind, kinds_of
-from .profiles import cpu_model, load_machine
+from .profiles import cpu_model, load_machine, misfit
 from .report.summary import build_report
 from .source import ModelSource
 
@@ -60,9 +60,15 @@ def tune(
 
 
 def profile_of(target: str) -> Path:
-    """Where measurements for a target are kept. Raises StratacError for machines that only have a name."""
+    """Where measurements for a target are kept. Raises StratacError for machines that only have a name, and where `native`
+    would not find them again."""
     if target == "native":
-        return user_profile()
+        own = user_profile()
+        if own.is_file() and (reason := misfit(load_machine(str(own)))):
+            raise StratacError(
+                f"cannot tune: the profile {own} {reason}", hint="run `stratac probe` on this machine first"
+            )
+        return own
     path = Path(target)
     if path.suffix == ".toml" and path.is_file():
         return path

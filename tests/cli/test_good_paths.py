@@ -137,7 +137,18 @@ def test_empty_arrays(stratac: CommandLine) -> None:
 def test_doctor(stratac: CommandLine) -> None:
     out = stratac.good("doctor")
     assert all(line.startswith("ok ") for line in out.splitlines())
-    for text in ("stratac", "cpu", "isa", "generic-portable", "memory", "cache", "onnxruntime", "C compiler", "trial"):
+    for text in (
+        "stratac",
+        "cpu",
+        "isa",
+        "profile",
+        "generic-portable",
+        "memory",
+        "cache",
+        "onnxruntime",
+        "C compiler",
+        "trial",
+    ):
         assert text in out
     assert all(row["ok"] for row in json.loads(stratac.good("doctor", "--json")))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import subprocess
@@ -92,10 +93,13 @@ def test_recompiling_replaces_a_plan_and_failing_leaves_it(
 def test_replacing_works_where_folders_cannot_be_exchanged(
     stratac: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Old:
+    class Old(ctypes.CDLL):
         """A C library without renameat2."""
 
-        def __init__(self, *_: object, **__: object) -> None: ...
+        def __getattr__(self, name: str) -> object:
+            if name == "renameat2":
+                raise AttributeError(name)
+            return super().__getattr__(name)
 
     monkeypatch.setattr("ctypes.CDLL", Old)
     save(mlp(width=20), Path("mlp.onnx"))

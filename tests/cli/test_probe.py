@@ -8,6 +8,7 @@ import platform
 import random
 import time
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from stratac.codegen.facts import TILE_EXTENSION, TILE_MODES
 from stratac.codegen.toolchain import ToolchainOptions
+from stratac.compiler import machine_report, profiles
 from stratac.compiler.artifact import write_artifact
 from stratac.compiler.driver import Levels
 from stratac.compiler.options import CompileOptions
@@ -25,10 +27,10 @@ from stratac.compiler.probe.disk import DEPTHS, measure_disk
 from stratac.compiler.probe.fit import fit_prices, nnls
 from stratac.compiler.probe.hardware import Loops, Others, isa_levels
 from stratac.compiler.probe.measure import measure_modes
-from stratac.compiler.profiles import cpu_model, load_machine, native, native_isa, shipped
+from stratac.compiler.profiles import cpu_model, load_machine, misfit, native, native_extensions, native_isa, shipped
 from stratac.ir.candidate import MODE_ERRORS
 from stratac.ir.errors import EnvironmentProblem, StratacError
-from stratac.ir.machine import machine_from_table
+from stratac.ir.machine import Machine, machine_from_table
 from stratac.ir.machine_text import profile_text
 from stratac.passes.place.cost import price
 from stratac.tests.cli.conftest import CommandLine
@@ -198,14 +200,19 @@ def test_a_profile_is_written_whole(tmp_path: Path) -> None:
 # -- native ----------------------------------------------------------------------------------------------------------
 
 
-def test_native_takes_the_users_profile_if_it_fits(tmp_path: Path) -> None:
+def mine(**changes: Any) -> Machine:
+    """A profile as measured on this CPU, but for `changes` of its device."""
     generic = load_machine("generic-portable")
-    device = replace(generic.device("cpu"), arch=platform.machine(), isa=native_isa(), model=cpu_model(), launch_s=7e-6)
-    mine = replace(generic, name="mine", devices=(device,))
+    here = {"arch": platform.machine(), "isa": native_isa(), "model": cpu_model(), "extensions": native_extensions()}
+    device = replace(generic.device("cpu"), **{**here, "launch_s": 7e-6, **changes})
+    return replace(generic, name="mine", devices=(device,))
+
+
+def test_native_takes_the_users_profile_if_it_fits(tmp_path: Path) -> None:
     path = tmp_path / "native.toml"
-    path.write_text(profile_text(mine))
+    path.write_text(profile_text(mine()))
     assert native(path).name == "mine" and native(path).device("cpu").launch_s == 7e-6
-    path.write_text(profile_text(replace(mine, devices=(replace(device, model="Other 1/2"),))))
+    path.write_text(profile_text(mine(model="Other 1/2")))
     assert native(path).name in shipped()
     assert native(tmp_path / "none.toml") == native(path)
     path.write_text("name = ")
@@ -213,7 +220,82 @@ def test_native_takes_the_users_profile_if_it_fits(tmp_path: Path) -> None:
         native(path)
 
 
+@pytest.fixture
+def masked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """masked(*extensions): this is a CPU of the ISA level avx512 that has those, and calls itself something else."""
+
+    def become(*extensions: str) -> None:
+        monkeypatch.setattr(profiles, "cpu_model", lambda: "GenuineIntel 6/1")
+        monkeypatch.setattr(profiles, "native_isa", lambda: "avx512")
+        monkeypatch.setattr(profiles, "native_extensions", lambda: extensions)
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+    return become
+
+
+TILES, PAIRS = ("avx512_bf16", "amx_bf16"), ("avx512_bf16",)
+
+
+@pytest.mark.parametrize("with_", [TILES, PAIRS])
+@pytest.mark.parametrize("here", [TILES, TILES[::-1], PAIRS])
+def test_a_profile_fits_with_and_without_tiles(
+    masked: Callable[..., None], tmp_path: Path, with_: tuple[str, ...], here: tuple[str, ...]
+) -> None:
+    """A hypervisor gives processors with and without AMX the same model number."""
+    masked(*here)
+    path = tmp_path / "native.toml"
+    measured = mine(arch="x86_64", isa="avx512", model="GenuineIntel 6/1", extensions=with_)
+    path.write_text(profile_text(measured))
+    fits = {*with_} == {*here}
+    level = "amx" if "amx_bf16" in here else "avx512"
+    assert native(path).name == ("mine" if fits else f"generic-x86_64-{level}")
+    assert native(path).device("cpu").extensions == here
+    assert bool(misfit(measured)) != fits
+
+
+def test_why_a_profile_does_not_fit(masked: Callable[..., None]) -> None:
+    masked(*TILES)
+
+    def why(**changes: Any) -> str:
+        return misfit(mine(**{"arch": "x86_64", "isa": "avx512", "model": "GenuineIntel 6/1", **changes}))
+
+    assert why(extensions=TILES) == ""
+    assert why(extensions=PAIRS) == "was measured without amx_bf16, which this CPU has"
+    both = ("amx_bf16", "avx_vnni")
+    wanted = "was measured with avx_vnni, which this CPU lacks, and without avx512_bf16, which this CPU has"
+    assert why(extensions=both) == wanted
+    assert why(model="") == "is of no one processor"
+    assert why(model="Other 1/2") == "was measured on Other 1/2, and this is GenuineIntel 6/1"
+    assert why(isa="avx2", extensions=TILES) == "was measured with avx2, and this CPU has avx512"
+
+
 def test_shipped_profiles_name_their_processor() -> None:
     for name in shipped():
         device = load_machine(name).device("cpu")
         assert device.model == "" if name.startswith("generic-") else True
+
+
+def test_doctor_says_which_profile_and_why_not_the_users(
+    masked: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "native.toml"
+    measured = mine(arch="x86_64", isa="avx512", model="GenuineIntel 6/1", extensions=TILES)
+    path.write_text(profile_text(measured))
+    for module in (profiles, machine_report):
+        monkeypatch.setattr(module, "user_profile", lambda: path)
+
+    def rows(*extensions: str) -> dict[str, str]:
+        masked(*extensions)
+        for name in ("native_isa", "native_extensions"):
+            monkeypatch.setattr(machine_report, name, getattr(profiles, name))
+        monkeypatch.setattr(machine_report, "cpu_features", lambda: frozenset({"avx512f", "amx_tile", "amx_bf16"}))
+        monkeypatch.setattr(machine_report, "_trial", lambda *_: {"what": "trial", "detail": "", "ok": True})
+        return {row["what"]: row["detail"] for row in machine_report.examine(None, None)[0]}
+
+    found = rows(*TILES)
+    assert found["isa"] == "avx512 with avx512_bf16 amx_bf16" and found["profile"] == "mine"
+    found = rows(*PAIRS)
+    assert found["isa"] == "avx512 with avx512_bf16; Linux grants no AMX tiles to this process"
+    assert found["profile"].startswith("generic-x86_64-avx512: figures of a class of machines")
+    assert found["profile"].endswith(f"{path} is left out: it was measured with amx_bf16, which this CPU lacks")
+    assert "server-amx" in found["machines"]

@@ -46,6 +46,17 @@ def test_other_machines_cannot_be_tuned_for(stratac: CommandLine, target: str) -
     )
 
 
+def test_a_profile_of_another_cpu_is_not_added_to(stratac: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`native` would leave it out, and the measurements with it."""
+    own = stratac.folder / "native.toml"
+    device = replace(load_machine("generic-portable").device("cpu"), model="Other 1/2")
+    own.write_text(profile_text(replace(load_machine("generic-portable"), devices=(device,))))
+    monkeypatch.setattr("stratac.compiler.tune.user_profile", lambda: own)
+    stratac.refused(
+        ("compile", "mlp.onnx", "-o", "a.plan", "--tune", "1"), 2, "was measured on Other 1/2", "stratac probe"
+    )
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])
 def test_seconds_are_checked(stratac: CommandLine, seconds: str) -> None:
     stratac.refused(("compile", "mlp.onnx", "-o", "a.plan", "--tune", seconds), 2, "is not a number of seconds")
