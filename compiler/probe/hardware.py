@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import statistics
 import time
@@ -19,6 +20,8 @@ from ..profiles import cpu_features
 
 CHAINS = 8  # of st_probe_fma
 REPEATS = 7
+WORTH_A_CACHE = 1.2  # times what memory gives
+NEARLY = 0.9
 
 
 @dataclass(frozen=True)
@@ -175,14 +178,35 @@ class Others:
         return min(max(others / max(passed, 1e-9), 0.0), 1.0)
 
 
-def measure_caches(loops: Loops, tell: Callable[[Figure], None]) -> tuple[Cache, ...]:
-    """Each level read at half its size: well inside it, well outside the one before."""
-    found = []
-    for level, size in sorted(cache_sizes().items()):
+def measure_caches(loops: Loops, memory: float, tell: Callable[[Figure], None]) -> tuple[Cache, ...]:
+    """Each level read at half its size: well inside it, well outside the one before. `memory` is what one core reads of memory, in
+    bytes per second."""
+    found: list[Cache] = []
+    sizes = sorted(cache_sizes().items())
+    for level, size in sizes:
         figure = loops.bandwidth(size // 2)
         tell(figure)
-        found.append(Cache(level, size, figure.median))
+        if level == sizes[-1][0] and found and figure.median < WORTH_A_CACHE * memory:
+            found.append(_share_of(Cache(level, size, figure.median), 4 * found[-1].bytes, loops, memory, tell))
+        else:
+            found.append(Cache(level, size, figure.median))
     return tuple(found)
+
+
+def _share_of(cache: Cache, least: int, loops: Loops, memory: float, tell: Callable[[Figure], None]) -> Cache:
+    """The part of a last cache that reads are faster from than from memory: the greatest array, of `least` bytes or more, that is
+    read nearly as fast as any. Virtual machines are told the whole cache of the host, of which others take their shares."""
+    rates: dict[int, float] = {}
+    size = cache.bytes / 2
+    while (size := size / math.sqrt(2)) >= least:
+        figure = loops.bandwidth(int(size) // (64 * KIB) * (64 * KIB))
+        tell(figure)
+        rates[int(size)] = figure.median
+    fastest = max(rates.values(), default=0.0)
+    if fastest < WORTH_A_CACHE * memory:
+        return cache
+    usable = max(size for size, rate in rates.items() if rate > NEARLY * fastest)
+    return Cache(cache.level, usable // MIB * MIB, rates[usable])
 
 
 def measure_memory(loops: Loops, threads: Sequence[int], tell: Callable[[Figure], None]) -> dict[int, Figure]:

@@ -17,11 +17,12 @@ from ...codegen.toolchain import ToolchainOptions
 from ...ir.machine import Device, Machine, Tier
 from ...ir.machine_text import profile_text
 from ...ir.plan import REQUEST_BYTES, REQUEST_DEPTH
+from ...passes.place.cost import COMMON
 from ..options import CompileOptions, version
 from ..profiles import cpu_clock, cpu_model, cpu_name, native_extensions
 from .disk import BESIDE_S, DiskFigures, at, measure_disk
 from .hardware import Figure, Loops, Others, isa_levels, measure_caches, measure_memory, memory_bytes
-from .kernels import Tables, measure_kernels, with_tables
+from .kernels import STREAMING, Tables, measure_kernels, with_tables
 
 Say = Callable[[str], None]
 QUIET = 0.05  # share of CPU time that others may take unmentioned
@@ -69,7 +70,7 @@ def probe(*, disk: Path, quick: bool, cc: str | None, cache: Path | None, say: S
     tables, _ = measure_kernels(machine, CompileOptions(cc=cc, cache=cache), quick, say)
     for figure in tables.figures:
         tell(figure)
-    machine = replace(with_tables(machine, tables), efficiency=tables.efficiency)
+    machine = replace(memory_priced(with_tables(machine, tables)), efficiency=tables.efficiency)
     notes = [found.note] if found.note else []
     if others.share() > QUIET:
         notes.append(
@@ -92,8 +93,8 @@ def _cpu(
             best, peak = loops, figure.most  # what disturbs a take only slows it
     assert best is not None
     modes = measure_modes(best, native_extensions(), tell)
-    caches = measure_caches(best, tell)
     memory = measure_memory(best, sorted({1, 2, cores} & set(range(1, cores + 1))), tell)
+    caches = measure_caches(best, memory[1].median, tell)
     clock = cpu_clock()
     device = Device(
         name="cpu",
@@ -126,6 +127,17 @@ def measure_modes(loops: Loops, extensions: Sequence[str], tell: Callable[[Figur
     tell(tiles)
     in_tiles = {mode: tiles.median / PRODUCTS_OF_PARTS[parts] for mode, parts in TILE_MODES.items()}
     return {**in_tiles, "i8": quads.median}
+
+
+def memory_priced(machine: Machine) -> Machine:
+    """What no sample took from memory, because the last cache held it, costs what one core was measured to read; a line written is
+    read before. Without a price it would be free."""
+    byte = 1 / machine.tier("ram").core_bandwidth
+    prices = {family: {"ram": byte} for family in STREAMING} | {COMMON: {"ram": byte, "to_ram": 2 * byte}}
+    kernels = {
+        family: dict(sorted({**prices.get(family, {}), **row}.items())) for family, row in machine.kernels.items()
+    }
+    return replace(machine, kernels=kernels)
 
 
 def _machine(device: Device, ram: Tier, found: DiskFigures) -> Machine:

@@ -101,7 +101,7 @@ def _cluster_text(c: Mapping[str, Any]) -> str:
         ("nodes", parts),
         ("runs on", f"{c['device']}, {candidate_text(chosen['name'])}: {time_text(chosen['seconds'])}"),
         ("bound by", _work(c)),
-        *([("accuracy", _accuracy(chosen["error"]))] if chosen.get("error") else []),
+        *[("accuracy", text) for text in _accuracy(chosen)],
         ("runner-up", "none" if other is None else _runner_up(other, c["difference"])),
         ("binds", c["binding"] or "nothing: the fastest of the allowed candidates runs"),
         ("why", c["why"]),
@@ -121,8 +121,18 @@ def _runner_up(other: Mapping[str, Any], difference: float) -> str:
     return f"{candidate_text(other['name'])}: {time_text(other['seconds'])}, {signed_time(difference)}"
 
 
-def _accuracy(error: float) -> str:
-    return f"products within {error:.1e} of those in f32, in relative L2"
+#: of modes other than f32 that are as exact: how
+_AS_EXACT = {
+    "bf16x6": "as exact as f32: each operand in three parts of bf16 that hold it, and their six products that count",
+    "winograd": "as exact as f32: fewer multiplications, of sums over windows",
+}
+
+
+def _accuracy(chosen: Mapping[str, Any]) -> list[str]:
+    if chosen.get("error"):
+        return [f"products within {chosen['error']:.1e} of those in f32, in relative L2"]
+    mode = chosen["name"].rpartition("/")[2]
+    return [_AS_EXACT[mode]] if mode in _AS_EXACT else []
 
 
 def _work(c: Mapping[str, Any]) -> str:

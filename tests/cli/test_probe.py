@@ -21,12 +21,12 @@ from stratac.compiler import machine_report, profiles
 from stratac.compiler.artifact import write_artifact
 from stratac.compiler.driver import Levels
 from stratac.compiler.options import CompileOptions
-from stratac.compiler.probe import kernels, samples
+from stratac.compiler.probe import hardware, kernels, samples
 from stratac.compiler.probe.command import write_profile
 from stratac.compiler.probe.disk import DEPTHS, measure_disk
 from stratac.compiler.probe.fit import fit_prices, nnls
-from stratac.compiler.probe.hardware import Loops, Others, isa_levels
-from stratac.compiler.probe.measure import measure_modes
+from stratac.compiler.probe.hardware import Figure, Loops, Others, isa_levels
+from stratac.compiler.probe.measure import measure_modes, memory_priced
 from stratac.compiler.profiles import cpu_model, load_machine, misfit, native, native_extensions, native_isa, shipped
 from stratac.ir.candidate import MODE_ERRORS
 from stratac.ir.errors import EnvironmentProblem, StratacError
@@ -85,6 +85,16 @@ def test_tables_are_fitted_to_times_that_follow_them() -> None:
     assert tables.run_s == 1e-4 and 0 < tables.efficiency["matmul"] <= 1
 
 
+def test_memory_is_not_free_where_the_last_cache_held_the_samples() -> None:
+    machine = load_machine("generic-portable")
+    rows = {"matmul": {"fma": 1e-10}, "conv": {"ram": 5.0}, "loops": {"op": 1e-10}, "depthwise": {"tap": 1e-10}}
+    byte = 1 / machine.tier("ram").core_bandwidth
+    found = memory_priced(replace(machine, kernels=rows)).kernels
+    assert found["matmul"] == {"fma": 1e-10, "ram": byte} and found["conv"] == rows["conv"]
+    assert found["loops"] == {"op": 1e-10, "ram": byte, "to_ram": 2 * byte}
+    assert found["depthwise"] == rows["depthwise"], "priced by loops"
+
+
 # -- measuring -------------------------------------------------------------------------------------------------------
 
 
@@ -95,6 +105,32 @@ def test_arithmetic_and_memory(tmp_path: Path) -> None:
     for threads in (1, 2):
         rate = loops.bandwidth(1 << 16, threads, 0.002)
         assert 0 < rate.least <= rate.median <= rate.most < 1e14
+
+
+@pytest.mark.parametrize(
+    ("told", "rates", "wanted", "takes"),
+    [
+        ((48, 2048, 480 << 10), ((24, 3e11), (1 << 10, 1.5e11), (96 << 10, 2.7e10), (1 << 30, 1.5e10)), 84 << 10, 12),
+        ((32, 1024, 32 << 10), ((24, 3e11), (1 << 10, 1.5e11), (32 << 10, 7e10), (1 << 30, 2.8e10)), 32 << 10, 3),
+        ((32, 1024, 32 << 10), ((24, 3e11), (1 << 10, 1.5e11), (1 << 30, 2.8e10)), 32 << 10, 6),
+        ((32, 1024), ((32, 3e11), (1 << 30, 1e10)), 1024, 5),
+    ],
+)
+def test_a_last_cache_that_others_share(
+    monkeypatch: pytest.MonkeyPatch, told: tuple[int, ...], rates: Any, wanted: int, takes: int
+) -> None:
+    """A virtual machine is told all of it. Sizes in KiB; `rates` are those of arrays up to a size."""
+    monkeypatch.setattr(hardware, "cache_sizes", lambda: {n + 1: size << 10 for n, size in enumerate(told)})
+
+    class Told:
+        def bandwidth(self, nbytes: int) -> Figure:
+            return Figure.of(f"{nbytes}", "B/s", [next(rate for size, rate in rates if nbytes <= size << 10)])
+
+    seen: list[Figure] = []
+    memory = rates[-1][1]
+    caches = hardware.measure_caches(Told(), memory, seen.append)  # type: ignore[arg-type]
+    assert caches[-1].bytes == wanted << 10 and len(seen) == takes
+    assert [cache.bytes for cache in caches[:-1]] == [size << 10 for size in told[:-1]]
 
 
 def test_others_are_those_who_are_not_we() -> None:

@@ -50,6 +50,8 @@ def test_what_a_numeric_mode_costs_is_said() -> None:
     assert found["chosen"]["error"] == 0.0 and "accuracy" not in explain_text([found])
     less = {**found, "chosen": {**found["chosen"], "name": "cpu/matmul_bf16/bf16", "error": 2.5e-3}}
     assert "\n  accuracy   products within 2.5e-03 of those in f32" in explain_text([less])
+    tiles = {**found, "chosen": {**found["chosen"], "name": "cpu/matmul_tiles_bf16x6/bf16x6"}}
+    assert "\n  accuracy   as exact as f32: each operand in three parts of bf16" in explain_text([tiles])
 
 
 def test_a_weight_in_full() -> None:
