@@ -87,12 +87,12 @@ def test_tables_are_fitted_to_times_that_follow_them() -> None:
 
 def test_memory_is_not_free_where_the_last_cache_held_the_samples() -> None:
     machine = load_machine("generic-portable")
-    rows = {"matmul": {"fma": 1e-10}, "conv": {"ram": 5.0}, "loops": {"op": 1e-10}, "depthwise": {"tap": 1e-10}}
+    rows = {"matmul": {"fma": 1e-10}, "conv": {"ram": 5.0}, "loops": {"op": 1e-10}, "rows": {"op": 1e-10}}
     byte = 1 / machine.tier("ram").core_bandwidth
     found = memory_priced(replace(machine, kernels=rows)).kernels
     assert found["matmul"] == {"fma": 1e-10, "ram": byte} and found["conv"] == rows["conv"]
     assert found["loops"] == {"op": 1e-10, "ram": byte, "to_ram": 2 * byte}
-    assert found["depthwise"] == rows["depthwise"], "priced by loops"
+    assert found["rows"] == rows["rows"], "priced by loops"
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
