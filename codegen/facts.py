@@ -43,11 +43,14 @@ _LOAD_FLOATS = 65536  # gemm.c
 STEP, TILE_ROWS, TILE_PANEL = 32, 32, 32  # tiles.c: of k, of C; columns of a panel
 LEAST_DEPTH = 16  # that is multiplied in tiles
 _GROUP = 128
+_ALL = 1 << 40  # columns
 #: numeric modes in tiles, and the parts of bf16 an operand is the sum of; what a device must have to be offered them
 TILE_MODES = {"bf16": 1, "bf16x3": 2, "bf16x6": 3}
 TILE_EXTENSION = "amx_bf16"
 #: products of parts that make one product, by the number of parts
 PRODUCTS_OF_PARTS = {1: 1, 2: 3, 3: 6}
+#: so many parts of a right operand would take more room than its floats: it is packed as floats, and split when it is needed
+SPLIT_IN_TIME = (3,)
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,20 @@ def tile_blocks(m: int, k: int, parts: int) -> Blocks:
     blocks = max(-(-k // {1: 320, 2: 160, 3: 96}[parts]), 1)
     depth = max(_up(-(-k // blocks), STEP), STEP)
     few = m <= 128
-    return Blocks(depth, 128 if few else 256 if depth < k else m, 1024 if few else 512)
+    return Blocks(depth, 128 if few else 256, _ALL if depth >= k else 1024 if few else 512)
 
 
 def _tiles_floats(tile: Tile, m: int, n: int, k: int, parts: int) -> int:
     """st_tiles_floats."""
-    depth = tile_blocks(1, k, parts).depth
-    rows, columns, sums = _up(m, TILE_ROWS), _up(n, _GROUP), TILE_ROWS * _GROUP
-    if k > depth:
-        few = min(rows, 128) * min(columns, 1024)
-        sums = few if m <= 128 else max(few, min(rows, 256) * min(columns, 512))
-    return 2 * (depth // STEP * parts * 512) + tile.rows * (depth + tile.pad) + sums
+    blocks = tile_blocks(m, k, parts)
+    panel = blocks.depth // STEP * parts * 512
+    rows, columns = min(_up(m, TILE_ROWS), blocks.rows), _up(n, _GROUP)
+    sums = rows * _GROUP
+    if k > blocks.depth:
+        few = min(_up(m, TILE_ROWS), 128) * min(columns, 1024)
+        sums = few if m <= 128 else max(few, rows * min(columns, 512))
+    split_here = 2 if parts in SPLIT_IN_TIME else 0
+    return (2 * rows // TILE_ROWS + split_here) * panel + tile.rows * (blocks.depth + tile.pad) + sums
 
 
 _ATTENTION_TILE, _ATTENTION_SLOTS = 512, 65536  # attention.c: keys at a time, floats of unfinished rows

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ir.errors import StratacError
 from ..ir.placed import DENSE
-from .facts import STEP, TILES
+from .facts import SPLIT_IN_TIME, STEP, TILES
 
 #: columns of a panel, by ISA: st_panel() of that build
 PANELS = {isa: tile.panel for isa, tile in TILES.items()}
@@ -29,7 +29,8 @@ class Layout:
     `panel` > 0 every matrix, its depth dims flattened to K, becomes ceil(columns / panel) panels of K rows by `panel` columns,
     zero padded (see csrc/kernels/kernels.h); with panel 0 the selection is stored densely. With `pairs` a panel has ceil(K / 2)
     rows of words: two elements that follow each other along K, rounded to bf16, the first in the low half. With `tiles` such words
-    hold the elements as sums of so many bf16: for every 32 of K, zero padded, 16 rows of the first parts, then of the next. With
+    hold the elements as sums of so many bf16: for every 32 of K, zero padded, 16 rows of the first parts, then of the next. Three
+    parts would take more room than the floats: two rows of these stand there instead, 16 columns of both in turn. With
     `points` the depth dims are (3, 3, K): every matrix becomes 16, the filters at each point of csrc/kernels/winograd.c.
     With `quads` a panel of bytes has ceil(K / 4) rows of words, four elements that follow each other along K in each, and one more
     with the sums of its columns as i32.
@@ -73,7 +74,7 @@ class Layout:
         """Elements once packed, padding included; of pairs and tiles the words, of quads the bytes."""
         depth = math.prod(self.dims[1:-1])
         if self.tiles:
-            depth = -(-depth // STEP) * STEP // 2 * self.tiles
+            depth = -(-depth // STEP) * STEP * (2 if self.tiles in SPLIT_IN_TIME else self.tiles) // 2
         if self.quads:
             depth = (-(-depth // 4) + 1) * 4
         count = self.dims[0] * (-(-depth // 2) if self.pairs else depth // 9 * len(POINTS) if self.points else depth)
@@ -90,6 +91,8 @@ def narrowed(format: str) -> float:
     """Bytes of an element in a format over those of one in the weight itself; padding does not count."""
     layout = None if format == DENSE else Layout.parse(format)
     if layout is None:
+        return 1.0
+    if layout.tiles in SPLIT_IN_TIME:
         return 1.0
     return 0.5 if layout.pairs else len(POINTS) / 9 if layout.points else layout.tiles / 2 or 1.0
 
@@ -143,6 +146,9 @@ def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
         words = panels.reshape(count, -1, 4, layout.panel).swapaxes(2, 3)
         sums = np.ascontiguousarray(panels.sum(1, np.int32)).view(np.int8).reshape(count, 1, layout.panel, 4)
         return np.concatenate((words, sums), axis=1).reshape(-1)
+    if layout.tiles in SPLIT_IN_TIME:
+        halves = panels.reshape(count, -1, 2, layout.panel // 16, 16).swapaxes(2, 3)
+        return np.ascontiguousarray(halves).reshape(-1)
     if layout.tiles:
         steps = panels.reshape(count, -1, STEP // 2, 2, layout.panel).swapaxes(3, 4)
         parts = np.stack(split_bf16(steps, layout.tiles), axis=2)

@@ -10,6 +10,7 @@ from ..ir.dims import product as dim_product
 from ..ir.kernel import Attention, Contraction, Conv, Matmul
 from .facts import (
     PRODUCTS_OF_PARTS,
+    SPLIT_IN_TIME,
     STEP,
     TILE_PANEL,
     TILE_ROWS,
@@ -186,7 +187,7 @@ def conv_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: int)
 
 def _tile_product(terms: Terms, m: int, n: int, k: int, parts: int, times: float) -> int:
     """st_tiles_run on m x n x k: rows of products of tiles, tiles of B loaded, vectors of 32 of A split, blocks of 32 x 32 sums,
-    bytes walked again. Returns how often the left operand is walked."""
+    bytes walked again, pairs of rows of B split. Returns how often the left operand is walked."""
     if m <= 0 or n <= 0:
         return 0
     blocks = tile_blocks(m, k, parts)
@@ -197,7 +198,11 @@ def _tile_product(terms: Terms, m: int, n: int, k: int, parts: int, times: float
     terms.add("split", times * passes * m * steps * parts)
     terms.add("block", times * tall * ceil_div(n, TILE_PANEL) * max(ceil_div(k, blocks.depth), 1))
     terms.add("a_again", times * (passes - 1) * m * k * 4)
-    terms.add("b_again", times * (ceil_div(m, blocks.rows) - 1) * wide * steps * STEP * TILE_PANEL * parts)
+    stored = 2 if parts in SPLIT_IN_TIME else parts
+    again = ceil_div(m, blocks.rows)
+    terms.add("b_again", times * (again - 1) * wide * steps * STEP * TILE_PANEL * stored)
+    if parts in SPLIT_IN_TIME:
+        terms.add("b_split", times * again * wide * steps * STEP / 2)
     return passes
 
 

@@ -83,7 +83,7 @@ SHARED = frozenset(
 PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked", "a_again", "b_again", "pack", "turn", "copy", "fill"))
 PRODUCTS = ("matmul", "conv", "winograd", "attention")
 #: the same of products in tiles, whatever the parts
-TILE_TERMS = frozenset(("dot", "b_tile", "split", "block", "a_again", "b_again"))
+TILE_TERMS = frozenset(("dot", "b_tile", "split", "b_split", "block", "a_again", "b_again"))
 TILED = tuple(row.name for row in FAMILIES if row.extension == TILE_EXTENSION)
 #: these stream what they take from memory, so that it costs what memory gives
 STREAMING = tuple(row.name for row in FAMILIES if row.name not in LIGHT)

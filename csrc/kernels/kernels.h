@@ -148,7 +148,8 @@ void st_attention_f32(const st_attention *a, int part, int parts);
  * Packed for tiles of T parts, panels have 32 columns, k is padded to S steps of 32, and word
  * (((p*S + k/32)*T + part)*16 + k%32/2)*32 + c holds that part of the two elements: the nearest bf16, then the nearest to what is
  * left.  Of several parts of an element that is not finite the others are zero; where only the nearest is infinite, all parts are
- * those next towards zero. */
+ * those next towards zero.  Of three parts the floats are packed: B[k][c] at (((p*S + k/32)*16 + k%32/2)*2 + c/16)*32 + k%2*16 + c%16,
+ * c < 32. */
 int64_t st_panel(void);
 int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs, int tiles);
 int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles);

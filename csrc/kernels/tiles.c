@@ -5,10 +5,12 @@
  *
  *   bf16x3  a1 b2, a2 b1, a1 b1                              bf16x6  a1 b3, a3 b1, a2 b2, a1 b2, a2 b1, a1 b1
  *
- * A block of C is 2 x 2 tiles.  Its left operand, 32 rows of a k-block in parts, stays in L1 while panels of B stream past from L2,
- * in the order they are stored: both and a block of sums are at most 44 KiB, so that a stretch of B does not drive out the rows.  The rows of the next block are split a few at a time between the panels, where the tile unit has
- * work queued.  Sums grow by one step of 32 elements and one product of parts at a time, in the order of k, whatever the blocks:
- * neither tiles nor threads show in the bits.
+ * A block of C is 2 x 2 tiles.  The left operand's rows of a k-block are split ahead, all of those whose sums are kept, and go past
+ * a panel of B from L2, the panel being in L1.  So B is read from memory once for all these rows, a panel ahead and evenly, since a core
+ * reads hardly faster than it multiplies.  B in three parts would be half as large again as the floats they are parts of: it is stored as
+ * floats, and the next panel is split while this one is multiplied.  So are the rows of the next block, a few at a time between the
+ * panels, where the tile unit has work queued.  Sums grow by one step of 32 elements and one product of parts at a time, in the order
+ * of k, whatever the blocks: neither tiles nor threads show in the bits.
  *
  * Where a part is not finite, infinities meet or zeros meet infinities that fp32 never sees.  A result of split operands that is
  * not finite is therefore taken again, as one chain of f32 multiply-adds over k.
@@ -18,13 +20,17 @@
 
 #define ROWS 32
 #define COLUMNS ST_TILE_PANEL
-#define GROUP 128             /* columns handed over at once, while they are in L1 */
+#define GROUP 128             /* columns handed over at once */
 #define KEPT_ROWS 256         /* rows and columns of sums kept while k is blocked ... */
 #define KEPT_COLUMNS 512
 #define FEW_ROWS 128          /* ... or, with at most this many rows, fewer rows and more columns */
 #define MORE_COLUMNS 1024
 #define PART (ROWS * 64)      /* bytes of one part of a step of k, of A (32 rows) as of B (16 pairs of rows by 32 columns) */
 #define PART_WORDS (PART / 4)
+#define WHOLE 3               /* so many parts of B are made of floats when they are needed ... */
+#define PRODUCTS 6            /* of parts, then */
+#define PAIR (2 * 16)         /* ... from 16 of an even row and 16 of the odd one below */
+#define STEP_PAIRS (TILE_DEPTH * COLUMNS / PAIR)
 
 /* Elements of k whose parts of 32 rows, and of a panel of B, are 18 to 20 KiB. */
 static int64_t k_most(int parts) { return parts == 1 ? 320 : parts == 2 ? 160 : 96; }
@@ -35,9 +41,14 @@ static int64_t k_block(int64_t k, int parts)
     return ST_MAX(st_round_up(st_ceil_div(k, blocks), TILE_DEPTH), TILE_DEPTH);
 }
 
+/* Words of 32 rows, or of a panel of B, of a k-block in parts; of a step of B as it is stored. */
 static int64_t split_words(int64_t kc, int parts) { return kc / TILE_DEPTH * parts * PART_WORDS; }
+static int64_t step_words(int parts) { return parts == WHOLE ? STEP_PAIRS * PAIR : parts * PART_WORDS; }
 
-int64_t st_tiles_words(int64_t k, int parts) { return st_ceil_div(k, TILE_DEPTH) * parts * PART_WORDS; }
+int64_t st_tiles_words(int64_t k, int parts) { return st_ceil_div(k, TILE_DEPTH) * step_words(parts); }
+
+/* Rows that are split ahead; it grows with m. */
+static int64_t rows_kept(int64_t m) { return ST_MIN(st_round_up(m, ROWS), (int64_t)(m <= FEW_ROWS ? FEW_ROWS : KEPT_ROWS)); }
 
 /* Sums that are kept for at most this many rows and columns; it grows with both. */
 static int64_t sums_kept(int64_t m, int64_t n)
@@ -49,45 +60,92 @@ static int64_t sums_kept(int64_t m, int64_t n)
 
 int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts)
 {
-    const int64_t kc = k_block(k, parts), sums = k > kc ? sums_kept(m, n) : ROWS * GROUP;
-    return 2 * split_words(kc, parts) + ST_MR * (kc + ST_PAD) + sums;
+    const int64_t kc = k_block(k, parts), tile = split_words(kc, parts), sums = k > kc ? sums_kept(m, n) : rows_kept(m) * GROUP;
+    return 2 * rows_kept(m) / ROWS * tile + (parts == WHOLE ? 2 * tile : 0) + ST_MR * (kc + ST_PAD) + sums;
 }
 
+/* A product on its way. */
+typedef struct run {
+    const st_product *p;
+    int64_t kc, tile, panel; /* k_block; words of 32 rows of it in parts; words of a panel of B, over all of k */
+    float *parts[2]; /* where panels of B are split, if they are stored whole */
+    float *copy, *sums;
+    int64_t configured;
+    tile_file tiles;
+} run;
+
 /* Rows [row, row+rows), columns [k, k+count) of the left operand: in place, or in `copy`. */
-static const float *floats_of(const st_product *p, int64_t row, int64_t rows, int64_t k, int64_t count, float *copy, int64_t *ld)
+static const float *floats_of(const run *u, int64_t row, int64_t rows, int64_t k, int64_t count, int64_t *ld)
 {
+    const st_product *p = u->p;
     if (!p->fill) {
         *ld = p->a_row;
         return p->a + row * p->a_row + k;
     }
-    *ld = k_block(p->k, p->tiles) + ST_PAD;
-    p->fill(p->fill_ctx, row, rows, k, count, copy, *ld);
-    return copy;
+    *ld = u->kc + ST_PAD;
+    p->fill(p->fill_ctx, row, rows, k, count, u->copy, *ld);
+    return u->copy;
 }
 
-/* A row tile of the left operand in parts, on its way: for each step of k, for each part, ROWS rows of 64 bytes. */
+/* Rows of a k-block of the left operand in parts, on their way: for every 32 rows, for each step of k, for each part, ROWS rows of
+ * 64 bytes. */
 typedef struct rows_split {
-    int64_t row, rows; /* where it starts; how many of it there are */
+    int64_t row, rows, k0, count; /* where they start; how many there are */
+    int64_t share;                /* rows at a time */
     int64_t done;
     float *to;
 } rows_split;
 
-/* Until `part` of `of` shares of the rows are done, in whole strips of those that are best made together. */
-static void split_share(const st_product *p, rows_split *s, int64_t part, int64_t of, int64_t k0, int64_t count, float *copy)
+/* The next `share` rows. */
+static void split_rows(const run *u, rows_split *s)
 {
+    const st_product *p = u->p;
     const int parts = p->tiles;
-    const int64_t strip = ST_MAX(p->together, (int64_t)1), end = part == of ? s->rows : s->rows * part / of / strip * strip;
+    const int64_t end = ST_MIN(s->done + s->share, s->rows), again = ST_MIN(end + s->share, s->rows);
     while (s->done < end) {
         const int64_t rows = ST_MIN(end - s->done, (int64_t)ST_MR);
         int64_t ld;
-        const float *from = floats_of(p, s->row + s->done, rows, k0, count, copy, &ld);
+        const float *from = floats_of(u, s->row + s->done, rows, s->k0, s->count, &ld);
         for (int64_t i = 0; i < rows; i++, from += ld) {
-            char *to = (char *)s->to + (s->done + i) * 64;
-            for (int64_t k = 0; k < count; k += TILE_DEPTH, to += parts * PART)
-                tile_split(from + k, ST_MIN(count - k, (int64_t)TILE_DEPTH), parts, to, PART);
+            const int64_t row = s->done + i;
+            char *to = (char *)(s->to + row / ROWS * u->tile) + row % ROWS * 64;
+            for (int64_t k = 0; k < s->count; k += TILE_DEPTH, to += parts * PART)
+                tile_split(from + k, ST_MIN(s->count - k, (int64_t)TILE_DEPTH), parts, to, PART);
         }
         s->done += rows;
     }
+    if (!p->fill)
+        for (int64_t row = end; row < again; row++) { /* bring in those of next time */
+            const float *from = p->a + (s->row + row) * p->a_row + s->k0;
+            for (int64_t k = 0; k < s->count; k += 16)
+                __builtin_prefetch(from + k);
+        }
+}
+
+/* Floats of a panel of B as parts: pairs of rows [from, to), 16 columns of each at a time.  The first two parts are the nearest bf16, halves
+ * away from zero; what is left is one. */
+static inline void split_pair(const float *floats, char *to)
+{
+    const vi high = vi_set1((int32_t)0xffff0000u), half = vi_set1(0x8000);
+    for (int64_t j = 0; j < 16; j += VL) {
+        vf even = vf_load(floats + j), odd = vf_load(floats + 16 + j);
+        for (int part = 0; part < WHOLE; part++) {
+            vi e = vf_as_vi(even), o = vf_as_vi(odd);
+            if (part + 1 < WHOLE) {
+                e = vi_and(vi_add(e, half), high);
+                o = vi_and(vi_add(o, half), high);
+                even = vf_sub(even, vi_as_vf(e));
+                odd = vf_sub(odd, vi_as_vf(o));
+            }
+            vf_store((float *)(void *)(to + part * PART) + j, vi_as_vf(vi_or(vi_shr(e, 16), vi_and(o, high))));
+        }
+    }
+}
+static inline int64_t split_pairs(const float *floats, float *to, int64_t pair, int64_t end)
+{
+    for (; pair < end; pair++)
+        split_pair(floats + pair * PAIR, (char *)to + (uint64_t)pair / STEP_PAIRS * (WHOLE * PART) + (uint64_t)pair % STEP_PAIRS * 64);
+    return pair;
 }
 
 /* Tiles 0..3 are sums, 4 and 5 rows of A, 6 and 7 columns of B. */
@@ -102,35 +160,44 @@ static void configure(tile_file *t, int64_t rows)
     tile_configure(t, &shape);
 }
 
-/* One panel of one row tile: `steps` of k.  `tall`: more than 16 rows; `wide`: more than 16 columns.  `next` is what to bring from
- * memory meanwhile, as much as is read of b, or NULL. */
-static void panel_sum(tile_file *t, const float *a_words, const float *b_words, const float *next, int64_t steps, int parts, int tall,
-                      int wide, float *c, int64_t ldc, int resume)
+/* What is done beside the multiplications: in each step `lines` lines of memory are fetched, and after each product of parts `pairs`
+ * pairs of rows of the next panel, which has `last`, are split. */
+typedef struct beside {
+    const char *fetch;
+    int64_t lines;
+    const float *floats;
+    float *to;
+    int64_t pair, pairs, last;
+} beside;
+
+/* One panel of one row tile, in GROUP columns of sums: `steps` of k.  `tall`: more than 16 rows; `wide`: more than 16 columns. */
+static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const char *a, const char *b, int64_t steps, float *c, int resume,
+                                                            const beside *x, const int parts, const int tall, const int wide)
 {
-    const char *a = (const char *)a_words, *b = (const char *)b_words, *fetch = (const char *)next;
-    const int64_t c_row = ldc * (int64_t)sizeof *c;
-    float *lower = c + 16 * ldc;
-#define LOAD_A(part)                                                                                                       \
+    const int64_t c_row = GROUP * (int64_t)sizeof *c;
+    float *lower = c + 16 * GROUP;
+    const char *fetch = x->fetch;
+    int64_t pair = x->pair;
+/* Loads between the products, so that the tile unit waits for none. */
+#define MULTIPLY(part_a, load_b, part_b)                                                                                   \
     do {                                                                                                                   \
-        tile_load(t, 4, a + (part)*PART, 64);                                                                              \
-        if (tall)                                                                                                          \
-            tile_load(t, 5, a + (part)*PART + 1024, 64);                                                                   \
-    } while (0)
-#define LOAD_B(part)                                                                                                       \
-    do {                                                                                                                   \
-        tile_load(t, 6, b + (part)*PART, 128);                                                                             \
-        if (wide)                                                                                                          \
-            tile_load(t, 7, b + (part)*PART + 64, 128);                                                                    \
-    } while (0)
-#define MULTIPLY                                                                                                           \
-    do {                                                                                                                   \
+        if (load_b)                                                                                                        \
+            tile_load(t, 6, b + (part_b)*PART, 128);                                                                       \
+        tile_load(t, 4, a + (part_a)*PART, 64);                                                                            \
         tile_dot(t, 0, 4, 6);                                                                                              \
-        if (wide)                                                                                                          \
-            tile_dot(t, 1, 4, 7);                                                                                          \
-        if (tall)                                                                                                          \
+        if (tall) {                                                                                                        \
+            tile_load(t, 5, a + (part_a)*PART + 1024, 64);                                                                 \
             tile_dot(t, 2, 5, 6);                                                                                          \
-        if (tall && wide)                                                                                                  \
-            tile_dot(t, 3, 5, 7);                                                                                          \
+        }                                                                                                                  \
+        if (wide) {                                                                                                        \
+            if (load_b)                                                                                                    \
+                tile_load(t, 7, b + (part_b)*PART + 64, 128);                                                              \
+            tile_dot(t, 1, 4, 7);                                                                                          \
+            if (tall)                                                                                                      \
+                tile_dot(t, 3, 5, 7);                                                                                      \
+        }                                                                                                                  \
+        if (parts == WHOLE)                                                                                                \
+            pair = split_pairs(x->floats, x->to, pair, ST_MIN(pair + x->pairs, x->last));                                  \
     } while (0)
     if (resume) {
         tile_load(t, 0, c, c_row);
@@ -147,38 +214,22 @@ static void panel_sum(tile_file *t, const float *a_words, const float *b_words, 
         tile_zero(t, 3);
     }
     for (; steps > 0; steps--, a += parts * PART, b += parts * PART) {
-        if (fetch)
-            for (const char *end = fetch + parts * PART; fetch < end; fetch += 64)
-                __builtin_prefetch(fetch, 0, 2);
+        for (const char *end = fetch + x->lines * 64; fetch < end; fetch += 64)
+            __builtin_prefetch(fetch, 0, 2);
         if (parts == 1) {
-            LOAD_A(0);
-            LOAD_B(0);
+            MULTIPLY(0, 1, 0);
         } else if (parts == 2) {
-            LOAD_A(0);
-            LOAD_B(1);
-            MULTIPLY;
-            LOAD_A(1);
-            LOAD_B(0);
-            MULTIPLY;
-            LOAD_A(0);
+            MULTIPLY(0, 1, 1);
+            MULTIPLY(1, 1, 0);
+            MULTIPLY(0, 0, 0);
         } else {
-            LOAD_A(0);
-            LOAD_B(2);
-            MULTIPLY;
-            LOAD_A(2);
-            LOAD_B(0);
-            MULTIPLY;
-            LOAD_A(1);
-            LOAD_B(1);
-            MULTIPLY;
-            LOAD_A(0);
-            MULTIPLY;
-            LOAD_A(1);
-            LOAD_B(0);
-            MULTIPLY;
-            LOAD_A(0);
+            MULTIPLY(0, 1, 2);
+            MULTIPLY(2, 1, 0);
+            MULTIPLY(1, 1, 1);
+            MULTIPLY(0, 0, 0);
+            MULTIPLY(1, 1, 0);
+            MULTIPLY(0, 0, 0);
         }
-        MULTIPLY;
     }
     tile_store(t, 0, c, c_row);
     if (wide)
@@ -189,37 +240,57 @@ static void panel_sum(tile_file *t, const float *a_words, const float *b_words, 
         tile_store(t, 3, lower + 16, c_row);
 }
 
+/* Functions of their own, so that what they count with stays in registers. */
+typedef void panel_fn(tile_file *t, const char *a, const char *b, int64_t steps, float *c, int resume, const beside *x);
+#define PANEL(parts, tall, wide)                                                                                           \
+    static __attribute__((noinline)) void panel_##parts##tall##wide(tile_file *t, const char *a, const char *b, int64_t steps, float *c, \
+                                                                    int resume, const beside *x)                           \
+    {                                                                                                                      \
+        panel_sum(t, a, b, steps, c, resume, x, parts, tall, wide);                                                        \
+    }
+#define PANELS(parts) PANEL(parts, 0, 0) PANEL(parts, 0, 1) PANEL(parts, 1, 0) PANEL(parts, 1, 1)
+PANELS(1)
+PANELS(2)
+PANELS(3)
+#define OF_PARTS(parts) {panel_##parts##00, panel_##parts##01, panel_##parts##10, panel_##parts##11}
+static panel_fn *const panel_of[][4] = {OF_PARTS(1), OF_PARTS(2), OF_PARTS(3)};
+
 static vm not_finite(vf x)
 {
     const vf rest = vf_sub(x, x); /* 0, or NaN */
     return vf_ne(rest, rest);
 }
 
-/* Elements of a row of sums that are not finite, again: one chain over k, of A as it is and the sum of the parts of B. */
-static void mend_row(const st_product *p, int64_t row, const float *panels, int64_t cols, float *sums, float *copy)
+/* Of a panel of B, columns [j, j + VL) of row k, as floats. */
+static vf panel_floats(const float *panel, int64_t k, int64_t j, int parts)
 {
-    const int64_t kc = k_block(p->k, p->tiles), panel = st_tiles_words(p->k, p->tiles);
+    const float *at = panel + k / TILE_DEPTH * step_words(parts);
+    if (parts == WHOLE)
+        return vf_load(at + (k % TILE_DEPTH / 2 * (COLUMNS / 16) + j / 16) * PAIR + k % 2 * 16 + j % 16);
+    vf sum = vf_zero();
+    for (int part = parts - 1; part >= 0; part--) { /* the smallest first: every sum is exact */
+        const vi word = vf_as_vi(vf_load(at + part * PART_WORDS + k % TILE_DEPTH / 2 * COLUMNS + j));
+        sum = vf_add(sum, vi_as_vf(k % 2 ? vi_and(word, vi_set1((int32_t)0xffff0000u)) : vi_shl(word, 16)));
+    }
+    return sum;
+}
+
+/* Elements of a row of sums that are not finite, again: one chain over k, of A as it is and B as its parts add up. */
+static void mend_row(const run *u, int64_t row, const float *panels, int64_t cols, float *sums)
+{
+    const st_product *p = u->p;
     vf again[GROUP / VL];
     for (int64_t j = 0; j < cols; j += VL)
         again[j / VL] = vf_zero();
-    for (int64_t k0 = 0; k0 < p->k; k0 += kc) {
-        const int64_t count = ST_MIN(kc, p->k - k0);
+    for (int64_t k0 = 0; k0 < p->k; k0 += u->kc) {
+        const int64_t count = ST_MIN(u->kc, p->k - k0);
         int64_t ld;
-        const float *a = floats_of(p, row, 1, k0, count, copy, &ld);
-        for (int64_t i = 0; i < count; i++) {
-            const int64_t k = k0 + i, in_step = k % TILE_DEPTH / 2 * COLUMNS;
-            const float *at = panels + k / TILE_DEPTH * p->tiles * PART_WORDS + in_step;
+        const float *a = floats_of(u, row, 1, k0, count, &ld);
+        for (int64_t i = 0; i < count; i++)
             for (int64_t j = 0; j < cols; j += VL) {
-                const float *words = at + j / COLUMNS * panel + j % COLUMNS;
-                vf b = vf_zero();
-                for (int part = p->tiles - 1; part >= 0; part--) { /* the smallest first: every sum is exact */
-                    const vi word = vf_as_vi(vf_load(words + part * PART_WORDS));
-                    const vf value = vi_as_vf(k % 2 ? vi_and(word, vi_set1((int32_t)0xffff0000u)) : vi_shl(word, 16));
-                    b = vf_add(b, value);
-                }
+                const vf b = panel_floats(panels + j / COLUMNS * u->panel, k0 + i, j % COLUMNS, p->tiles);
                 again[j / VL] = vf_fma(vf_set1(a[i]), b, again[j / VL]);
             }
-        }
     }
     for (int64_t j = 0; j < cols; j += VL) {
         const int64_t n = ST_MIN((int64_t)VL, cols - j);
@@ -228,7 +299,7 @@ static void mend_row(const st_product *p, int64_t row, const float *panels, int6
     }
 }
 
-static void mend(const st_product *p, int64_t row, int64_t rows, const float *panels, int64_t cols, float *sums, float *copy)
+static void mend(const run *u, int64_t row, int64_t rows, const float *panels, int64_t cols, float *sums)
 {
     for (int64_t i = 0; i < rows; i++, sums += GROUP) {
         vf rest = vf_zero();
@@ -237,7 +308,7 @@ static void mend(const st_product *p, int64_t row, int64_t rows, const float *pa
             rest = vf_add(rest, vf_sub(x, x));
         }
         if (vm_any(vf_ne(rest, rest)))
-            mend_row(p, row + i, panels, cols, sums, copy);
+            mend_row(u, row + i, panels, cols, sums);
     }
 }
 
@@ -250,60 +321,121 @@ static void copy_out(const float *sums, int64_t rows, int64_t cols, float *to, i
         }
 }
 
-/* Columns [j, j + cols) of rows [i, end) over one block of k: `sums` are GROUP columns of a row tile after the other, or, where k
- * is one block, always the same. */
-static void row_tiles(const st_product *p, tile_file *t, int64_t *configured, int64_t i, int64_t end, int64_t j, int64_t cols,
-                      int64_t k0, int64_t kc, float *split, float *copy, float *sums)
+/* One block: columns [j, j + cols) of rows [i, i + rows) over [k0, k0 + count) of k. */
+typedef struct block {
+    int64_t i, rows, j, cols, k0, count;
+} block;
+
+static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
 {
-    const int parts = p->tiles;
-    const int64_t count = ST_MIN(kc, p->k - k0), steps = st_ceil_div(count, TILE_DEPTH), words = st_tiles_words(p->k, parts);
-    const int64_t panels = st_ceil_div(cols, COLUMNS), keep = kc < p->k, last = k0 + count >= p->k;
-    const float *b = p->b + j / COLUMNS * words + k0 / TILE_DEPTH * parts * PART_WORDS;
-    rows_split here = {i, ST_MIN(end - i, (int64_t)ROWS), 0, split};
-    split_share(p, &here, 1, 1, k0, count, copy);
-    for (int64_t r = i; r < end; r += ROWS) {
-        const int64_t after = r + ROWS;
-        rows_split next = {after, ST_MAX(ST_MIN(end - after, (int64_t)ROWS), (int64_t)0), 0,
-                           split + (here.to == split ? split_words(kc, parts) : 0)};
-        if (*configured != here.rows)
-            configure(t, *configured = here.rows);
-        for (int64_t q = 0; q < panels; q++) {
-            float *group = sums + (keep ? ((r - i) / ROWS * st_ceil_div(cols, GROUP) + q * COLUMNS / GROUP) * ROWS * GROUP : 0);
-            const float *panel = b + q * words, *ahead = r == i && q + 1 < panels ? panel + words : NULL;
-            panel_sum(t, here.to, panel, ahead, steps, parts, here.rows > 16, cols - q * COLUMNS > 16,
-                      group + q * COLUMNS % GROUP, GROUP, k0 > 0);
-            split_share(p, &next, q + 1, panels, k0, count, copy);
-            if (!last || ((q + 1) * COLUMNS % GROUP && q + 1 < panels))
-                continue;
-            const int64_t from = q * COLUMNS / GROUP * GROUP, wide = ST_MIN(cols - from, (int64_t)GROUP);
-            if (parts > 1)
-                mend(p, r, here.rows, p->b + (j + from) / COLUMNS * words, wide, group, copy);
-            if (p->store)
-                p->store(p->store_ctx, p->batch, p->row_base + r, here.rows, p->col_base + j + from, wide, group, GROUP);
-            else
-                copy_out(group, here.rows, wide, p->c + (p->row_base + r) * p->c_row + p->col_base + j + from, p->c_row);
+    const st_product *p = u->p;
+    const int few = p->m1 - p->m0 <= FEW_ROWS;
+    const int64_t columns = u->kc >= p->k ? p->n1 - p->n0 : few ? MORE_COLUMNS : KEPT_COLUMNS;
+    return (block){i, ST_MIN((int64_t)(few ? FEW_ROWS : KEPT_ROWS), p->m1 - i), j, ST_MIN(columns, p->n1 - j), k0, ST_MIN(u->kc, p->k - k0)};
+}
+
+/* The block behind this one, k first and columns last; one without rows behind the last. */
+static block block_after(const run *u, const block *b)
+{
+    const st_product *p = u->p;
+    if (b->k0 + b->count < p->k)
+        return block_at(u, b->i, b->j, b->k0 + b->count);
+    if (b->i + b->rows < p->m1)
+        return block_at(u, b->i + b->rows, b->j, 0);
+    if (b->j + b->cols < p->n1)
+        return block_at(u, p->m0, b->j + b->cols, 0);
+    return (block){0};
+}
+
+/* Panel q of a block as it is stored, or, counting on, of the block behind it; NULL if that has not so many. */
+static const float *stored_panel(const run *u, const block *b, const block *after, int64_t panels, int64_t q)
+{
+    if (q >= panels) {
+        q -= panels;
+        b = after;
+        if (!b->rows || q * COLUMNS >= b->cols)
+            return NULL;
+    }
+    return u->p->b + (b->j / COLUMNS + q) * u->panel + b->k0 / TILE_DEPTH * step_words(u->p->tiles);
+}
+
+static void hand_over(const run *u, int64_t row, int64_t rows, int64_t column, int64_t cols, float *sums)
+{
+    const st_product *p = u->p;
+    if (p->tiles > 1)
+        mend(u, row, rows, p->b + column / COLUMNS * u->panel, cols, sums);
+    if (p->store)
+        p->store(p->store_ctx, p->batch, p->row_base + row, rows, p->col_base + column, cols, sums, GROUP);
+    else
+        copy_out(sums, rows, cols, p->c + (p->row_base + row) * p->c_row + p->col_base + column, p->c_row);
+}
+
+/* Sums are kept by row tiles, of each GROUP after GROUP of columns; one GROUP where k is one block. */
+static void run_block(run *u, const block *b, const block *after, const float *split, rows_split *next)
+{
+    const int parts = u->p->tiles, keep = u->kc < u->p->k, last = b->k0 + b->count >= u->p->k, whole = parts == WHOLE;
+    const int64_t steps = st_ceil_div(b->count, TILE_DEPTH), panels = st_ceil_div(b->cols, COLUMNS), tiles = st_ceil_div(b->rows, ROWS);
+    const int64_t row_sums = (keep ? st_ceil_div(b->cols, GROUP) : 1) * ROWS * GROUP;
+    /* per step and per product of parts, of the next panel */
+    const int64_t shares = tiles * ST_MAX(steps, (int64_t)1), most = u->kc / TILE_DEPTH;
+    const int64_t lines = st_ceil_div(most * step_words(parts) / 16, shares), pairs = st_ceil_div(most * STEP_PAIRS, shares * PRODUCTS);
+    for (int64_t q = 0; q < panels; q++) {
+        const int64_t column = q * COLUMNS, from = column / GROUP * GROUP;
+        const float *panel = whole ? u->parts[0] : stored_panel(u, b, after, panels, q);
+        const float *floats = whole ? stored_panel(u, b, after, panels, q + 1) : NULL;
+        const char *ahead = (const char *)stored_panel(u, b, after, panels, q + 2);
+        beside x = {ahead, ahead ? lines : 0, floats, u->parts[1], 0, pairs,
+                    floats ? (q + 1 < panels ? steps : st_ceil_div(after->count, TILE_DEPTH)) * STEP_PAIRS : 0};
+        float *group = u->sums + (keep ? column / GROUP * ROWS * GROUP : 0);
+        for (int64_t r = 0; r < tiles; r++, group += row_sums) {
+            const int64_t rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
+            if (u->configured != rows)
+                configure(&u->tiles, u->configured = rows);
+            panel_of[parts - 1][2 * (rows > 16) + (b->cols - column > 16)](&u->tiles, (const char *)(split + r * u->tile),
+                (const char *)panel, steps, group + column - from, b->k0 > 0, &x);
+            x.fetch += x.lines * steps * 64;
+            x.pair += pairs * steps * PRODUCTS;
+            if (next->done < next->rows)
+                split_rows(u, next);
+            if (last && ((column + COLUMNS) % GROUP == 0 || q + 1 == panels))
+                hand_over(u, b->i + r * ROWS, rows, b->j + from, ST_MIN(b->cols - from, (int64_t)GROUP), group);
         }
-        here = next;
+        float *swap = u->parts[0];
+        u->parts[0] = u->parts[1];
+        u->parts[1] = swap;
     }
 }
 
 void st_tiles_run(const st_product *p)
 {
-    const int64_t rows_all = p->m1 - p->m0, kc = k_block(p->k, p->tiles);
-    if (rows_all <= 0 || p->n1 <= p->n0)
+    if (p->m1 <= p->m0 || p->n1 <= p->n0)
         return;
-    const int few = rows_all <= FEW_ROWS;
-    const int64_t nb = few ? MORE_COLUMNS : KEPT_COLUMNS, mb = few ? FEW_ROWS : kc < p->k ? KEPT_ROWS : rows_all;
-    float *split = p->workspace, *copy = split + 2 * split_words(kc, p->tiles), *sums = copy + ST_MR * (kc + ST_PAD);
-    tile_file tiles;
-    int64_t configured = 0;
-    for (int64_t j = p->n0; j < p->n1; j += nb)
-        for (int64_t i = p->m0; i < p->m1; i += mb) {
-            int64_t k0 = 0;
-            do { /* once even where there is nothing to add up */
-                row_tiles(p, &tiles, &configured, i, ST_MIN(i + mb, p->m1), j, ST_MIN(nb, p->n1 - j), k0, kc, split, copy, sums);
-                k0 += kc;
-            } while (k0 < p->k);
+    run u = {.p = p, .kc = k_block(p->k, p->tiles), .panel = st_tiles_words(p->k, p->tiles)};
+    u.tile = split_words(u.kc, p->tiles);
+    const int64_t room = rows_kept(p->m1 - p->m0) / ROWS * u.tile;
+    float *split = p->workspace, *other = split + room;
+    u.parts[0] = other + room;
+    u.parts[1] = u.parts[0] + (p->tiles == WHOLE ? u.tile : 0);
+    u.copy = u.parts[1] + (p->tiles == WHOLE ? u.tile : 0);
+    u.sums = u.copy + ST_MR * (u.kc + ST_PAD);
+    block b = block_at(&u, p->m0, p->n0, 0);
+    rows_split first = {.row = b.i, .rows = b.rows, .k0 = b.k0, .count = b.count, .share = b.rows, .to = split};
+    split_rows(&u, &first);
+    if (p->tiles == WHOLE)
+        split_pairs(stored_panel(&u, &b, &b, 1, 0), u.parts[0], 0, st_ceil_div(b.count, TILE_DEPTH) * STEP_PAIRS);
+    while (b.rows) { /* a block without elements of k is one, too */
+        const block after = block_after(&u, &b);
+        const int same = after.i == b.i && after.k0 == b.k0; /* rows */
+        const int64_t calls = st_ceil_div(b.cols, COLUMNS) * st_ceil_div(b.rows, ROWS);
+        rows_split next = {.row = after.i, .rows = same ? 0 : after.rows, .k0 = after.k0, .count = after.count, .to = other};
+        next.share = st_round_up(ST_MAX(st_ceil_div(next.rows, calls), (int64_t)2), ST_MAX(p->together, (int64_t)1));
+        run_block(&u, &b, &after, split, &next);
+        if (!same) {
+            float *swap = split;
+            split = other;
+            other = swap;
         }
-    tile_release(&tiles);
+        b = after;
+    }
+    tile_release(&u.tiles);
 }

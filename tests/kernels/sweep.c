@@ -99,7 +99,7 @@ static uint32_t rounded(float value, int down)
     return down ? bits >> 16 : near;
 }
 
-static int64_t tiles_words(int64_t k, int64_t n) { return (n + 31) / 32 * ((k + 31) / 32) * tiles * 512; }
+static int64_t tiles_words(int64_t k, int64_t n) { return (n + 31) / 32 * ((k + 31) / 32) * (tiles == 3 ? 2 : tiles) * 512; }
 
 /* b[k*b_row + j*b_col] as kernels.h says panels for tiles are packed. */
 static void pack_tiles(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, uint32_t *packed)
@@ -109,6 +109,10 @@ static void pack_tiles(const float *b, int64_t k, int64_t n, int64_t b_row, int6
     for (int64_t i = 0; i < k; i++)
         for (int64_t j = 0; j < n; j++) {
             float rest = b[i * b_row + j * b_col];
+            if (tiles == 3) {
+                memcpy(packed + (((j / 32 * steps + i / 32) * 16 + i % 32 / 2) * 2 + j % 32 / 16) * 32 + i % 2 * 16 + j % 16, &rest, sizeof rest);
+                continue;
+            }
             int down = tiles > 1 && isfinite(rest) && (rounded(rest, 0) & 0x7fff) == 0x7f80;
             for (int part = 0; part < tiles; part++) {
                 uint32_t near = rounded(rest, down), bits = near << 16;
