@@ -75,7 +75,7 @@ def _tiles_floats(tile: Tile, m: int, n: int, k: int, parts: int) -> int:
     blocks = tile_blocks(m, k, parts)
     panel = blocks.depth // STEP * parts * 512
     rows, columns = min(_up(m, TILE_ROWS), blocks.rows), _up(n, _GROUP)
-    sums = rows * _GROUP
+    sums = rows * 2 * _GROUP
     if k > blocks.depth:
         few = min(_up(m, TILE_ROWS), 128) * min(columns, 1024)
         sums = few if m <= 128 else max(few, rows * min(columns, 512))

@@ -60,7 +60,7 @@ static int64_t sums_kept(int64_t m, int64_t n)
 
 int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts)
 {
-    const int64_t kc = k_block(k, parts), tile = split_words(kc, parts), sums = k > kc ? sums_kept(m, n) : rows_kept(m) * GROUP;
+    const int64_t kc = k_block(k, parts), tile = split_words(kc, parts), sums = k > kc ? sums_kept(m, n) : rows_kept(m) * 2 * GROUP;
     return 2 * rows_kept(m) / ROWS * tile + (parts == WHOLE ? 2 * tile : 0) + ST_MR * (kc + ST_PAD) + sums;
 }
 
@@ -122,22 +122,18 @@ static void split_rows(const run *u, rows_split *s)
         }
 }
 
-/* Floats of a panel of B as parts: pairs of rows [from, to), 16 columns of each at a time.  The first two parts are the nearest bf16, halves
- * away from zero; what is left is one. */
+/* Floats of a panel of B as parts, 16 columns of a pair of rows: the float's first 8 bits, the next 8 and the last.  That of A the
+ * nearest are taken keeps what is left out small and without a sign of its own. */
 static inline void split_pair(const float *floats, char *to)
 {
-    const vi high = vi_set1((int32_t)0xffff0000u), half = vi_set1(0x8000);
+    const vi high = vi_set1((int32_t)0xffff0000u);
     for (int64_t j = 0; j < 16; j += VL) {
         vf even = vf_load(floats + j), odd = vf_load(floats + 16 + j);
         for (int part = 0; part < WHOLE; part++) {
-            vi e = vf_as_vi(even), o = vf_as_vi(odd);
-            if (part + 1 < WHOLE) {
-                e = vi_and(vi_add(e, half), high);
-                o = vi_and(vi_add(o, half), high);
-                even = vf_sub(even, vi_as_vf(e));
-                odd = vf_sub(odd, vi_as_vf(o));
-            }
-            vf_store((float *)(void *)(to + part * PART) + j, vi_as_vf(vi_or(vi_shr(e, 16), vi_and(o, high))));
+            const vi e = vf_as_vi(even), o = vi_and(vf_as_vi(odd), high);
+            vf_store((float *)(void *)(to + part * PART) + j, vi_as_vf(vi_or(vi_shr(e, 16), o)));
+            even = vf_sub(even, vi_as_vf(vi_and(e, high)));
+            odd = vf_sub(odd, vi_as_vf(o));
         }
     }
 }
@@ -359,26 +355,37 @@ static const float *stored_panel(const run *u, const block *b, const block *afte
     return u->p->b + (b->j / COLUMNS + q) * u->panel + b->k0 / TILE_DEPTH * step_words(u->p->tiles);
 }
 
-static void hand_over(const run *u, int64_t row, int64_t rows, int64_t column, int64_t cols, float *sums)
+/* A GROUP of columns whose sums are complete, on its way out: a few rows at a time, since stores wait for memory, too. */
+typedef struct finished {
+    int64_t column, cols, row, rows; /* columns of the product; which rows of the block are next, of how many */
+    float *sums;
+} finished;
+
+static void hand_over(const run *u, const block *b, finished *f, int64_t share, int64_t row_sums)
 {
     const st_product *p = u->p;
+    const int64_t at = f->row % ROWS, rows = ST_MIN(ST_MIN(share, ROWS - at), f->rows - f->row), row = b->i + f->row;
+    float *sums = f->sums + f->row / ROWS * row_sums + at * GROUP;
     if (p->tiles > 1)
-        mend(u, row, rows, p->b + column / COLUMNS * u->panel, cols, sums);
+        mend(u, row, rows, p->b + f->column / COLUMNS * u->panel, f->cols, sums);
     if (p->store)
-        p->store(p->store_ctx, p->batch, p->row_base + row, rows, p->col_base + column, cols, sums, GROUP);
+        p->store(p->store_ctx, p->batch, p->row_base + row, rows, p->col_base + f->column, f->cols, sums, GROUP);
     else
-        copy_out(sums, rows, cols, p->c + (p->row_base + row) * p->c_row + p->col_base + column, p->c_row);
+        copy_out(sums, rows, f->cols, p->c + (p->row_base + row) * p->c_row + p->col_base + f->column, p->c_row);
+    f->row += rows;
 }
 
-/* Sums are kept by row tiles, of each GROUP after GROUP of columns; one GROUP where k is one block. */
+/* Sums are kept by row tiles, of each GROUP after GROUP of columns; two GROUPs, in turn, where k is one block. */
 static void run_block(run *u, const block *b, const block *after, const float *split, rows_split *next)
 {
     const int parts = u->p->tiles, keep = u->kc < u->p->k, last = b->k0 + b->count >= u->p->k, whole = parts == WHOLE;
     const int64_t steps = st_ceil_div(b->count, TILE_DEPTH), panels = st_ceil_div(b->cols, COLUMNS), tiles = st_ceil_div(b->rows, ROWS);
-    const int64_t row_sums = (keep ? st_ceil_div(b->cols, GROUP) : 1) * ROWS * GROUP;
+    const int64_t row_sums = (keep ? st_ceil_div(b->cols, GROUP) : 2) * ROWS * GROUP;
+    const int64_t share = st_ceil_div(b->rows, tiles * (GROUP / COLUMNS));
     /* per step and per product of parts, of the next panel */
     const int64_t shares = tiles * ST_MAX(steps, (int64_t)1), most = u->kc / TILE_DEPTH;
     const int64_t lines = st_ceil_div(most * step_words(parts) / 16, shares), pairs = st_ceil_div(most * STEP_PAIRS, shares * PRODUCTS);
+    finished out = {0};
     for (int64_t q = 0; q < panels; q++) {
         const int64_t column = q * COLUMNS, from = column / GROUP * GROUP;
         const float *panel = whole ? u->parts[0] : stored_panel(u, b, after, panels, q);
@@ -386,24 +393,31 @@ static void run_block(run *u, const block *b, const block *after, const float *s
         const char *ahead = (const char *)stored_panel(u, b, after, panels, q + 2);
         beside x = {ahead, ahead ? lines : 0, floats, u->parts[1], 0, pairs,
                     floats ? (q + 1 < panels ? steps : st_ceil_div(after->count, TILE_DEPTH)) * STEP_PAIRS : 0};
-        float *group = u->sums + (keep ? column / GROUP * ROWS * GROUP : 0);
-        for (int64_t r = 0; r < tiles; r++, group += row_sums) {
+        float *group = u->sums + (keep ? column / GROUP : column / GROUP % 2) * ROWS * GROUP;
+        for (int64_t r = 0; r < tiles; r++) {
             const int64_t rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
             if (u->configured != rows)
                 configure(&u->tiles, u->configured = rows);
             panel_of[parts - 1][2 * (rows > 16) + (b->cols - column > 16)](&u->tiles, (const char *)(split + r * u->tile),
-                (const char *)panel, steps, group + column - from, b->k0 > 0, &x);
+                (const char *)panel, steps, group + r * row_sums + column - from, b->k0 > 0, &x);
             x.fetch += x.lines * steps * 64;
             x.pair += pairs * steps * PRODUCTS;
             if (next->done < next->rows)
                 split_rows(u, next);
-            if (last && ((column + COLUMNS) % GROUP == 0 || q + 1 == panels))
-                hand_over(u, b->i + r * ROWS, rows, b->j + from, ST_MIN(b->cols - from, (int64_t)GROUP), group);
+            if (out.row < out.rows)
+                hand_over(u, b, &out, share, row_sums);
+        }
+        if (last && ((column + COLUMNS) % GROUP == 0 || q + 1 == panels)) {
+            while (out.row < out.rows)
+                hand_over(u, b, &out, ROWS, row_sums);
+            out = (finished){b->j + from, ST_MIN(b->cols - from, (int64_t)GROUP), 0, b->rows, group};
         }
         float *swap = u->parts[0];
         u->parts[0] = u->parts[1];
         u->parts[1] = swap;
     }
+    while (out.row < out.rows)
+        hand_over(u, b, &out, ROWS, row_sums);
 }
 
 void st_tiles_run(const st_product *p)
