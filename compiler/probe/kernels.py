@@ -116,7 +116,7 @@ class Timed:
 @dataclass(frozen=True)
 class Tables:
     """What was fitted. `errors` are the shares by which the tables miss the samples, by family; `efficiency` is what each
-    family reaches of the peak, for a roofline instead of its table."""
+    family reaches of its numeric mode's rate, for a roofline instead of its table."""
 
     kernels: Mapping[str, Mapping[str, float]]
     launch_s: float
@@ -259,12 +259,13 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     if lost:
         quarters = statistics.quantiles(lost, n=4) if len(lost) > 1 else lost * 3
         figures.append(Figure(f"one barrier of {threads} threads, quartiles", "s", barrier, quarters[0], quarters[2]))
-    shares = {family: _share(family, kept, device.peak_flops) for family in errors}
+    rates = {row.name: device.modes.get(row.mode, device.peak_flops) for row in FAMILIES}
+    shares = {family: _share(family, kept, rates[family]) for family in errors}
     return Tables(kernels, launch, barrier, statistics.median(outside), errors, shares, len(kept), tuple(figures))
 
 
 def _share(family: str, timed: Sequence[Timed], peak: float) -> float:
-    """The part of the peak that a family's calls reach together, to three digits."""
+    """The part of its mode's rate that a family's calls reach together, to three digits."""
     own = [t for t in timed if t.family == family]
     share = sum(t.flops for t in own) / (peak * sum(t.typical(1) for t in own))
     return float(f"{min(max(share, 1e-3), 1.0):.3g}")

@@ -85,6 +85,15 @@ def test_tables_are_fitted_to_times_that_follow_them() -> None:
     assert tables.run_s == 1e-4 and 0 < tables.efficiency["matmul"] <= 1
 
 
+def test_shares_are_of_the_rate_of_the_mode() -> None:
+    """As a roofline takes them: tiles do many times what f32 does."""
+    machine = load_machine("generic-x86_64-amx")
+    device = machine.device("cpu")
+    for family, rate in (("matmul", device.peak_flops), ("matmul_tiles_bf16", device.modes["bf16"])):
+        timed = [kernels.Timed("k", True, family, {"dot": 1e6}, rate * 0.25, {1: (1.0,)})]
+        assert kernels.fit_tables(timed, [0.0], machine, 1).efficiency == {family: 0.25}
+
+
 def test_memory_is_not_free_where_the_last_cache_held_the_samples() -> None:
     machine = load_machine("generic-portable")
     rows = {"matmul": {"fma": 1e-10}, "conv": {"ram": 5.0}, "loops": {"op": 1e-10}, "rows": {"op": 1e-10}}
