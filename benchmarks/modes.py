@@ -112,7 +112,8 @@ def twin_of(mode: Mode, features: Iterable[str] | None = None) -> str:
 def masked_machine(mask: Mask, features: frozenset[str], machine: Machine) -> Machine:
     """`machine`, whose CPU has `features`, without what the mask hides.
 
-    Where that leaves the ISA level as it is, so are the measured prices; else they are those of the lower level's class.
+    Where that leaves the ISA level as it is, so are the measured prices, but for rates that hidden instructions reach; else they
+    are those of the lower level's class.
     """
     left = frozenset(name for name in features if not mask.hides(name))
     isa = next(level.name for level in ISA_LEVELS if level.features <= left)
@@ -122,7 +123,9 @@ def masked_machine(mask: Mask, features: frozenset[str], machine: Machine) -> Ma
         generic = load_machine(f"generic-{platform.machine()}-{isa}")
         lower = next(device for device in generic.devices if device.kind == "cpu")
         cpu, machine = replace(lower, cores=cpu.cores), replace(generic, tiers=machine.tiers, links=machine.links)
-    named = replace(cpu, extensions=extensions)
+    lost = frozenset[str]().union(*(EXTENSIONS[name][2] for name in cpu.extensions if name not in extensions))
+    modes = {mode: rate for mode, rate in cpu.modes.items() if mode not in lost}
+    named = replace(cpu, extensions=extensions, modes=modes)
     return replace(machine, devices=tuple(named if d.kind == "cpu" else d for d in machine.devices))
 
 

@@ -59,6 +59,10 @@ EXTENSIONS: Mapping[str, tuple[frozenset[str], tuple[str, ...], frozenset[str]]]
 }
 
 
+#: extensions that kernels of one ISA level alone use: the others have their own, or none, for the same
+OF_ONE_LEVEL: Mapping[str, str] = {"avx_vnni": "avx2"}
+
+
 def merged_flags(flags: Iterable[str]) -> tuple[str, ...]:
     """Compiler flags as they are meant: of several -march the last one counts, so that one has the additions of all."""
     given = list(flags)
@@ -124,9 +128,10 @@ class Device:
         )
 
     def used(self, modes: Iterable[str]) -> tuple[str, ...]:
-        """The extensions that numeric modes use."""
+        """The extensions that numeric modes use in kernels of this ISA level."""
         wanted = frozenset(modes)
-        return tuple(name for name in sorted(self.extensions) if EXTENSIONS[name][2] & wanted)
+        own = [name for name in sorted(self.extensions) if OF_ONE_LEVEL.get(name, self.isa) == self.isa]
+        return tuple(name for name in own if EXTENSIONS[name][2] & wanted)
 
 
 @dataclass(frozen=True)

@@ -143,3 +143,12 @@ def test_two_of_a_name() -> None:
     machine = read(LEAST)
     with pytest.raises(StratacError, match="two tiers called 'ram'"):
         read(profile_text(replace(machine, tiers=machine.tiers * 2)))
+
+
+def test_a_plan_asks_for_what_its_kernels_use() -> None:
+    """A CPU with both kinds of VNNI: each ISA level's kernels use one of them."""
+    both = replace(read(LEAST).devices[0], arch="x86_64", extensions=("avx512_vnni", "avx_vnni", "avx512_bf16"))
+    for isa, used in (("avx512", "avx512_vnni"), ("avx2", "avx_vnni")):
+        device = replace(both, isa=isa, extensions=("avx512_vnni", "avx_vnni") if isa == "avx512" else ("avx_vnni",))
+        assert device.used({"i8"}) == (used,) and {used} == device.features({"i8"}) - device.features()
+    assert replace(both, isa="avx512").used({"f32"}) == ()
