@@ -298,6 +298,19 @@ def test_a_profile_fits_with_and_without_tiles(
     assert bool(misfit(measured)) != fits
 
 
+@pytest.mark.parametrize("name", [name for name in shipped() if load_machine(name).device("cpu").model])
+def test_shipped_profiles_are_found_by_their_processor(
+    name: str, masked: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = load_machine(name).device("cpu")
+    masked(*device.extensions)
+    monkeypatch.setattr(profiles, "cpu_model", lambda: device.model)
+    assert native(tmp_path / "none.toml").name == name
+    masked(*[extension for extension in device.extensions if "bf16" not in extension])
+    monkeypatch.setattr(profiles, "cpu_model", lambda: device.model)
+    assert native(tmp_path / "none.toml").name == "generic-x86_64-avx512"
+
+
 def test_why_a_profile_does_not_fit(masked: Callable[..., None]) -> None:
     masked(*TILES)
 
