@@ -73,10 +73,11 @@ def summary(found: Probed, path: Path) -> str:
     """What the command prints."""
     device, ram, disk = found.machine.device("cpu"), found.machine.tier("ram"), found.machine.tier("disk")
     worst = ", ".join(f"{family} {middle:.0%}" for family, (middle, _) in found.tables.errors.items())
+    rates = "".join(f", {rate / 1e9:.0f} in {mode}" for mode, rate in sorted(device.modes.items()))
     lines = [
         f"{path}: {found.machine.name}",
         f"  {found.machine.source}",
-        f"  {device.peak_flops / 1e9:.0f} Gflop/s a core, memory {ram.core_bandwidth / 1e9:.1f} GB/s on one core and "
+        f"  {device.peak_flops / 1e9:.0f} Gflop/s a core{rates}, memory {ram.core_bandwidth / 1e9:.1f} GB/s on one core and "
         f"{ram.bandwidth / 1e9:.1f} on {device.cores}, disk {disk.bandwidth / 1e9:.2f} GB/s",
         f"  kernel tables from {found.tables.calls} calls; median distance to them: {worst}",
         *(f"  note: {note}" for note in found.notes),

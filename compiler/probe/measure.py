@@ -146,7 +146,7 @@ def _machine(device: Device, ram: Tier, found: DiskFigures) -> Machine:
         "disk", max(found.free_bytes, 1), rate, rate, "disk", found.latency.median, found.curve, found.core_s_per_byte
     )
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    levels = ", ".join(isa_levels())
+    levels = ", ".join((*isa_levels(), *device.extensions))
     words = re.sub(r"[^a-z0-9]+", "-", f"{cpu_name()} {device.cores}c".lower()).strip("-")
     source = f"measured by stratac {version()} on {date}: {cpu_name()} ({device.model}), {device.cores} cores, {levels}"
     how = "cold sequential reads, " + (found.note or "direct I/O")

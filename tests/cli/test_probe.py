@@ -22,11 +22,11 @@ from stratac.compiler.artifact import write_artifact
 from stratac.compiler.driver import Levels
 from stratac.compiler.options import CompileOptions
 from stratac.compiler.probe import hardware, kernels, samples
-from stratac.compiler.probe.command import write_profile
+from stratac.compiler.probe.command import summary, write_profile
 from stratac.compiler.probe.disk import DEPTHS, measure_disk
 from stratac.compiler.probe.fit import fit_prices, nnls
 from stratac.compiler.probe.hardware import Figure, Loops, Others, isa_levels
-from stratac.compiler.probe.measure import measure_modes, memory_priced
+from stratac.compiler.probe.measure import Probed, measure_modes, memory_priced
 from stratac.compiler.profiles import cpu_model, load_machine, misfit, native, native_extensions, native_isa, shipped
 from stratac.ir.candidate import MODE_ERRORS
 from stratac.ir.errors import EnvironmentProblem, StratacError
@@ -233,6 +233,14 @@ def test_refusals(stratac: CommandLine) -> None:
     stratac.refused(("probe", "-o", "here.txt"), 2, "would not be found as a profile", ".toml")
     stratac.refused(("probe", "-o", "here.toml", "--disk", "nowhere"), 2, "--disk nowhere is not a folder")
     stratac.refused(("probe", "-o", "mlp.onnx/here.toml"), 3, "cannot write mlp.onnx/here.toml")
+
+
+def test_the_summary_says_what_each_mode_reaches() -> None:
+    machine = load_machine("generic-x86_64-amx")
+    cpu = replace(machine.device("cpu"), clock_hz=3e9, flops_per_cycle=64.0, modes={"i8": 6e11, "bf16": 3e12})
+    tables = kernels.Tables({}, 0.0, 0.0, 0.0, {"matmul": (0.02, 0.1)}, {}, 7)
+    text = summary(Probed(replace(machine, devices=(cpu,)), (), tables, ("a note",), 1.0), Path("here.toml"))
+    assert "192 Gflop/s a core, 3000 in bf16, 600 in i8, memory" in text and "  note: a note\n" in text
 
 
 def test_a_profile_is_written_whole(tmp_path: Path) -> None:
