@@ -7,7 +7,8 @@
   // ---- words
 
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const familyColor = (family) => css("--" + family) || css("--other");
+  const familyColor = (family) =>
+    css("--" + (family === "winograd" ? "conv" : family.split("_")[0])) || css("--other");
   // Plotly reads a little HTML in texts: names of a model must not become any
   const safe = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const TIMES = [[1, "s"], [1e-3, "ms"], [1e-6, "us"], [1e-9, "ns"]];

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stratac.codegen.library import FAMILIES, LIGHT
 from stratac.compiler.report import page as pages
 from stratac.compiler.report.summary import build_report
 from stratac.compiler.report.text import inspect_text
@@ -228,3 +229,14 @@ def test_a_plan_without_clusters_in_a_browser(tmp_path: Path) -> None:
     dom, console = chromium(path, tmp_path)
     assert console == [] and 'data-ready="yes"' in dom and "No cluster computes anything" in dom
     assert "0 s" in inspect_text(samples.manifest(False), hollow(), 0)
+
+
+def test_families_of_every_mode_have_a_colour() -> None:
+    """`matmul_tiles_bf16x6` is drawn as `matmul` is; what has no colour of its own is drawn as `other`."""
+    folder = Path(pages.__file__).parent
+    css, script = (folder / "page.css").read_text(), (folder / "page.js").read_text()
+    assert 'family === "winograd" ? "conv" : family.split("_")[0]' in script and ".f-winograd" in css
+    for family in (row.name for row in FAMILIES if row.name not in LIGHT):
+        base = "conv" if family == "winograd" else family.split("_")[0]
+        assert css.count(f"--{base}: #") == 2, "in light and in dark"
+        assert f".f-{base} {{ --c: var(--{base}); }}" in css or f'[class*="f-{base}"]' in css
