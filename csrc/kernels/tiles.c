@@ -382,9 +382,9 @@ static void run_block(run *u, const block *b, const block *after, const float *s
     const int64_t steps = st_ceil_div(b->count, TILE_DEPTH), panels = st_ceil_div(b->cols, COLUMNS), tiles = st_ceil_div(b->rows, ROWS);
     const int64_t row_sums = (keep ? st_ceil_div(b->cols, GROUP) : 2) * ROWS * GROUP;
     const int64_t share = st_ceil_div(b->rows, tiles * (GROUP / COLUMNS));
-    /* per step and per product of parts, of the next panel */
+    /* Per step and per product of parts, of the next panel.  Floats are read in order, so half is enough: the processor fetches the rest. */
     const int64_t shares = tiles * ST_MAX(steps, (int64_t)1), most = u->kc / TILE_DEPTH;
-    const int64_t lines = st_ceil_div(most * step_words(parts) / 16, shares), pairs = st_ceil_div(most * STEP_PAIRS, shares * PRODUCTS);
+    const int64_t lines = st_ceil_div(most * step_words(parts) / (whole ? 32 : 16), shares), pairs = st_ceil_div(most * STEP_PAIRS, shares * PRODUCTS);
     finished out = {0};
     for (int64_t q = 0; q < panels; q++) {
         const int64_t column = q * COLUMNS, from = column / GROUP * GROUP;
