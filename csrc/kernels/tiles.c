@@ -327,7 +327,8 @@ static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
     const st_product *p = u->p;
     const int few = p->m1 - p->m0 <= FEW_ROWS;
     const int64_t columns = u->kc >= p->k ? p->n1 - p->n0 : few ? MORE_COLUMNS : KEPT_COLUMNS;
-    return (block){i, ST_MIN((int64_t)(few ? FEW_ROWS : KEPT_ROWS), p->m1 - i), j, ST_MIN(columns, p->n1 - j), k0, ST_MIN(u->kc, p->k - k0)};
+    const int64_t rows = few ? FEW_ROWS : KEPT_ROWS;
+    return (block){i, ST_MIN(rows, p->m1 - i), j, ST_MIN(columns, p->n1 - j), k0, ST_MIN(u->kc, p->k - k0)};
 }
 
 /* The block behind this one, k first and columns last; one without rows behind the last. */
@@ -382,9 +383,11 @@ static void run_block(run *u, const block *b, const block *after, const float *s
     const int64_t steps = st_ceil_div(b->count, TILE_DEPTH), panels = st_ceil_div(b->cols, COLUMNS), tiles = st_ceil_div(b->rows, ROWS);
     const int64_t row_sums = (keep ? st_ceil_div(b->cols, GROUP) : 2) * ROWS * GROUP;
     const int64_t share = st_ceil_div(b->rows, tiles * (GROUP / COLUMNS));
-    /* Per step and per product of parts, of the next panel.  Floats are read in order, so half is enough: the processor fetches the rest. */
+    /* Per step and per product of parts, of the next panel.  Floats are read in order, so half is enough: the processor fetches the
+     * rest. */
     const int64_t shares = tiles * ST_MAX(steps, (int64_t)1), most = u->kc / TILE_DEPTH;
-    const int64_t lines = st_ceil_div(most * step_words(parts) / (whole ? 32 : 16), shares), pairs = st_ceil_div(most * STEP_PAIRS, shares * PRODUCTS);
+    const int64_t lines = st_ceil_div(most * step_words(parts) / (whole ? 32 : 16), shares);
+    const int64_t pairs = st_ceil_div(most * STEP_PAIRS, shares * PRODUCTS);
     finished out = {0};
     for (int64_t q = 0; q < panels; q++) {
         const int64_t column = q * COLUMNS, from = column / GROUP * GROUP;
