@@ -274,6 +274,7 @@ def cases() -> list[Case]:
         whole_conv(3, 64, 224, 7, 2),
         attention(12, 128, 64),
         attention(12, 1024, 64, True),
+        attention(12, 197, 64),
         attention(16, 197, 80),
         attention(8, 1500, 64),
         attention(32, 512, 64, True, kv_heads=8),

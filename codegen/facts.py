@@ -185,8 +185,10 @@ def _slot_floats(tile: Tile, v_dim: int) -> int:
     return _up(tile.rows * _up(v_dim, tile.panel) + 2 * tile.rows + 1, 16)
 
 
-def attention_workspace(isa: str, rows: int, keys: int, dim: int, v_dim: int) -> int:
+def attention_workspace(isa: str, rows: int, keys: int, dim: int, v_dim: int, parts: int = 0) -> int:
     """st_attention_workspace; rows that share a key/value head. It stops growing with either."""
+    if parts:
+        return _attention_tiles_workspace(isa, rows, keys, dim, v_dim, parts)
     tile = TILES[isa]
     at_once = attention_tile(isa, min(keys, _ATTENTION_TILE))
     state = slot = _slot_floats(tile, v_dim)
@@ -194,3 +196,41 @@ def attention_workspace(isa: str, rows: int, keys: int, dim: int, v_dim: int) ->
         state = min(-(-rows // tile.rows) * slot, max(slot, _ATTENTION_SLOTS))
     block = tile.rows * (_row_stride(dim) + _row_stride(at_once))
     return 4 * (block + at_once * (1 + dim + _up(v_dim, tile.panel)) + state) + 64
+
+
+#: attention_tiles.c: rows that share a key/value head and are computed in f32; keys of an item; floats of K and V held at once
+ATTENTION_FEW, ATTENTION_KEYS, _ATTENTION_PACKED = 8, 64, 327680
+_SLOT_HEAD = 656
+
+
+def attention_key_floats(dim: int, v_dim: int, parts: int) -> int:
+    """attention_tiles.c: what one key and its value take in so many parts."""
+    return (_up(dim, STEP) + _up(v_dim, TILE_PANEL)) // 2 * parts
+
+
+def attention_chunk(keys: int, dim: int, v_dim: int, parts: int) -> int:
+    """attention_tiles.c: keys that are held at once."""
+    chunks = max(-(-keys // _attention_held(dim, v_dim, parts)), 1)
+    return max(_up(-(-keys // chunks), ATTENTION_KEYS), ATTENTION_KEYS)
+
+
+def attention_tile_slots(v_dim: int) -> int:
+    """attention_tiles.c: how many blocks of rows may be unfinished where keys are not held all at once."""
+    return max(_ATTENTION_SLOTS // (_SLOT_HEAD + TILE_ROWS * _up(v_dim, 16)), 1)
+
+
+def _attention_held(dim: int, v_dim: int, parts: int) -> int:
+    return max(_ATTENTION_PACKED // attention_key_floats(dim, v_dim, parts) // ATTENTION_KEYS, 1) * ATTENTION_KEYS
+
+
+def _attention_tiles_workspace(isa: str, rows: int, keys: int, dim: int, v_dim: int, parts: int) -> int:
+    """st_attention_tiles_workspace."""
+    part = TILE_ROWS * STEP // 2
+    each, one = attention_key_floats(dim, v_dim, parts), _SLOT_HEAD + TILE_ROWS * _up(v_dim, 16)
+    whole, state = _up(max(keys, 1), ATTENTION_KEYS), 3 * one
+    if keys > _attention_held(dim, v_dim, parts):
+        state = max(min(-(-rows // TILE_ROWS) * one, max(one, _ATTENTION_SLOTS)), state)
+    buffers = -(-dim // STEP) * parts * part + 2 * TILE_ROWS * (ATTENTION_KEYS + 16) + 2 * ATTENTION_KEYS // STEP * parts * part
+    packed = min(whole * each, max(_ATTENTION_PACKED, ATTENTION_KEYS * each))
+    floats = buffers + packed + min(whole, _ATTENTION_PACKED // TILE_PANEL) + state
+    return 4 * floats + 64 + attention_workspace(isa, min(rows, TILE_ROWS), keys, dim, v_dim)

@@ -20,7 +20,7 @@ from ..ir.simplify import merge_axes
 from ..ir.text_kernel import print_kernel
 from . import pack
 from .facts import TILE_MODES
-from .families.attention import AttentionFamily, AttentionPairsFamily
+from .families.attention import AttentionFamily, AttentionPairsFamily, AttentionTilesFamily
 from .families.conv import (
     ConvFamily,
     ConvPairsFamily,
@@ -84,6 +84,7 @@ FAMILIES: tuple[Family, ...] = (
     DepthwiseFamily(),
     AttentionFamily(),
     AttentionPairsFamily(),
+    *(AttentionTilesFamily(mode) for mode in TILE_MODES),
     LoopsFamily(),
     SelectFamily(),
     RoutineFamily(),

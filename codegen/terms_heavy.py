@@ -434,3 +434,7 @@ def _epilogue(
     printer = new_printer(kernel, symbols)
     rows, column = root.rows, root.column.name
     stores_terms(terms, printer, symbols, lanes, kernel.epilogue, rows, column, count, columns, stretches)
+
+
+def attention_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, by_key: bool, parts: int) -> Terms:
+    return attention_terms(kernel, symbols, isa, by_key, False)

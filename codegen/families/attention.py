@@ -1,4 +1,4 @@
-"""Attention: csrc/kernels/attention.c with a generated score change (masks) and, rarely, an epilogue."""
+"""Attention: csrc/kernels/attention.c, or attention_tiles.c, with a generated score change (masks) and, rarely, an epilogue."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from ...ir.kernel import Accumulator, Apply, Attention, Axis, Contraction, Kerne
 from ...ir.machine import Device
 from ...ir.types import f32
 from ..c_scalar import literal
-from ..facts import attention_dots, attention_workspace
+from ..facts import ATTENTION_FEW, LEAST_DEPTH, TILE_EXTENSION, TILE_MODES, attention_dots, attention_workspace
 from ..family import Emitted, Packing, Plain, Symbols
 from ..terms import Terms
-from ..terms_heavy import attention_terms
+from ..terms_heavy import attention_terms, attention_tile_terms
 from .contraction import CallParts, emit_call, is_accumulator, new_printer, score_callback, store_callback
 
 
@@ -39,6 +39,7 @@ class AttentionFamily(Plain):
 
     name = "attention"
     pairs = False  # of bf16, in both products
+    parts = 0  # of bf16 in tiles, if any
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         return isinstance(kernel, Contraction) and isinstance(kernel.root, Attention)
@@ -51,10 +52,12 @@ class AttentionFamily(Plain):
         queries, keys = root.lengths
         rows = upper(queries, symbols) * upper(root.heads.extent, symbols) // root.kv_heads
         sizes = (keys, root.width, root.column.extent)
-        return attention_workspace(device.isa, rows, *(upper(d, symbols) for d in sizes))
+        return attention_workspace(device.isa, rows, *(upper(d, symbols) for d in sizes), self.parts)
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)
+        if self.parts:
+            return attention_tile_terms(kernel, symbols, device.isa, adds_by_key(_root(kernel)), self.parts)
         return attention_terms(kernel, symbols, device.isa, adds_by_key(_root(kernel)), self.pairs)
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
@@ -79,6 +82,8 @@ class AttentionFamily(Plain):
         fields += [("scale", literal(root.scale, f32)), ("causal", str(int(root.causal)))]
         if self.pairs:
             fields.append(("pairs", "1"))
+        if self.parts:
+            fields.append(("tiles", str(self.parts)))
         if root.ragged is not None:
             ends = root.ragged.ends
             fields.append(("ends", f"a{ends.operand} + {dim(ends.offset)}"))
@@ -113,8 +118,28 @@ class AttentionPairsFamily(AttentionFamily):
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         """Few rows are bound by reading keys and values, and computed in f32 whatever the mode."""
+        return super().accepts(kernel, device) and _rows_above(_root(kernel), attention_dots(device.isa))
+
+
+class AttentionTilesFamily(AttentionFamily):
+    """Attention whose products are made on tiles of bf16 (AMX): q, k, v and the weights are sums of one, two or three of them."""
+
+    products = 2
+    extension = TILE_EXTENSION
+
+    def __init__(self, mode: str) -> None:
+        self.mode, self.parts = mode, TILE_MODES[mode]
+        self.name = f"attention_tiles_{mode}"
+
+    def accepts(self, kernel: Kernel, device: Device) -> bool:
+        """As in pairs; heads of a few elements would be mostly padding."""
         if not super().accepts(kernel, device):
             return False
         root = _root(kernel)
-        rows = root.lengths[0] * root.heads.extent
-        return not isinstance(rows, int) or rows > attention_dots(device.isa) * root.kv_heads
+        return isinstance(root.width, int) and root.width >= LEAST_DEPTH and _rows_above(root, ATTENTION_FEW)
+
+
+def _rows_above(root: Attention, few: int) -> bool:
+    """Whether more than so many rows share a key/value head, or may."""
+    rows = root.lengths[0] * root.heads.extent
+    return not isinstance(rows, int) or rows > few * root.kv_heads

@@ -12,6 +12,7 @@
  *
  * Few rows (decoding) read K and V where they lie: packing would cost more than it saves.
  */
+#include "attend.h"
 #include "soft.h"
 
 #define TILE 512              /* keys; a multiple of 4 * VL and of the panel */
@@ -19,13 +20,6 @@
 #define DOTS ST_MIN(ST_MR, 6) /* up to so many rows, scores are dot products along the rows of K */
 #define TOGETHER 4            /* keys whose dot products with one of several rows are computed at once ... */
 #define AHEAD 32              /* ... and how many keys before their turn these are fetched */
-#define HIDDEN (-1000.0f)     /* a mask value up to which a key is worth proving useless */
-
-/* Rows [row, row + rows) of those that share key/value head `owner` of batch `batch`: row r is query r % queries of the
- * r / queries-th head of the group. */
-typedef struct block {
-    int64_t batch, owner, row, rows;
-} block;
 
 /* Unfinished rows of a block. */
 typedef struct slot {
@@ -52,8 +46,10 @@ static int64_t tile_of(int64_t keys) { return st_round_up(ST_MAX(st_ceil_div(key
 
 static int64_t slot_floats(int64_t v_p) { return ST_MR * v_p + 2 * ST_MR + 1; }
 
-int64_t st_attention_workspace(int64_t rows, int64_t keys, int64_t dim, int64_t v_dim)
+int64_t st_attention_workspace(int64_t rows, int64_t keys, int64_t dim, int64_t v_dim, int tiles)
 {
+    if (tiles)
+        return st_attention_tiles_workspace(rows, keys, dim, v_dim, tiles);
     int64_t tile = keys <= TILE ? tile_of(keys) : TILE, v_p = st_round_up(v_dim, ST_PANEL), one = st_round_up(slot_floats(v_p), 16);
     int64_t state = keys <= TILE ? one : ST_MIN(st_ceil_div(rows, ST_MR) * one, ST_MAX(one, (int64_t)SLOTS));
     return 4 * (ST_MR * (st_row_stride(dim) + st_row_stride(tile)) + tile * (1 + dim + v_p) + state) + 64;
@@ -62,8 +58,8 @@ int64_t st_attention_workspace(int64_t rows, int64_t keys, int64_t dim, int64_t 
 static work begin(const st_attention *a)
 {
     work w = {.a = a, .group = a->heads / a->kv_heads, .tiles = tiles_of(a->keys), .tile = tile_of(a->keys)};
-    w.rows = w.group * a->queries;
-    w.blocks = st_ceil_div(w.rows, ST_MR);
+    w.rows = rows_of(a);
+    w.blocks = blocks_of(a, ST_MR);
     w.dots = w.rows <= DOTS;
     w.pairs = a->pairs && !w.dots;
     w.direct = !w.pairs && w.rows <= ST_MR && a->v_dim % VL == 0;
@@ -86,29 +82,6 @@ static slot slot_at(const work *w, int64_t number)
 {
     float *out = w->state + number * w->slot_floats, *top = out + ST_MR * w->v_p;
     return (slot){out, top, top + ST_MR, top + 2 * ST_MR};
-}
-
-/* A stretch of a block's rows that belong to one head. */
-typedef struct stretch {
-    int64_t at, rows, head, query; /* the first of the block's rows, how many, and what it is */
-} stretch;
-
-static int next_stretch(const work *w, const block *b, stretch *s)
-{
-    s->at += s->rows;
-    if (s->at >= b->rows)
-        return 0;
-    int64_t row = b->row + s->at;
-    s->head = b->owner * w->group + row / w->a->queries;
-    s->query = row % w->a->queries;
-    s->rows = ST_MIN(b->rows - s->at, w->a->queries - s->query);
-    return 1;
-}
-
-/* Keys that a query sees. */
-static int64_t visible(const st_attention *a, int64_t query)
-{
-    return a->causal ? ST_MAX(ST_MIN(query + a->keys - a->queries + 1, a->keys), (int64_t)0) : a->keys;
 }
 
 static const float *keys_at(const work *w, const block *b, int64_t key)
@@ -272,7 +245,7 @@ static void dot_products(const work *w, int64_t rows, const float *k, int64_t ke
 static void load_queries(work *w, const block *b)
 {
     const st_attention *a = w->a;
-    for (stretch s = {0}; next_stretch(w, b, &s);)
+    for (stretch s = {0}; next_stretch(w->a, b, &s);)
         for (int64_t i = 0; i < s.rows; i++) {
             const float *q = a->q + b->batch * a->q_batch + s.head * a->q_head + (s.query + i) * a->q_row;
             float *to = w->q + (s.at + i) * w->q_ld;
@@ -305,7 +278,7 @@ static void begin_tile(work *w, const block *b, int64_t number)
     a->score(a->score_ctx, b->batch, b->owner * w->group, 0, 1, w->key0, w->keys, w->bias, w->tile);
     int64_t first = w->keys, last = 0;
     for (int64_t j = 0; j < w->keys; j++)
-        if (!(w->bias[j] <= HIDDEN))
+        if (!(w->bias[j] <= ATTEND_HIDDEN))
             first = ST_MIN(first, j), last = j + 1;
     w->lo = ST_MIN(first, last) / (4 * VL) * (4 * VL);
     w->hi = ST_MAX(ST_MIN(st_round_up(last, VL), w->keys), w->lo);
@@ -353,7 +326,7 @@ static void score(work *w, const block *b, const slot *s, int64_t lo, int64_t hi
         multiply(w, b->rows, w->q, w->q_ld, 0, w->depth, w->kt + lo * w->depth, ST_PANEL, w->depth * ST_PANEL, hi - lo, scores, w->score_ld, 0);
     }
     if (a->score && !a->score_by_key)
-        for (stretch t = {0}; next_stretch(w, b, &t);)
+        for (stretch t = {0}; next_stretch(w->a, b, &t);)
             a->score(a->score_ctx, b->batch, t.head, t.query, t.rows, w->key0 + lo, hi - lo, scores + t.at * w->score_ld, w->score_ld);
     const float *bias = a->score_by_key ? w->bias + lo : NULL;
     for (int64_t i = 0; i < b->rows; i++) {
@@ -388,7 +361,7 @@ static void take_tile(work *w, const block *b, slot s)
 {
     const st_attention *a = w->a;
     int64_t seen[ST_MR], most = 0;
-    for (stretch t = {0}; next_stretch(w, b, &t);)
+    for (stretch t = {0}; next_stretch(w->a, b, &t);)
         for (int64_t i = 0; i < t.rows; i++) {
             seen[t.at + i] = ST_MIN(visible(a, t.query + i) - w->key0, w->keys);
             most = ST_MAX(most, seen[t.at + i]);
@@ -443,7 +416,7 @@ static void take_tile(work *w, const block *b, slot s)
 static void finish(const work *w, const block *b, slot s)
 {
     const st_attention *a = w->a;
-    for (stretch t = {0}; next_stretch(w, b, &t);) {
+    for (stretch t = {0}; next_stretch(w->a, b, &t);) {
         for (int64_t i = 0; i < t.rows; i++) {
             const float sum = s.sum[t.at + i], *from = s.out + (t.at + i) * w->v_p;
             float *to = a->store ? s.out + (t.at + i) * w->v_p
@@ -480,63 +453,20 @@ static void pass(work *w, int64_t batch, int64_t owner, int64_t first, int64_t c
         }
 }
 
-/* Sequence b of those that lie one after the other, as a batch of its own. */
-static st_attention sequence(const st_attention *a, int64_t b)
-{
-    st_attention one = *a;
-    int64_t start = b ? a->ends[(b - 1) * a->ends_step] : 0;
-    one.queries = one.keys = ST_MAX(ST_MIN(a->ends[b * a->ends_step] - start, a->keys), (int64_t)0);
-    one.q += start * a->q_row;
-    one.k += start * a->k_row;
-    one.v += start * a->v_row;
-    one.out += start * a->out_row;
-    return one;
-}
-
 /* So many blocks of one key/value head from `first` on, as many at a time as there is room for unfinished rows. */
-static void passes(work *w, int64_t batch, int64_t owner, int64_t first, int64_t count)
+static void passes(const st_attention *a, int64_t batch, int64_t owner, int64_t first, int64_t count)
 {
+    work w = begin(a);
     for (int64_t now; count > 0; first += now, count -= now) {
-        now = w->tiles == 1 ? count : st_ceil_div(count, st_ceil_div(count, w->slots));
-        pass(w, batch, owner, first, now);
-    }
-}
-
-/* The work is shared out by the scores of each block; every part walks all sequences, which are few. */
-static void ragged(const st_attention *a, int part, int parts)
-{
-    int64_t total = 0, at = 0;
-    for (int64_t b = 0; b < a->batch; b++) {
-        const st_attention one = sequence(a, b);
-        total += a->heads * one.queries * one.keys;
-    }
-    const int64_t begins = total * part / parts, ends = total * (part + 1) / parts;
-    for (int64_t b = 0; b < a->batch; b++) {
-        const st_attention one = sequence(a, b);
-        work w = begin(&one);
-        for (int64_t owner = 0; owner < a->kv_heads; owner++) {
-            int64_t first = 0, count = 0;
-            for (int64_t n = 0; n < w.blocks; n++) {
-                if (at >= begins && at < ends)
-                    first = count++ ? first : n;
-                at += (w.rows * (n + 1) / w.blocks - w.rows * n / w.blocks) * one.keys;
-            }
-            passes(&w, 0, owner, first, count);
-        }
+        now = w.tiles == 1 ? count : st_ceil_div(count, st_ceil_div(count, w.slots));
+        pass(&w, batch, owner, first, now);
     }
 }
 
 void st_attention_f32(const st_attention *a, int part, int parts)
 {
-    if (a->ends) {
-        ragged(a, part, parts);
-        return;
-    }
-    work w = begin(a);
-    const int64_t items = a->batch * a->kv_heads * w.blocks, end = items * (part + 1) / parts;
-    for (int64_t item = items * part / parts, count; item < end; item += count) {
-        const int64_t owner = item / w.blocks, first = item % w.blocks;
-        count = ST_MIN(w.blocks - first, end - item);
-        passes(&w, owner / a->kv_heads, owner % a->kv_heads, first, count);
-    }
+    if (a->tiles && rows_of(a) > ST_ATTENTION_FEW)
+        st_attention_tiles(a, part, parts);
+    else
+        share_blocks(a, ST_MR, part, parts, passes);
 }

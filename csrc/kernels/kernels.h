@@ -115,7 +115,7 @@ typedef void (*st_score_fn)(const void *ctx, int64_t batch, int64_t head, int64_
 /* out[b, h, i, :] = softmax_j(scale * q[b,h,i,:] . k[b,h,j,:] (+ score callback)) @ v[b,h,j,:].
  * Key/value head of head h is h / (heads / kv_heads).  A row whose scores are all -infinity gives zeros.
  * Keys whose weight is exactly zero may be left out: whether a NaN or an infinity in their rows of v, or, where the score
- * callback adds -infinity, of k, shows in the result is not defined (but the same for all parts).
+ * callback adds -infinity, of k (or, if to all keys, of q), shows in the result is not defined (but the same for all parts).
  *
  * With `ends`, the rows of all sequences lie one after the other: sequence b begins where the one before it ends, and its
  * queries see its own keys.  `queries` and `keys` are both the most rows a sequence may have; more of one are left out. */
@@ -128,6 +128,7 @@ typedef struct st_attention {
     int64_t ends_step;
     int causal;                    /* key j visible to query i iff j <= i + (keys - queries) */
     int pairs;                     /* q, k, v and the weights rounded to bf16, sums and softmax in f32 */
+    int tiles;                     /* or, if not 0: each a sum of so many parts in bf16, multiplied in tiles */
     st_score_fn score;             /* or NULL */
     const void *score_ctx;
     int score_by_key;              /* the callback adds what depends on the batch and the key alone: a padding mask */
@@ -155,7 +156,7 @@ int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pai
 int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles);
 int64_t st_gemm_i8_workspace(int64_t k); /* of st_conv_i8 too, k being its window */
 int64_t st_winograd_workspace(int64_t cg);
-int64_t st_attention_workspace(int64_t rows, int64_t keys, int64_t dim, int64_t v_dim); /* rows that share a key/value head */
+int64_t st_attention_workspace(int64_t rows, int64_t keys, int64_t dim, int64_t v_dim, int tiles); /* rows that share a key/value head */
 void st_pack_f32(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed);
 
 #endif

@@ -130,6 +130,11 @@ ST_HIDDEN void st_tiles_run(const st_product *p);
 ST_HIDDEN int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts);
 ST_HIDDEN int64_t st_tiles_words(int64_t k, int parts);
 
+/* Attention in such parts (attention_tiles.c), of more rows than few that share a key/value head or of sequences of any length. */
+#define ST_ATTENTION_FEW 8
+ST_HIDDEN void st_attention_tiles(const st_attention *a, int part, int parts);
+ST_HIDDEN int64_t st_attention_tiles_workspace(int64_t rows, int64_t keys, int64_t dim, int64_t v_dim, int tiles);
+
 /* Pack columns [0, n) of k rows into panels `stride` floats apart, the last one zero padded. */
 ST_HIDDEN void st_pack_panels(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed, int64_t stride);
 
