@@ -230,7 +230,11 @@ def _attention_tiles_workspace(isa: str, rows: int, keys: int, dim: int, v_dim: 
     whole, state = _up(max(keys, 1), ATTENTION_KEYS), 3 * one
     if keys > _attention_held(dim, v_dim, parts):
         state = max(min(-(-rows // TILE_ROWS) * one, max(one, _ATTENTION_SLOTS)), state)
-    buffers = -(-dim // STEP) * parts * part + 2 * TILE_ROWS * (ATTENTION_KEYS + 16) + 2 * ATTENTION_KEYS // STEP * parts * part
+    buffers = (
+        -(-dim // STEP) * parts * part
+        + 2 * TILE_ROWS * (ATTENTION_KEYS + 16)
+        + 2 * ATTENTION_KEYS // STEP * parts * part
+    )
     packed = min(whole * each, max(_ATTENTION_PACKED, ATTENTION_KEYS * each))
     floats = buffers + packed + min(whole, _ATTENTION_PACKED // TILE_PANEL) + state
     return 4 * floats + 64 + attention_workspace(isa, min(rows, TILE_ROWS), keys, dim, v_dim)

@@ -9,6 +9,8 @@ from ..ir.dims import Dim, typical
 from ..ir.dims import product as dim_product
 from ..ir.kernel import Attention, Contraction, Conv, Matmul
 from .facts import (
+    ATTENTION_FEW,
+    ATTENTION_KEYS,
     PRODUCTS_OF_PARTS,
     SPLIT_IN_TIME,
     STEP,
@@ -16,9 +18,11 @@ from .facts import (
     TILE_ROWS,
     TILES,
     Tile,
+    attention_chunk,
     attention_dots,
     attention_slots,
     attention_tile,
+    attention_tile_slots,
     gemm_load_rows,
     tile_blocks,
     winograd_tiles,
@@ -301,11 +305,65 @@ def attention_terms(kernel: Contraction, symbols: Symbols, isa: str, by_key: boo
         terms.add("round", owners * passes * packed * (q_vectors + v_vectors))
     elif not direct:
         terms.add("pack", owners * passes * packed * v_vectors)
+    _attention_stores(kernel, terms, symbols, lanes, batch * heads * queries)
+    terms.units = owners * blocks
+    return terms
+
+
+def _attention_stores(kernel: Contraction, terms: Terms, symbols: Symbols, lanes: int, rows: int) -> None:
+    """What happens to so many finished rows where that is not a plain store."""
     (store, *others) = kernel.epilogue
+    column = kernel.root.column
     if not is_accumulator(store) or others:
-        stores_terms(
-            terms, printer, symbols, lanes, kernel.epilogue, (), root.column.name, batch * heads * queries, v_dim, 1
-        )
+        printer, v_dim = new_printer(kernel, symbols), _sizes(symbols)(column.extent)
+        stores_terms(terms, printer, symbols, lanes, kernel.epilogue, (), column.name, rows, v_dim, 1)
+
+
+def attention_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, by_key: bool, parts: int) -> Terms:
+    """attention_tiles.c: as `attention_terms`, for blocks of 32 rows; K and V are packed once for all blocks of a key/value head,
+    or once for as many as there is room for. What splits weights is in the price of their exponentials."""
+    root, lanes, terms = kernel.root, TILES[isa].lanes, Terms()
+    assert isinstance(root, Attention)
+    size = _sizes(symbols)
+    batch, heads = (size(a.extent) for a in (root.batch, root.heads))
+    queries, keys, dim, v_dim = (size(d) for d in (*root.lengths, root.width, root.column.extent))
+    owners, rows = batch * root.kv_heads, heads // root.kv_heads * queries
+    if rows <= ATTENTION_FEW:
+        return attention_terms(kernel, symbols, isa, by_key, False)
+    blocks = ceil_div(rows, TILE_ROWS)
+    passes = 1
+    if attention_chunk(keys, dim, v_dim, parts) < keys:
+        passes = ceil_div(blocks, attention_tile_slots(v_dim))
+    steps, v_tiles, v_vectors = ceil_div(dim, STEP), ceil_div(v_dim, TILE_PANEL // 2), ceil_div(v_dim, lanes)
+    printer = new_printer(kernel, symbols)
+    packed = 0
+    looked_at = min(blocks, _BLOCKS)
+    times = owners * blocks / max(looked_at, 1)
+    for number in range(looked_at):
+        block = (2 * number + 1) * blocks // (2 * looked_at)
+        first, end = rows * block // blocks, rows * (block + 1) // blocks
+        count = end - first
+        seen = [_seen(row % queries, queries, keys, root.causal) for row in range(first, end)]
+        most, shown = max(seen), sum(seen) / lanes
+        packed = max(packed, most)
+        items = ceil_div(most, ATTENTION_KEYS)
+        tiles = ceil_div(most, TILE_PANEL // 2) * steps + v_tiles * ceil_div(most, STEP)
+        terms.add("dot", times * count * tiles * PRODUCTS_OF_PARTS[parts])
+        terms.add("item", times * items * v_tiles)
+        terms.add("split", times * count * steps * parts)
+        terms.add("soft", times * shown)
+        terms.add("soft_row", times * count * items)
+        terms.add("st", times * count * v_vectors)
+        if by_key:
+            terms.add("ld", times * shown)
+            terms.add("op", times * shown)
+        elif root.score is not None:
+            value_terms(terms, printer, symbols, lanes, root.score, "j", most, times * count)
+    if by_key and root.score is not None:
+        value_terms(terms, printer, symbols, lanes, root.score, "j", keys, owners * passes)
+    terms.add("turn", owners * passes * ceil_div(packed, lanes) * dim)
+    terms.add("pack", owners * passes * packed * v_vectors)
+    _attention_stores(kernel, terms, symbols, lanes, batch * heads * queries)
     terms.units = owners * blocks
     return terms
 
@@ -434,7 +492,3 @@ def _epilogue(
     printer = new_printer(kernel, symbols)
     rows, column = root.rows, root.column.name
     stores_terms(terms, printer, symbols, lanes, kernel.epilogue, rows, column, count, columns, stretches)
-
-
-def attention_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, by_key: bool, parts: int) -> Terms:
-    return attention_terms(kernel, symbols, isa, by_key, False)

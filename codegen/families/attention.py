@@ -49,10 +49,9 @@ class AttentionFamily(Plain):
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
-        queries, keys = root.lengths
-        rows = upper(queries, symbols) * upper(root.heads.extent, symbols) // root.kv_heads
-        sizes = (keys, root.width, root.column.extent)
-        return attention_workspace(device.isa, rows, *(upper(d, symbols) for d in sizes), self.parts)
+        rows = upper(root.lengths[0], symbols) * upper(root.heads.extent, symbols) // root.kv_heads
+        keys, dim, v_dim = (upper(d, symbols) for d in (root.lengths[1], root.width, root.column.extent))
+        return attention_workspace(device.isa, rows, keys, dim, v_dim, self.parts)
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stratac.codegen.facts import TILES
+from stratac.codegen.facts import TILE_EXTENSION, TILES
 from stratac.codegen.library import Library
 from stratac.codegen.terms import Terms, product, vectors_of
 from stratac.ir.builder import GraphBuilder
@@ -113,6 +113,25 @@ def test_attention_counts_what_causal_queries_see() -> None:
     assert full["soft"] == 4 * 448 * 448 / 16
     assert 0.5 <= half["soft"] / full["soft"] < 0.51 and 0.5 < half["fma"] / full["fma"] < 0.6
     assert full[UNITS] == 4 * 32
+
+
+def test_attention_on_tiles_counts_whole_tiles_of_what_queries_see() -> None:
+    device = replace(CPU, extensions=(TILE_EXTENSION,))
+    machine = replace(MACHINE, devices=(device,))
+
+    def attention(mode: str, causal: bool, rows: int = 448) -> dict[str, float]:
+        b = GraphBuilder()
+        q, k, v = (b.input(n, TensorType(f32, (1, 4, rows, 40))) for n in "qkv")
+        made = clusters(b.finish([Port("y", b.op("attention", q, k, v, scale=0.1, causal=causal))]))
+        found = Library(max_error=1.0).candidates(made.nodes[0], made, machine)
+        return next(dict(c.work.terms) for c in found if c.family == f"attention_tiles_{mode}")
+
+    one, three, six = (attention(mode, False) for mode in ("bf16", "bf16x3", "bf16x6"))
+    assert one["dot"] == 4 * 448 * (448 // 16 * 2 + 448 // 32 * 3) and one["soft"] == 4 * 448 * 448 / 16
+    assert (three["dot"], six["dot"]) == (3 * one["dot"], 6 * one["dot"]) and six["split"] == 4 * 448 * 2 * 3
+    half = attention("bf16", True)
+    assert 0.5 <= half["soft"] / one["soft"] < 0.51 and 0.5 < half["dot"] / one["dot"] < 0.55
+    assert one[UNITS] == 4 * 14 and attention("bf16", False, 33)[UNITS] == 4 * 2
 
 
 def attention_terms(rows: int, keys: int, mask: tuple[int, ...] = (), heads: int = 4) -> dict[str, float]:

@@ -19,6 +19,7 @@ from stratac.ir.machine import EXTENSIONS
 from .conftest import EXTENDED, HERE, Isa, kernel_sources
 
 FAMILIES = ["gemm", "conv", "winograd", "depthwise", "attention", "ragged", "gemm_tiles", "conv_tiles"]
+FAMILIES += ["attention_tiles", "ragged_tiles"]
 
 
 def sweep(isa, program, family: str, first: int, cases: int) -> str:
@@ -57,7 +58,7 @@ def test_tile_instructions_give_the_bits_of_their_emulation(build, compiler, rou
     _, flags, _ = EXTENSIONS["amx_bf16"]
     trap = [] if EXTENSIONS["amx_bf16"][0] <= cpu_features() else ["-DAMX_TRAP", HERE / "amx_trap.c"]
     real = build(isa, "sweep-amx", [*sources, *trap], "-O2", *flags, compiler=compiler)
-    for family in ("gemm_tiles", "conv_tiles"):
+    for family in (name for name in FAMILIES if name.endswith("_tiles")):
         assert sweep(isa, real, family, 7000, 15) == sweep(plain, emulated, family, 7000, 15)
 
 
@@ -100,6 +101,9 @@ def test_workspace_and_panel_are_as_documented(isa, build, open_library):
         (40, 513, 64, 64),
         (0, 700, 64, 64),
         (1500, 5000, 80, 96),
+        (33, 1, 1, 1),
+        (70, 300, 1000, 2000),
     ]:
-        expected = attention_workspace(level, rows, keys, dim, v_dim)
-        assert ask("st_attention_workspace", rows, keys, dim, v_dim) == expected
+        for tiles in range(4):
+            expected = attention_workspace(level, rows, keys, dim, v_dim, tiles)
+            assert ask("st_attention_workspace", rows, keys, dim, v_dim, tiles) == expected
