@@ -6,6 +6,7 @@ A test compiles the kernels for every ISA this CPU has and compares each number.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -62,12 +63,13 @@ class Blocks:
     columns: int
 
 
-def tile_blocks(m: int, k: int, parts: int) -> Blocks:
-    """What st_tiles_run takes for m rows by k in so many parts of bf16."""
+def tile_blocks(m: int, k: int, parts: int, direct: bool = False) -> Blocks:
+    """What st_tiles_run takes for m rows by k in so many parts of bf16; `direct`: rows that lie in parts already."""
     blocks = max(-(-k // {1: 320, 2: 160, 3: 96}[parts]), 1)
     depth = max(_up(-(-k // blocks), STEP), STEP)
     few = m <= 128
-    return Blocks(depth, 128 if few else 256, _ALL if depth >= k else 1024 if few else 512)
+    rows, columns = (128, 1024) if few else (_DIRECT_ROWS, 256) if direct else (256, 512)
+    return Blocks(depth, rows, _ALL if depth >= k else columns)
 
 
 def _tiles_floats(tile: Tile, m: int, n: int, k: int, parts: int) -> int:
@@ -81,6 +83,102 @@ def _tiles_floats(tile: Tile, m: int, n: int, k: int, parts: int) -> int:
         sums = few if m <= 128 else max(few, rows * min(columns, 512))
     split_here = 2 if parts in SPLIT_IN_TIME else 0
     return (2 * rows // TILE_ROWS + split_here) * panel + tile.rows * (blocks.depth + tile.pad) + sums
+
+
+def _direct_floats(isa: str, og: int, steps: int, parts: int) -> int:
+    """st_conv_tiles_floats."""
+    tile, k = TILES[isa], steps * STEP
+    depth = tile_blocks(1, k, parts).depth
+    columns = min(_up(og, _GROUP), 256) if k > depth else 2 * _GROUP
+    panels = 2 * (depth // STEP * parts * 512) if parts in SPLIT_IN_TIME else 0
+    room = panels + tile.rows * (depth + tile.pad) + _DIRECT_ROWS * columns
+    return _PLANE_BYTES // 4 + _up(steps, 16) + _up(room, 16) + _tiles_floats(tile, 1, min(og, _GROUP), k, parts)
+
+
+_PLANE_BYTES, _DIRECT_ROWS = 1 << 20, 512  # conv_tiles.c
+
+
+def filter_rows_are_runs(window: Sequence[int], cg: int) -> bool:
+    """st_rows_are_runs; `window` as of ir.kernel.Conv."""
+    return window[0] * window[1] > 1 and cg % STEP != 0 and window[5] == 1
+
+
+def conv_run(window: Sequence[int], cg: int) -> int:
+    """Elements of k that a convolution in tiles pads to whole steps where its windows are not gathered: those of a tap, or of a
+    row of the filter where pixels have few."""
+    return window[1] * cg if filter_rows_are_runs(window, cg) else cg
+
+
+def conv_direct(window: Sequence[int], cg: int, parts: int) -> int:
+    """Steps of k of a convolution in so many parts of bf16 that gathers no windows (conv_tiles.c); 0 where windows do not overlap,
+    so that gathering splits every pixel once too, or a row tile's part of a line has no room."""
+    kh, kw, stride_h, stride_w, dilation_h, dilation_w = window[:6]
+    if kh * kw <= stride_h * stride_w:
+        return 0
+    columns = _plane_pixels(window, cg, parts) // (1 + (kh - 1) * dilation_h // stride_h)
+    if min(columns, _DIRECT_ROWS) - (kw - 1) * dilation_w // stride_w < TILE_ROWS:
+        return 0
+    run = conv_run(window, cg)
+    return kh * kw * cg // run * -(-run // STEP)
+
+
+def _plane_pixels(window: Sequence[int], cg: int, parts: int) -> int:
+    """Pixels of a band's planes that there is room for."""
+    down, across = _along(window, 0, 0, 0), _along(window, 1, 0, 0)
+    runs = filter_rows_are_runs(window, cg)
+    planes = down.phases * parts * (1 if runs else across.phases * -(-cg // STEP))
+    unit = 2 * (window[3] * cg if runs else STEP)
+    return (_PLANE_BYTES // planes - 128) // unit - across.beyond - TILE_ROWS
+
+
+@dataclass(frozen=True)
+class _Along:
+    """conv_tiles.c, `axis`."""
+
+    phases: int
+    beyond: int
+    pitch: int
+
+
+def _along(window: Sequence[int], axis: int, extent: int, out: int) -> _Along:
+    taps, stride, dilation, before = window[axis::2]
+    reach = (taps - 1) * dilation
+    beyond = reach // stride
+    near = max(out, -(-(extent + before) // stride), out + beyond - before // stride)
+    return _Along(min(stride, reach + 1), beyond, min(out + beyond, near))
+
+
+@dataclass(frozen=True)
+class Bands:
+    """What conv_tiles.c makes of a convolution: bands, rows of each (those between lines included), vectors of 32 elements that
+    are split for one part."""
+
+    count: int
+    rows: int
+    split: int
+
+
+def conv_bands(
+    window: Sequence[int], cg: int, parts: int, images: int, size: tuple[int, int], out: tuple[int, int]
+) -> Bands:
+    """Of images of so many lines and columns, and so many of the result, all at least 1."""
+    down, across = (_along(window, axis, size[axis], out[axis]) for axis in (0, 1))
+    pixels = _plane_pixels(window, cg, parts)
+    most, columns = min(pixels // across.pitch - down.beyond, _DIRECT_ROWS // across.pitch), out[1]
+    if most < 1:
+        most, widest = 1, max(min(pixels // (1 + down.beyond), _DIRECT_ROWS) - across.beyond, 1)
+        columns = -(-out[1] // -(-out[1] // widest))
+    pieces = -(-out[1] // columns)
+    pitch = across.pitch if pieces == 1 else columns + across.beyond
+    lines = (images - 1) * down.pitch + out[0]
+    bands = -(-lines // most)
+    height = -(-lines // bands)
+    taken = bands * pieces * (height + down.beyond) * down.phases
+    if filter_rows_are_runs(window, cg):
+        split = taken * -(-pitch * window[3] * cg // STEP)
+    else:
+        split = taken * across.phases * pitch * -(-cg // STEP)
+    return Bands(bands * pieces, (height - 1) * pitch + columns, split)
 
 
 _ATTENTION_TILE, _ATTENTION_SLOTS = 512, 65536  # attention.c: keys at a time, floats of unfinished rows
@@ -137,9 +235,11 @@ def gemm_workspace_up_to(isa: str, m: int, n: int, k: int, packed: bool) -> int:
     return 4 * (product + load) + 64
 
 
-def conv_workspace(isa: str, k: int, og: int, pairs: bool = False, parts: int = 0) -> int:
+def conv_workspace(isa: str, k: int, og: int, pairs: bool = False, parts: int = 0, direct: int = 0) -> int:
     """st_conv_workspace: for pairs one pixel's window as floats beside the product."""
     tile = TILES[isa]
+    if direct:
+        return 4 * _direct_floats(isa, og, direct, parts) + 64
     if parts:
         return 4 * _tiles_floats(tile, (1 << 31) - 1, og, k, parts) + 64
     window = _up(k, 16) + tile.pad if pairs else 0

@@ -33,7 +33,7 @@ class Layout:
     parts would take more room than the floats: two rows of these stand there instead, 16 columns of both in turn. With
     `points` the depth dims are (3, 3, K): every matrix becomes 16, the filters at each point of csrc/kernels/winograd.c.
     With `quads` a panel of bytes has ceil(K / 4) rows of words, four elements that follow each other along K in each, and one more
-    with the sums of its columns as i32.
+    with the sums of its columns as i32. A `run` of tiles is so many elements of K that are padded to whole steps; 0: all of K.
     """
 
     panel: int
@@ -44,19 +44,23 @@ class Layout:
     points: bool = False
     tiles: int = 0
     quads: bool = False
+    run: int = 0
 
     def __str__(self) -> str:
         dims, strides = (",".join(map(str, t)) for t in (self.dims, self.strides))
-        kinds = {"pairs": self.pairs, "points": self.points, "quads": self.quads, f"tiles{self.tiles}": self.tiles}
+        tiles = f"tiles{self.tiles}" + (f"run{self.run}" if self.run else "")
+        kinds = {"pairs": self.pairs, "points": self.points, "quads": self.quads, tiles: self.tiles}
         kind = next((name for name, is_it in kinds.items() if is_it), "")
         return f"panel{self.panel}{kind}({self.offset};{dims};{strides})"
 
     @staticmethod
     def parse(text: str) -> Layout:
-        match = re.fullmatch(r"panel(\d+)(pairs|points|quads|tiles([123]))?\((\d+);([\d,]*);([-\d,]*)\)", text)
+        match = re.fullmatch(
+            r"panel(\d+)(pairs|points|quads|tiles([123])(?:run(\d+))?)?\((\d+);([\d,]*);([-\d,]*)\)", text
+        )
         if match is None:
             raise StratacError(f"unknown weight format {text!r}")
-        panel, kind, parts, offset, dims, strides = match.groups()
+        panel, kind, parts, run, offset, dims, strides = match.groups()
         numbers = [tuple(int(n) for n in part.split(",") if n) for part in (dims, strides)]
         return Layout(
             int(panel),
@@ -67,6 +71,7 @@ class Layout:
             kind == "points",
             int(parts or 0),
             kind == "quads",
+            int(run or 0),
         )
 
     @property
@@ -74,7 +79,8 @@ class Layout:
         """Elements once packed, padding included; of pairs and tiles the words, of quads the bytes."""
         depth = math.prod(self.dims[1:-1])
         if self.tiles:
-            depth = -(-depth // STEP) * STEP * (2 if self.tiles in SPLIT_IN_TIME else self.tiles) // 2
+            run = self.run or max(depth, 1)
+            depth = depth // run * -(-run // STEP) * STEP * (2 if self.tiles in SPLIT_IN_TIME else self.tiles) // 2
         if self.quads:
             depth = (-(-depth // 4) + 1) * 4
         count = self.dims[0] * (-(-depth // 2) if self.pairs else depth // 9 * len(POINTS) if self.points else depth)
@@ -136,6 +142,9 @@ def _at_point(filters: np.ndarray, point: tuple[int, int]) -> np.ndarray:
 
 def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
     """Some columns of one matrix, the first of them a panel's first: its panels, flat."""
+    if layout.run:
+        runs = matrix.reshape(-1, layout.run, matrix.shape[-1])
+        matrix = np.pad(runs, ((0, 0), (0, -layout.run % STEP), (0, 0))).reshape(-1, matrix.shape[-1])
     depth, columns = matrix.shape
     count = -(-columns // layout.panel)
     step = STEP if layout.tiles else 4 if layout.quads else 2 if layout.pairs else 1

@@ -23,6 +23,8 @@ from .facts import (
     attention_slots,
     attention_tile,
     attention_tile_slots,
+    conv_bands,
+    conv_direct,
     gemm_load_rows,
     tile_blocks,
     winograd_tiles,
@@ -180,8 +182,28 @@ def conv_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: int)
     """conv.c in tiles: as `conv_terms`, with rows gathered wherever they do not lie in the image as they are."""
     tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
     at = _windows(kernel, size)
-    passes = _tile_product(terms, at.m, at.og, at.k, parts, at.groups)
-    if not at.pixels:
+    root = kernel.root
+    assert isinstance(root, Conv)
+    window, cg = root.window, size(root.size[3])
+    if steps := conv_direct(window, cg, parts):
+        images = size(root.size[0])
+        if at.m > 0 and at.og > 0:
+            bands = conv_bands(window, cg, parts, images, (at.h, at.w), (at.oh, at.ow))
+            _tile_product(
+                terms,
+                bands.rows,
+                at.og,
+                steps * STEP,
+                parts,
+                at.groups * bands.count,
+                bands.split / bands.count,
+                direct=True,
+            )
+            stored = 2 if parts in SPLIT_IN_TIME else parts
+            terms.add("b_again", at.groups * (bands.count - 1) * steps * STEP * at.og * 2 * stored)
+    else:
+        passes = _tile_product(terms, at.m, at.og, at.k, parts, at.groups)
+    if not steps and not at.pixels:
         terms.add("gather_run", at.groups * passes * at.m * at.runs)
         terms.add("gather", at.groups * passes * at.m * at.runs * ceil_div(at.k // at.runs, tile.lanes))
     _epilogue(kernel, terms, symbols, tile.lanes, at.m, at.og * at.groups, ceil_div(at.og, 4 * TILE_PANEL) * at.groups)
@@ -189,19 +211,22 @@ def conv_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: int)
     return terms
 
 
-def _tile_product(terms: Terms, m: int, n: int, k: int, parts: int, times: float) -> int:
+def _tile_product(
+    terms: Terms, m: int, n: int, k: int, parts: int, times: float, split: float = 0.0, direct: bool = False
+) -> int:
     """st_tiles_run on m x n x k: rows of products of tiles, tiles of B loaded, vectors of 32 of A split, blocks of 32 x 32 sums,
-    bytes walked again, pairs of rows of B split. Returns how often the left operand is walked."""
+    bytes walked again, pairs of rows of B split. Returns how often the left operand is walked. `direct`: that lies in parts, made
+    of `split` vectors."""
     if m <= 0 or n <= 0:
         return 0
-    blocks = tile_blocks(m, k, parts)
+    blocks = tile_blocks(m, k, parts, direct)
     steps, wide, tall = ceil_div(k, STEP), ceil_div(n, TILE_PANEL // 2), ceil_div(m, TILE_ROWS)
     passes = ceil_div(n, blocks.columns)
     terms.add("dot", times * m * wide * steps * PRODUCTS_OF_PARTS[parts])
     terms.add("b_tile", times * tall * wide * steps * _LOADS[parts])
-    terms.add("split", times * passes * m * steps * parts)
+    terms.add("split", times * (split if direct else passes * m * steps) * parts)
     terms.add("block", times * tall * ceil_div(n, TILE_PANEL) * max(ceil_div(k, blocks.depth), 1))
-    terms.add("a_again", times * (passes - 1) * m * k * 4)
+    terms.add("a_again", 0 if direct else times * (passes - 1) * m * k * 4)
     stored = 2 if parts in SPLIT_IN_TIME else parts
     again = ceil_div(m, blocks.rows)
     terms.add("b_again", times * (again - 1) * wide * steps * STEP * TILE_PANEL * stored)

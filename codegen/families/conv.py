@@ -11,9 +11,12 @@ from ...ir.types import f32, i32
 from ..c_printer import Printer
 from ..facts import (
     LEAST_DEPTH,
+    STEP,
     TILE_EXTENSION,
     TILE_MODES,
     TILE_PANEL,
+    conv_direct,
+    conv_run,
     conv_workspace,
     whole_workspace,
     winograd_workspace,
@@ -64,16 +67,23 @@ class ConvFamily(Plain):
         dims = (root.groups, *root.window[:2], root.size[3], per_group)
         strides = (out * per_group, height, width, inner, out)
         panel = TILE_PANEL if self.parts else PANELS[device.isa]
-        return Layout(panel, root.filter.offset, dims, strides, self.pairs, tiles=self.parts)  # type: ignore[arg-type]
+        run = conv_run(root.window, root.size[3]) if self._direct(root) else 0  # type: ignore[arg-type]
+        run = run if run % STEP else 0
+        return Layout(panel, root.filter.offset, dims, strides, self.pairs, tiles=self.parts, run=run)  # type: ignore[arg-type]
+
+    def _direct(self, root: Conv) -> int:
+        return self.parts and conv_direct(root.window, root.size[3], self.parts)  # type: ignore[arg-type]
 
     def _marks(self, root: Conv, printer: Printer) -> list[tuple[str, str]]:
         """The fields that say how filters are packed."""
-        return [("pairs", "1")] if self.pairs else [("tiles", str(self.parts))] if self.parts else []
+        marks = [("pairs", "1")] if self.pairs else [("tiles", str(self.parts))] if self.parts else []
+        direct = self._direct(root)
+        return [*marks, ("direct", str(direct))] if direct else marks
 
     def workspace(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> int:
         root = _root(kernel)
-        depth = root.window[0] * root.window[1] * root.size[3]
-        return conv_workspace(device.isa, depth, root.column.extent // root.groups, self.pairs, self.parts)  # type: ignore[arg-type]
+        depth, columns = root.window[0] * root.window[1] * root.size[3], root.column.extent // root.groups
+        return conv_workspace(device.isa, depth, columns, self.pairs, self.parts, self._direct(root))  # type: ignore[arg-type]
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)

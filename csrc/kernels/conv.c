@@ -35,8 +35,10 @@ static int place(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t 
     return st_place_windows(s->window, sizeof(float), s->x, row, rows, count, left);
 }
 
-int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles)
+int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles, int64_t direct)
 {
+    if (direct)
+        return 4 * st_conv_tiles_floats(og, direct, tiles) + 64;
     if (tiles)
         return 4 * st_tiles_floats(INT32_MAX, og, k, tiles) + 64;
     const int64_t product = st_product_floats(pairs ? st_ceil_div(k, 2) : k, 1);
@@ -45,6 +47,10 @@ int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles)
 
 void st_conv_f32(const st_conv *c, int part, int parts)
 {
+    if (c->direct) {
+        st_conv_tiles(c, st_align64(c->workspace), part, parts);
+        return;
+    }
     const st_window *w = &c->window;
     const int64_t floats = w->kh * w->kw * w->cg, k = c->pairs ? st_ceil_div(floats, 2) : floats, m = w->n * w->oh * w->ow;
     const int64_t panel = c->tiles ? ST_TILE_PANEL : ST_PANEL, words = c->tiles ? st_tiles_words(k, c->tiles) : k * ST_PANEL;

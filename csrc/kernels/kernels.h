@@ -79,6 +79,7 @@ typedef struct st_conv {
     const float *filter;           /* packed: groups matrices of K = kh*kw*cg by og, each as st_pack lays it out */
     int pairs;                     /* both operands rounded to bf16, sums in f32: filters are packed as pairs */
     int tiles;                     /* both operands sums of so many (1, 2, 3) bf16, sums in f32: filters are packed for tiles */
+    int64_t direct;                /* in tiles without gathering windows (conv_tiles.c): steps of k, its runs padded to whole ones; else 0 */
     st_store_fn store;
     const void *store_ctx;
     float *c;                      /* used when store is NULL: c[r*c_row + channel] */
@@ -150,10 +151,11 @@ void st_attention_f32(const st_attention *a, int part, int parts);
  * (((p*S + k/32)*T + part)*16 + k%32/2)*32 + c holds that part of the two elements: the nearest bf16, then the nearest to what is
  * left.  Of several parts of an element that is not finite the others are zero; where only the nearest is infinite, all parts are
  * those next towards zero.  Of three parts the floats are packed: B[k][c] at (((p*S + k/32)*16 + k%32/2)*2 + c/16)*32 + k%2*16 + c%16,
- * c < 32. */
+ * c < 32.  A convolution that is `direct` has each run of K (cg elements, a tap; kw * cg, a row of the filter, where cg is no multiple
+ * of 32, dilation_w is 1 and there are several taps) padded to whole steps of 32. */
 int64_t st_panel(void);
 int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs, int tiles);
-int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles);
+int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles, int64_t direct);
 int64_t st_gemm_i8_workspace(int64_t k); /* of st_conv_i8 too, k being its window */
 int64_t st_winograd_workspace(int64_t cg);
 int64_t st_attention_workspace(int64_t rows, int64_t keys, int64_t dim, int64_t v_dim, int tiles); /* rows that share a key/value head */

@@ -49,6 +49,7 @@
 #endif
 #define ST_CHAIN 256     /* values of k that one chain adds up; divides ST_KC */
 #define ST_TILE_PANEL 32 /* columns of a panel of tiles (tiles.c), whatever the lanes */
+#define ST_DIRECT_ROWS 512 /* of a left operand that lies in parts */
 #define ST_PAD 16      /* keeps rows of a copied tile out of each other's cache sets */
 #define ST_SHORT 4096  /* floats of a single-row-tile block: few rows get more columns, so fewer callbacks */
 
@@ -94,6 +95,17 @@ typedef void (*st_fill_fn)(const void *ctx, int64_t row, int64_t rows, int64_t k
 /* Or, where it can be read in place, say how and return 1. */
 typedef int (*st_place_fn)(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, st_left *left);
 
+/* A left operand that lies in parts of bf16: part p of the 32 elements of row i at step s of k is at + steps[s] + p * part + i * row,
+ * all in bytes.  `foreign`: elements that meet zeros of B may belong to other rows; then a row that comes out not finite is taken
+ * again by itself (fill makes it), in `workspace`. */
+typedef struct st_planes {
+    const char *at;
+    const int32_t *steps;
+    int64_t part, row;
+    int foreign;
+    float *workspace; /* st_tiles_floats() of one row */
+} st_planes;
+
 /* Rows [m0, m1) and columns [n0, n1) of one product; n0 is a multiple of the panel, n1 too unless it is n. */
 typedef struct st_product {
     int64_t m0, m1, n0, n1, k;
@@ -112,6 +124,7 @@ typedef struct st_product {
     int quads;  /* or quads of whole numbers, with sums in int32: behind each packed panel stand the sums of its columns ... */
     int32_t shift; /* ... and accumulators begin at so many times these */
     int tiles;  /* or, if not 0: b is packed in so many parts for tiles, k counts elements and fill makes floats (st_tiles_run) */
+    const st_planes *planes; /* of tiles: where the rows lie in parts already, at most ST_DIRECT_ROWS of them; or NULL */
     int resume; /* add to what c already holds (store must be NULL, columns whole panels) */
     st_store_fn store;
     const void *store_ctx;
@@ -129,6 +142,11 @@ ST_HIDDEN int64_t st_product_floats(int64_t k, int b_packed);
 ST_HIDDEN void st_tiles_run(const st_product *p);
 ST_HIDDEN int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts);
 ST_HIDDEN int64_t st_tiles_words(int64_t k, int parts);
+ST_HIDDEN int64_t st_tiles_direct_floats(int64_t n, int64_t k, int parts); /* the same with planes */
+
+/* What is `direct` of st_conv: in so many floats of workspace, 64 bytes aligned. */
+ST_HIDDEN void st_conv_tiles(const st_conv *c, float *workspace, int part, int parts);
+ST_HIDDEN int64_t st_conv_tiles_floats(int64_t og, int64_t steps, int parts);
 
 /* Attention in such parts (attention_tiles.c), of more rows than few that share a key/value head or of sequences of any length. */
 #define ST_ATTENTION_FEW 8

@@ -25,6 +25,7 @@
 #define KEPT_COLUMNS 512
 #define FEW_ROWS 128          /* ... or, with at most this many rows, fewer rows and more columns */
 #define MORE_COLUMNS 1024
+#define DIRECT_COLUMNS 256    /* with ST_DIRECT_ROWS */
 #define PART (ROWS * 64)      /* bytes of one part of a step of k, of A (32 rows) as of B (16 pairs of rows by 32 columns) */
 #define PART_WORDS (PART / 4)
 #define WHOLE 3               /* so many parts of B are made of floats when they are needed ... */
@@ -62,6 +63,12 @@ int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts)
 {
     const int64_t kc = k_block(k, parts), tile = split_words(kc, parts), sums = k > kc ? sums_kept(m, n) : rows_kept(m) * 2 * GROUP;
     return 2 * rows_kept(m) / ROWS * tile + (parts == WHOLE ? 2 * tile : 0) + ST_MR * (kc + ST_PAD) + sums;
+}
+
+int64_t st_tiles_direct_floats(int64_t n, int64_t k, int parts)
+{
+    const int64_t kc = k_block(k, parts), columns = k > kc ? ST_MIN(st_round_up(n, GROUP), (int64_t)DIRECT_COLUMNS) : 2 * GROUP;
+    return (parts == WHOLE ? 2 * split_words(kc, parts) : 0) + ST_MR * (kc + ST_PAD) + ST_DIRECT_ROWS * columns;
 }
 
 /* A product on its way. */
@@ -156,6 +163,13 @@ static void configure(tile_file *t, int64_t rows)
     tile_configure(t, &shape);
 }
 
+/* A row tile of the left operand: part p at step s is a + (steps ? steps[s] : s * parts * PART) + p * part, rows `row` bytes apart. */
+typedef struct left {
+    const char *a;
+    const int32_t *steps;
+    int64_t part, row;
+} left;
+
 /* What is done beside the multiplications: in each step `lines` lines of memory are fetched, and after each product of parts `pairs`
  * pairs of rows of the next panel, which has `last`, are split. */
 typedef struct beside {
@@ -167,22 +181,24 @@ typedef struct beside {
 } beside;
 
 /* One panel of one row tile, in GROUP columns of sums: `steps` of k.  `tall`: more than 16 rows; `wide`: more than 16 columns. */
-static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const char *a, const char *b, int64_t steps, float *c, int resume,
-                                                            const beside *x, const int parts, const int tall, const int wide)
+static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const left *l, const char *b, int64_t steps, float *c, int resume,
+                                                            const beside *x, const int parts, const int tall, const int wide, const int direct)
 {
     const int64_t c_row = GROUP * (int64_t)sizeof *c;
     float *lower = c + 16 * GROUP;
-    const char *fetch = x->fetch;
+    const int64_t part = direct ? l->part : PART, row = direct ? l->row : 64, half = 16 * row;
+    const int32_t *place = l->steps;
+    const char *a = l->a, *fetch = x->fetch;
     int64_t pair = x->pair;
 /* Loads between the products, so that the tile unit waits for none. */
 #define MULTIPLY(part_a, load_b, part_b)                                                                                   \
     do {                                                                                                                   \
         if (load_b)                                                                                                        \
             tile_load(t, 6, b + (part_b)*PART, 128);                                                                       \
-        tile_load(t, 4, a + (part_a)*PART, 64);                                                                            \
+        tile_load(t, 4, a + (part_a)*part, row);                                                                           \
         tile_dot(t, 0, 4, 6);                                                                                              \
         if (tall) {                                                                                                        \
-            tile_load(t, 5, a + (part_a)*PART + 1024, 64);                                                                 \
+            tile_load(t, 5, a + (part_a)*part + half, row);                                                                \
             tile_dot(t, 2, 5, 6);                                                                                          \
         }                                                                                                                  \
         if (wide) {                                                                                                        \
@@ -209,7 +225,9 @@ static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const 
         tile_zero(t, 2);
         tile_zero(t, 3);
     }
-    for (; steps > 0; steps--, a += parts * PART, b += parts * PART) {
+    for (; steps > 0; steps--, b += parts * PART) {
+        if (direct)
+            a = l->a + *place++;
         for (const char *end = fetch + x->lines * 64; fetch < end; fetch += 64)
             __builtin_prefetch(fetch, 0, 2);
         if (parts == 1) {
@@ -226,6 +244,8 @@ static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const 
             MULTIPLY(1, 1, 0);
             MULTIPLY(0, 0, 0);
         }
+        if (!direct)
+            a += parts * PART;
     }
     tile_store(t, 0, c, c_row);
     if (wide)
@@ -237,19 +257,21 @@ static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const 
 }
 
 /* Functions of their own, so that what they count with stays in registers. */
-typedef void panel_fn(tile_file *t, const char *a, const char *b, int64_t steps, float *c, int resume, const beside *x);
-#define PANEL(parts, tall, wide)                                                                                           \
-    static __attribute__((noinline)) void panel_##parts##tall##wide(tile_file *t, const char *a, const char *b, int64_t steps, float *c, \
-                                                                    int resume, const beside *x)                           \
+typedef void panel_fn(tile_file *t, const left *l, const char *b, int64_t steps, float *c, int resume, const beside *x);
+#define PANEL(parts, tall, wide, direct)                                                                                   \
+    static __attribute__((noinline)) void panel_##parts##tall##wide##direct(tile_file *t, const left *l, const char *b, int64_t steps,   \
+                                                                            float *c, int resume, const beside *x)         \
     {                                                                                                                      \
-        panel_sum(t, a, b, steps, c, resume, x, parts, tall, wide);                                                        \
+        panel_sum(t, l, b, steps, c, resume, x, parts, tall, wide, direct);                                                \
     }
-#define PANELS(parts) PANEL(parts, 0, 0) PANEL(parts, 0, 1) PANEL(parts, 1, 0) PANEL(parts, 1, 1)
+#define SHAPES(parts, direct) PANEL(parts, 0, 0, direct) PANEL(parts, 0, 1, direct) PANEL(parts, 1, 0, direct) PANEL(parts, 1, 1, direct)
+#define PANELS(parts) SHAPES(parts, 0) SHAPES(parts, 1)
 PANELS(1)
 PANELS(2)
 PANELS(3)
-#define OF_PARTS(parts) {panel_##parts##00, panel_##parts##01, panel_##parts##10, panel_##parts##11}
-static panel_fn *const panel_of[][4] = {OF_PARTS(1), OF_PARTS(2), OF_PARTS(3)};
+#define OF_SHAPES(parts, direct) {panel_##parts##00##direct, panel_##parts##01##direct, panel_##parts##10##direct, panel_##parts##11##direct}
+#define OF_PARTS(parts) {OF_SHAPES(parts, 0), OF_SHAPES(parts, 1)}
+static panel_fn *const panel_of[][2][4] = {OF_PARTS(1), OF_PARTS(2), OF_PARTS(3)};
 
 static vm not_finite(vf x)
 {
@@ -295,15 +317,31 @@ static void mend_row(const run *u, int64_t row, const float *panels, int64_t col
     }
 }
 
-static void mend(const run *u, int64_t row, int64_t rows, const float *panels, int64_t cols, float *sums)
+/* A row from what is its own: elements of others that met zeros of B may not have been finite. */
+static void own_row(run *u, int64_t row, int64_t column, int64_t cols, float *sums)
 {
+    st_product one = *u->p;
+    one.m0 = row, one.m1 = row + 1, one.n0 = column, one.n1 = column + cols;
+    one.planes = NULL, one.store = NULL, one.workspace = u->p->planes->workspace;
+    one.c = sums, one.c_row = GROUP, one.row_base = -row, one.col_base = -column;
+    st_tiles_run(&one);
+    u->configured = 0;
+}
+
+static void mend(run *u, int64_t row, int64_t rows, int64_t column, int64_t cols, float *sums)
+{
+    const float *panels = u->p->b + column / COLUMNS * u->panel;
     for (int64_t i = 0; i < rows; i++, sums += GROUP) {
         vf rest = vf_zero();
         for (int64_t j = 0; j < cols; j += VL) {
             const vf x = vf_load_n(sums + j, ST_MIN((int64_t)VL, cols - j));
             rest = vf_add(rest, vf_sub(x, x));
         }
-        if (vm_any(vf_ne(rest, rest)))
+        if (!vm_any(vf_ne(rest, rest)))
+            continue;
+        if (u->p->planes && u->p->planes->foreign)
+            own_row(u, row + i, column, cols, sums);
+        else
             mend_row(u, row + i, panels, cols, sums);
     }
 }
@@ -326,8 +364,8 @@ static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
 {
     const st_product *p = u->p;
     const int few = p->m1 - p->m0 <= FEW_ROWS;
-    const int64_t columns = u->kc >= p->k ? p->n1 - p->n0 : few ? MORE_COLUMNS : KEPT_COLUMNS;
-    const int64_t rows = few ? FEW_ROWS : KEPT_ROWS;
+    const int64_t columns = u->kc >= p->k ? p->n1 - p->n0 : few ? MORE_COLUMNS : p->planes ? DIRECT_COLUMNS : KEPT_COLUMNS;
+    const int64_t rows = few ? FEW_ROWS : p->planes ? ST_DIRECT_ROWS : KEPT_ROWS;
     return (block){i, ST_MIN(rows, p->m1 - i), j, ST_MIN(columns, p->n1 - j), k0, ST_MIN(u->kc, p->k - k0)};
 }
 
@@ -362,13 +400,13 @@ typedef struct finished {
     float *sums;
 } finished;
 
-static void hand_over(const run *u, const block *b, finished *f, int64_t share, int64_t row_sums)
+static void hand_over(run *u, const block *b, finished *f, int64_t share, int64_t row_sums)
 {
     const st_product *p = u->p;
     const int64_t at = f->row % ROWS, rows = ST_MIN(ST_MIN(share, ROWS - at), f->rows - f->row), row = b->i + f->row;
     float *sums = f->sums + f->row / ROWS * row_sums + at * GROUP;
-    if (p->tiles > 1)
-        mend(u, row, rows, p->b + f->column / COLUMNS * u->panel, f->cols, sums);
+    if (p->tiles > 1 || (p->planes && p->planes->foreign))
+        mend(u, row, rows, f->column, f->cols, sums);
     if (p->store)
         p->store(p->store_ctx, p->batch, p->row_base + row, rows, p->col_base + f->column, f->cols, sums, GROUP);
     else
@@ -379,6 +417,7 @@ static void hand_over(const run *u, const block *b, finished *f, int64_t share, 
 /* Sums are kept by row tiles, of each GROUP after GROUP of columns; two GROUPs, in turn, where k is one block. */
 static void run_block(run *u, const block *b, const block *after, const float *split, rows_split *next)
 {
+    const st_planes *planes = u->p->planes;
     const int parts = u->p->tiles, keep = u->kc < u->p->k, last = b->k0 + b->count >= u->p->k, whole = parts == WHOLE;
     const int64_t steps = st_ceil_div(b->count, TILE_DEPTH), panels = st_ceil_div(b->cols, COLUMNS), tiles = st_ceil_div(b->rows, ROWS);
     const int64_t row_sums = (keep ? st_ceil_div(b->cols, GROUP) : 2) * ROWS * GROUP;
@@ -401,8 +440,11 @@ static void run_block(run *u, const block *b, const block *after, const float *s
             const int64_t rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
             if (u->configured != rows)
                 configure(&u->tiles, u->configured = rows);
-            panel_of[parts - 1][2 * (rows > 16) + (b->cols - column > 16)](&u->tiles, (const char *)(split + r * u->tile),
-                (const char *)panel, steps, group + r * row_sums + column - from, b->k0 > 0, &x);
+            const left l = !planes ? (left){(const char *)(split + r * u->tile), NULL, PART, 64}
+                                   : (left){planes->at + (b->i + r * ROWS) * planes->row, planes->steps + b->k0 / TILE_DEPTH, planes->part,
+                                            planes->row};
+            panel_of[parts - 1][planes != NULL][2 * (rows > 16) + (b->cols - column > 16)](&u->tiles, &l, (const char *)panel, steps,
+                group + r * row_sums + column - from, b->k0 > 0, &x);
             x.fetch += x.lines * steps * 64;
             x.pair += pairs * steps * PRODUCTS;
             if (next->done < next->rows)
@@ -429,14 +471,14 @@ void st_tiles_run(const st_product *p)
         return;
     run u = {.p = p, .kc = k_block(p->k, p->tiles), .panel = st_tiles_words(p->k, p->tiles)};
     u.tile = split_words(u.kc, p->tiles);
-    const int64_t room = rows_kept(p->m1 - p->m0) / ROWS * u.tile;
+    const int64_t room = p->planes ? 0 : rows_kept(p->m1 - p->m0) / ROWS * u.tile;
     float *split = p->workspace, *other = split + room;
     u.parts[0] = other + room;
     u.parts[1] = u.parts[0] + (p->tiles == WHOLE ? u.tile : 0);
     u.copy = u.parts[1] + (p->tiles == WHOLE ? u.tile : 0);
     u.sums = u.copy + ST_MR * (u.kc + ST_PAD);
     block b = block_at(&u, p->m0, p->n0, 0);
-    rows_split first = {.row = b.i, .rows = b.rows, .k0 = b.k0, .count = b.count, .share = b.rows, .to = split};
+    rows_split first = {.row = b.i, .rows = p->planes ? 0 : b.rows, .k0 = b.k0, .count = b.count, .share = b.rows, .to = split};
     split_rows(&u, &first);
     if (p->tiles == WHOLE)
         split_pairs(stored_panel(&u, &b, &b, 1, 0), u.parts[0], 0, st_ceil_div(b.count, TILE_DEPTH) * STEP_PAIRS);
@@ -444,7 +486,7 @@ void st_tiles_run(const st_product *p)
         const block after = block_after(&u, &b);
         const int same = after.i == b.i && after.k0 == b.k0; /* rows */
         const int64_t calls = st_ceil_div(b.cols, COLUMNS) * st_ceil_div(b.rows, ROWS);
-        rows_split next = {.row = after.i, .rows = same ? 0 : after.rows, .k0 = after.k0, .count = after.count, .to = other};
+        rows_split next = {.row = after.i, .rows = same || p->planes ? 0 : after.rows, .k0 = after.k0, .count = after.count, .to = other};
         next.share = st_round_up(ST_MAX(st_ceil_div(next.rows, calls), (int64_t)2), ST_MAX(p->together, (int64_t)1));
         run_block(&u, &b, &after, split, &next);
         if (!same) {

@@ -131,6 +131,9 @@ static inline int st_windows_in_line(const st_window *w)
     return (w->kw == 1 || (w->dilation_w == 1 && w->x_w == w->cg)) && st_round_up(w->ow, ST_MR) * 8 <= w->ow * 9;
 }
 
+/* Of a convolution in tiles: whether each row of its filter is one run of k (padded to whole steps), and not each tap. */
+static inline int st_rows_are_runs(const st_window *w) { return w->kh * w->kw > 1 && w->cg % 32 != 0 && w->dilation_w == 1; }
+
 /* Whether rows are pixels as they lie in X. */
 static inline int st_windows_are_pixels(const st_window *w)
 {

@@ -103,6 +103,9 @@ def test_convolutions(isa: str, mode: str) -> None:
         (33, 16, 1, 1, 0, 1),
         (24, 96, 3, 1, 1, 4),
         (100, 20, 3, 1, 1, 1),
+        (64, 40, 3, 1, 1, 1),
+        (96, 33, 5, 2, 2, 3),
+        (24, 12, 4, 4, 0, 2),
     ]
     for number, (inside, outside, kernel, stride, pad, groups) in enumerate(cases):
         x = b.input(f"x{number}", TensorType(f32, (2, inside, side, side)))
@@ -302,6 +305,19 @@ def test_packing(dims: tuple[int, int, int], parts: int) -> None:
             at = words[matrix, column // 32, k // 32, part, k % 32 // 2, column % 32, k % 2]
             assert at == wanted[part][matrix, k, column]
     assert np.count_nonzero(words) <= parts * array.size
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_packing_of_runs(parts: int) -> None:
+    """Each run of K begins with a step: the panels are those of filters with zeros between the runs."""
+    filters = np.random.default_rng(0).standard_normal((3, 21, 40)).astype(np.float32)
+    layout = Layout(32, 0, (1, 3, 7, 3, 40), (0, 840, 120, 40, 1), tiles=parts, run=21)
+    assert Layout.parse(str(layout)) == layout
+    apart = np.zeros((3, 32, 40), np.float32)
+    apart[:, :21] = filters
+    wanted = pack(apart, str(Layout(32, 0, (1, 96, 40), (0, 40, 1), tiles=parts)))
+    found = pack(filters, str(layout))
+    assert found.size == layout.elements and found.tobytes() == wanted.tobytes()
 
 
 def test_three_parts_are_the_value() -> None:

@@ -304,10 +304,17 @@ static void conv_case(const char *name, const char *family)
     float *filter = numbers(k * channels), *packed = NULL;
     st_conv c = {.window = w, .x = x, .filter = filter};
     if (tiles) {
-        int64_t size = tiles_words(k, w.og);
+        c.direct = draw() % 3 != 0; /* the number of steps comes below */
+        const int64_t run = !c.direct ? k : w.kh * w.kw > 1 && w.cg % 32 && w.dilation_w == 1 ? w.kw * w.cg : w.cg;
+        const int64_t padded = c.direct ? (run + 31) / 32 * 32 : run, deep = k / run * padded, size = tiles_words(deep, w.og);
+        c.direct = c.direct ? deep / 32 : 0;
+        float *apart = calloc((size_t)(deep * channels + 1), sizeof *apart);
+        for (int64_t i = 0; i < k; i++)
+            memcpy(apart + (i / run * padded + i % run) * channels, filter + i * channels, sizeof(float) * (size_t)channels);
         packed = malloc(sizeof(float) * (size_t)(size * w.groups));
         for (int64_t group = 0; group < w.groups; group++)
-            pack_tiles(filter + group * w.og, k, w.og, channels, 1, (uint32_t *)packed + group * size);
+            pack_tiles(apart + group * w.og, deep, w.og, channels, 1, (uint32_t *)packed + group * size);
+        free(apart);
         c.filter = packed, c.tiles = tiles;
     } else if (!depthwise) {
         int64_t size = k * ((w.og + st_panel() - 1) / st_panel() * st_panel());
@@ -340,13 +347,13 @@ static void conv_case(const char *name, const char *family)
         sink got = p ? new_sink(0, c.c_row, size) : first;
         c.c = callback ? NULL : got.out, c.store_ctx = &got;
         for (int part = 0; part < all_parts[p]; part++) {
-            c.workspace = depthwise ? NULL : malloc((size_t)(winograd ? st_winograd_workspace(w.cg) : st_conv_workspace(k, w.og, 0, tiles)));
+            c.workspace = depthwise ? NULL : malloc((size_t)(winograd ? st_winograd_workspace(w.cg) : st_conv_workspace(k, w.og, 0, tiles, c.direct)));
             (depthwise ? st_depthwise_f32 : winograd ? st_winograd_f32 : st_conv_f32)(&c, part, all_parts[p]);
             free(c.workspace);
         }
         char what[250];
-        snprintf(what, sizeof what, "%s %s n %lld %lldx%lld cg %lld og %lld groups %lld kernel %lldx%lld stride %lld,%lld out %lldx%lld store %d parts %d",
-                 family, name, (long long)w.n, (long long)w.h, (long long)w.w, (long long)w.cg, (long long)w.og,
+        snprintf(what, sizeof what, "%s%s %s n %lld %lldx%lld cg %lld og %lld groups %lld kernel %lldx%lld stride %lld,%lld out %lldx%lld store %d parts %d",
+                 family, c.direct ? " direct" : "", name, (long long)w.n, (long long)w.h, (long long)w.w, (long long)w.cg, (long long)w.og,
                  (long long)w.groups, (long long)w.kh, (long long)w.kw, (long long)w.stride_h, (long long)w.stride_w, (long long)w.oh,
                  (long long)w.ow, callback, all_parts[p]);
         compare(what, &got, &want, p ? &first : NULL, scale, callback);

@@ -90,7 +90,9 @@ def test_workspace_and_panel_are_as_documented(isa, build, open_library):
                 expected = gemm_workspace(level, m, 77, k, bool(packed), bool(pairs), tiles)
                 assert ask("st_gemm_workspace", m, 77, k, packed, pairs, tiles) == expected
         for pairs, tiles in ((0, 0), (1, 0), (0, 1), (0, 2), (0, 3)):
-            assert ask("st_conv_workspace", k, 64, pairs, tiles) == conv_workspace(level, k, 64, bool(pairs), tiles)
+            for steps in (0, 1, 9, 144) if tiles else (0,):
+                expected = conv_workspace(level, k, 64, bool(pairs), tiles, steps)
+                assert ask("st_conv_workspace", k, 64, pairs, tiles, steps) == expected
         assert ask("st_winograd_workspace", k) == winograd_workspace(level, k)
     for rows, keys, dim, v_dim in [
         (1, 0, 8, 8),
