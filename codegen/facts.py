@@ -299,7 +299,7 @@ def attention_workspace(isa: str, rows: int, keys: int, dim: int, v_dim: int, pa
 
 
 #: attention_tiles.c: rows that share a key/value head and are computed in f32; keys of an item; floats of K and V held at once
-ATTENTION_FEW, ATTENTION_KEYS, _ATTENTION_PACKED = 8, 64, 327680
+ATTENTION_FEW, ATTENTION_KEYS, _ATTENTION_PACKED = 8, 128, 327680
 _SLOT_HEAD = 656
 
 

@@ -22,10 +22,11 @@
 #define ROWS 32
 #define WIDE 32                 /* columns of a panel: keys, or elements of V */
 #define STEP TILE_DEPTH
-#define KEYS 64                 /* of an item; a multiple of STEP and of WIDE */
+#define KEYS 128                /* of an item; a multiple of STEP and of WIDE */
 #define SCORE_LD (KEYS + 16)
 #define PART (ROWS * 64)        /* bytes of one part of a step: 32 rows of Q or of weights, 16 rows of 32 words of K or V */
 #define PART_WORDS (PART / 4)
+#define PRODUCTS(parts) ((parts) * ((parts) + 1) / 2) /* of parts that make one product */
 #define PACKED 327680           /* floats of K and V that are held at once */
 #define SLOTS 65536             /* floats of unfinished rows */
 #define FINITE 1e30f            /* sums that must stay below this are, and no part of a value up to this is infinite */
@@ -54,7 +55,7 @@ typedef struct work {
     int64_t rows, blocks, steps, v_p, panels; /* steps of the depth; columns of V in whole tiles, panels of them */
     int64_t chunks, chunk, slots, slot_floats;
     float *q, *scores, *weights, *k, *v, *bias, *state, *plain;
-    float fade[ROWS];
+    float fade[ROWS], shift[ROWS]; /* of the item at hand */
     int tall;
     tile_file tiles;
     int64_t number, key0, keys, lo, hi; /* the chunk at hand: of its keys the mask leaves [lo, hi) */
@@ -73,7 +74,10 @@ static int64_t key_floats(int64_t dim, int64_t v_dim, int parts)
 }
 
 /* Keys held at once. */
-static int64_t most_keys(int64_t dim, int64_t v_dim, int parts) { return ST_MAX(PACKED / key_floats(dim, v_dim, parts) / KEYS, (int64_t)1) * KEYS; }
+static int64_t most_keys(int64_t dim, int64_t v_dim, int parts)
+{
+    return ST_MAX(PACKED / key_floats(dim, v_dim, parts) / KEYS, (int64_t)1) * KEYS;
+}
 
 static int64_t slot_floats(int64_t v_dim) { return SLOT_HEAD + ROWS * v_columns(v_dim); }
 
@@ -228,13 +232,21 @@ SOFT_INLINE vi pack_values(const work *w, const float *v, int64_t keys, int part
     return most;
 }
 
+/* Keys up to `end`, and what is greatest in all, lest it depend on which blocks a part has. */
 SOFT_INLINE void pack(work *w, const float *k, const float *v, int64_t end, int parts)
 {
+    const st_attention *a = w->a;
     vi most_k = vi_set1(0), most_v = vi_set1(0);
     for (int64_t j = w->lo; j < end; j += STEP) {
         const int64_t keys = ST_MIN((int64_t)STEP, end - j);
-        most_k = vi_max(most_k, pack_keys(w, k + j * w->a->k_row, keys, parts, w->k + j / WIDE * w->steps * parts * PART_WORDS));
-        most_v = vi_max(most_v, pack_values(w, v + j * w->a->v_row, keys, parts, w->v + j / STEP * parts * PART_WORDS));
+        most_k = vi_max(most_k, pack_keys(w, k + j * a->k_row, keys, parts, w->k + j / WIDE * w->steps * parts * PART_WORDS));
+        most_v = vi_max(most_v, pack_values(w, v + j * a->v_row, keys, parts, w->v + j / STEP * parts * PART_WORDS));
+    }
+    for (int64_t j = ST_MAX(end, w->lo); j < w->hi; j++) {
+        for (int64_t d = 0; d < a->dim; d += VL)
+            most_k = greater(most_k, load_some(k + j * a->k_row + d, a->dim - d));
+        for (int64_t d = 0; d < a->v_dim; d += VL)
+            most_v = greater(most_v, load_some(v + j * a->v_row + d, a->v_dim - d));
     }
     w->most_k = greatest(most_k);
     w->most_v = greatest(most_v);
@@ -242,101 +254,76 @@ SOFT_INLINE void pack(work *w, const float *k, const float *v, int64_t end, int 
 
 /* ---- tiles ---- */
 
-/* What tiles do beside the weights of an item: panels of sums, step by step. */
+/* What tiles do beside the weights of an item: panels of sums, step by step.  A few products at a time: tiles that wait for their
+ * turn hold up whatever comes behind them. */
 typedef struct queue {
     const float *weights, *v;
     float *out, *scores;
     const float *k;
     int64_t panels, steps, resume;       /* of the item before with V */
     int64_t key_panels, key_steps, keys; /* of Q with the next one's keys */
-    int64_t panel, step, left;           /* steps left of all */
+    int64_t panel, step, product;        /* at hand */
+    const char *a, *b;
+    int64_t all, left; /* products of parts of a step */
 } queue;
 
-/* c += a b over one step: what is smallest first.  `tall`, `wide`: more than 16 rows, columns. */
-SOFT_INLINE void multiply(tile_file *t, const char *a, const char *b, int parts, int tall, int wide)
-{
-#define LOAD_A(part)                                                                                                       \
-    do {                                                                                                                   \
-        tile_load(t, 4, a + (part)*PART, 64);                                                                              \
-        if (tall)                                                                                                          \
-            tile_load(t, 5, a + (part)*PART + 1024, 64);                                                                   \
-    } while (0)
-#define LOAD_B(part)                                                                                                       \
-    do {                                                                                                                   \
-        tile_load(t, 6, b + (part)*PART, 128);                                                                             \
-        if (wide)                                                                                                          \
-            tile_load(t, 7, b + (part)*PART + 64, 128);                                                                    \
-    } while (0)
-#define MULTIPLY                                                                                                           \
-    do {                                                                                                                   \
-        tile_dot(t, 0, 4, 6);                                                                                              \
-        if (tall)                                                                                                          \
-            tile_dot(t, 2, 5, 6);                                                                                          \
-        if (wide)                                                                                                          \
-            tile_dot(t, 1, 4, 7);                                                                                          \
-        if (tall && wide)                                                                                                  \
-            tile_dot(t, 3, 5, 7);                                                                                          \
-    } while (0)
-    if (parts == 1) {
-        LOAD_B(0);
-        LOAD_A(0);
-    } else if (parts == 2) {
-        LOAD_B(1);
-        LOAD_A(0);
-        MULTIPLY;
-        LOAD_B(0);
-        LOAD_A(1);
-        MULTIPLY;
-        LOAD_A(0);
-    } else {
-        LOAD_B(2);
-        LOAD_A(0);
-        MULTIPLY;
-        LOAD_B(0);
-        LOAD_A(2);
-        MULTIPLY;
-        LOAD_B(1);
-        LOAD_A(1);
-        MULTIPLY;
-        LOAD_A(0);
-        MULTIPLY;
-        LOAD_B(0);
-        LOAD_A(1);
-        MULTIPLY;
-        LOAD_A(0);
-    }
-    MULTIPLY;
-}
-
-/* The next step of a queue that has one. */
-SOFT_INLINE void advance(work *w, queue *q, int parts)
+/* The next product of parts of a queue that has one.  Out of line, so that the vectors' loop around it stays short. */
+static __attribute__((noinline)) void advance(work *w, queue *q, int parts)
 {
     tile_file *t = &w->tiles;
-    const int second = q->panel >= q->panels;
-    const int64_t panel = second ? q->panel - q->panels : q->panel, steps = second ? q->key_steps : q->steps;
-    const int64_t width = second ? q->keys : w->v_p, ld = second ? SCORE_LD : w->v_p;
-    const float *a = second ? w->q : q->weights;
-    const float *b = second ? q->k + panel * w->steps * parts * PART_WORDS : q->v + panel * (w->chunk / 2 * WIDE * parts);
-    float *c = (second ? q->scores : q->out) + panel * WIDE;
-    const int tall = w->tall, wide = width - panel * WIDE > 16;
-    const int64_t row = ld * (int64_t)sizeof *c;
-    if (q->step == 0 && !second && q->resume) {
-        tile_load(t, 0, c, row);
-        if (wide)
-            tile_load(t, 1, c + 16, row);
-        if (tall)
-            tile_load(t, 2, c + 16 * ld, row);
-        if (tall && wide)
-            tile_load(t, 3, c + 16 * ld + 16, row);
-    } else if (q->step == 0) {
-        tile_zero(t, 0);
-        tile_zero(t, 1);
-        tile_zero(t, 2);
-        tile_zero(t, 3);
+    const int second = q->panel >= q->panels, tall = w->tall;
+    const int64_t at = (second ? q->panel - q->panels : q->panel) * WIDE, ld = second ? SCORE_LD : w->v_p, row = 4 * ld;
+    const int wide = (second ? q->keys : w->v_p) - at > 16;
+    float *c = (second ? q->scores : q->out) + at;
+    if (q->step == 0 && q->product == 0) {
+        q->a = (const char *)(second ? w->q : q->weights);
+        q->b = (const char *)(second ? q->k + at / WIDE * w->steps * parts * PART_WORDS : q->v + at * w->chunk / 2 * parts);
+        if (!second && q->resume) {
+            tile_load(t, 0, c, row);
+            if (wide)
+                tile_load(t, 1, c + 16, row);
+            if (tall)
+                tile_load(t, 2, c + 16 * ld, row);
+            if (tall && wide)
+                tile_load(t, 3, c + 16 * ld + 16, row);
+        } else {
+            tile_zero(t, 0);
+            tile_zero(t, 1);
+            tile_zero(t, 2);
+            tile_zero(t, 3);
+        }
     }
-    multiply(t, (const char *)(a + q->step * parts * PART_WORDS), (const char *)(b + q->step * parts * PART_WORDS), parts, tall, wide);
+    /* of three parts: a1 b3, a1 b2, a2 b2, a2 b1, a3 b1, a1 b1; of two: a1 b2, a2 b1, a1 b1: few loads, and the greatest last */
+    static const int8_t a_part[4][6] = {{0}, {0}, {0, 1, 0}, {0, 0, 1, 1, 2, 0}};
+    static const int8_t b_part[4][6] = {{0}, {0}, {1, 0, 0}, {2, 1, 1, 0, 0, 0}};
+    static const int8_t new_a[4][6] = {{0}, {1}, {1, 1, 1}, {1, 0, 1, 0, 1, 1}};
+    static const int8_t new_b[4][6] = {{0}, {1}, {1, 1, 0}, {1, 1, 0, 1, 0, 0}};
+    if (new_b[parts][q->product]) {
+        const char *b = q->b + b_part[parts][q->product] * PART;
+        tile_load(t, 6, b, 128);
+        if (wide)
+            tile_load(t, 7, b + 64, 128);
+    }
+    if (new_a[parts][q->product]) {
+        const char *a = q->a + a_part[parts][q->product] * PART;
+        tile_load(t, 4, a, 64);
+        if (tall)
+            tile_load(t, 5, a + 1024, 64);
+    }
+    tile_dot(t, 0, 4, 6);
+    if (tall)
+        tile_dot(t, 2, 5, 6);
+    if (wide)
+        tile_dot(t, 1, 4, 7);
+    if (tall && wide)
+        tile_dot(t, 3, 5, 7);
     q->left--;
-    if (++q->step < steps)
+    if (++q->product < PRODUCTS(parts))
+        return;
+    q->product = 0;
+    q->a += parts * PART;
+    q->b += parts * PART;
+    if (++q->step < (second ? q->key_steps : q->steps))
         return;
     q->step = 0;
     q->panel++;
@@ -347,6 +334,13 @@ SOFT_INLINE void advance(work *w, queue *q, int parts)
         tile_store(t, 2, c + 16 * ld, row);
     if (tall && wide)
         tile_store(t, 3, c + 16 * ld + 16, row);
+}
+
+/* So much of a queue that `done` of `of` equal shares of it are. */
+SOFT_INLINE void progress(work *w, queue *q, int64_t done, int64_t of, int parts)
+{
+    while (q->left > 0 && (q->all - q->left) * of < q->all * done)
+        advance(w, q, parts);
 }
 
 static queue new_queue(const work *w, const item *before, const item *next, int parts)
@@ -368,7 +362,7 @@ static queue new_queue(const work *w, const item *before, const item *next, int 
         q.key_steps = w->steps;
         q.keys = next->keys;
     }
-    q.left = q.panels * q.steps + q.key_panels * q.key_steps;
+    q.all = q.left = (q.panels * q.steps + q.key_panels * q.key_steps) * PRODUCTS(parts);
     return q;
 }
 
@@ -397,9 +391,19 @@ SOFT_INLINE int64_t seen_of(const work *w, const item *t, int64_t i)
     return ST_MAX(ST_MIN(t->slot->seen[i] - w->key0 - t->from, t->keys), (int64_t)0);
 }
 
+/* Whether all rows see every key of a full item, and no mask is added to them on the way. */
+static int is_whole(const work *w, const item *t)
+{
+    const slot *s = t->slot;
+    int whole = t->keys == KEYS && !w->a->score_by_key;
+    for (int64_t i = 0; i < s->rows.rows && whole; i++)
+        whole = s->seen[i] - w->key0 - t->from >= KEYS;
+    return whole;
+}
+
 /* Change the scores, find each row's greatest so far, and by what its sums have to be multiplied for that; whether any weight of
  * the item is not exactly zero. */
-static int prepare(work *w, item *t, const float *bias)
+SOFT_INLINE int prepare(work *w, item *t, const float *bias, int whole)
 {
     const st_attention *a = w->a;
     slot *s = t->slot;
@@ -411,7 +415,9 @@ static int prepare(work *w, item *t, const float *bias)
     for (int64_t i = 0; i < s->rows.rows; i += VL) {
         vf top[VL];
         for (int64_t r = 0; r < VL; r++)
-            top[r] = i + r < s->rows.rows ? row_tops(scores + (i + r) * SCORE_LD, bias, seen_of(w, t, i + r)) : vf_set1(-SIMD_INF);
+            top[r] = i + r >= s->rows.rows ? vf_set1(-SIMD_INF)
+                     : whole               ? row_tops(scores + (i + r) * SCORE_LD, NULL, KEYS)
+                                           : row_tops(scores + (i + r) * SCORE_LD, bias, seen_of(w, t, i + r));
         vf_transpose(top);
         for (int half = VL / 2; half > 0; half /= 2)
             for (int r = 0; r < half; r++)
@@ -419,6 +425,7 @@ static int prepare(work *w, item *t, const float *bias)
         const vf old = vf_load(s->top + i), now = vf_max_fast(top[0], old);
         const vf shift = vf_select(vf_eq(now, vf_set1(-SIMD_INF)), vf_zero(), now);
         vf_store(s->top + i, now);
+        vf_store(w->shift + i, shift);
         vf_store(w->fade + i, vf_select(vf_gt(now, old), soft_exp(vf_sub(old, shift)), vf_set1(1.0f)));
         live |= vm_any(vm_not(vf_lt(vf_sub(top[0], shift), vf_set1(SOFT_UNDERFLOW)))); /* infinities that meet are NaN */
     }
@@ -434,18 +441,18 @@ SOFT_INLINE vf weight(const float *s, const float *bias, vf shift, int64_t n)
     return n > 0 ? vf_select(vm_first(n), soft_exp(vf_sub(soft_score(s, bias, n), shift)), vf_zero()) : vf_zero();
 }
 
-/* Row i's weights as left operand. */
-SOFT_INLINE void row_weights(const work *w, const item *t, int64_t i, const float *bias, int parts)
+/* Row i's weights as left operand; `whole`: it sees all KEYS keys.  Of three parts tiles have so much to do that they take turns with
+ * every step. */
+SOFT_INLINE void row_weights(work *w, const item *t, int64_t i, const float *bias, int parts, int whole, queue *q)
 {
-    slot *s = t->slot;
     const float *from = w->scores + t->turn * (ROWS * SCORE_LD) + i * SCORE_LD;
-    float *to = w->weights + t->turn * (KEYS / STEP * parts * PART_WORDS) + i * 16;
-    const int64_t n = seen_of(w, t, i);
-    const vf shift = vf_set1(s->top[i] == -SIMD_INF ? 0.0f : s->top[i]), fade = vf_set1(w->fade[i]);
+    float *to = w->weights + t->turn * (KEYS / STEP * parts * PART_WORDS) + i * 16, *sums = t->slot->sum[i];
+    const int64_t n = whole ? KEYS : seen_of(w, t, i), keys = whole ? KEYS : t->keys;
+    const vf shift = vf_set1(w->shift[i]), fade = vf_set1(w->fade[i]);
     vf sum[16 / VL];
     for (int x = 0; x < 16 / VL; x++)
-        sum[x] = vf_mul(vf_load(s->sum[i] + x * VL), fade);
-    for (int64_t j = 0; j < t->keys; j += STEP, to += parts * PART_WORDS)
+        sum[x] = vf_mul(vf_load(sums + x * VL), fade);
+    for (int64_t j = 0; j < keys; j += STEP, to += parts * PART_WORDS) {
         for (int x = 0; x < 16 / VL; x++) {
             const int64_t at = j + x * VL;
             vf low, high;
@@ -459,8 +466,11 @@ SOFT_INLINE void row_weights(const work *w, const item *t, int64_t i, const floa
             sum[x] = vf_add(sum[x], vf_add(low, high));
             put(low, high, parts, to + x * VL);
         }
+        if (parts == 3 || j + STEP >= keys)
+            progress(w, q, i * keys + j + STEP, t->slot->rows.rows * keys, parts);
+    }
     for (int x = 0; x < 16 / VL; x++)
-        vf_store(s->sum[i] + x * VL, sum[x]);
+        vf_store(sums + x * VL, sum[x]);
 }
 
 /* What came before, to the scale of what comes. */
@@ -566,22 +576,21 @@ static void finish(const work *w, slot *s)
 SOFT_INLINE void turn(work *w, const item *before, item *now, const item *next, int parts)
 {
     queue q = new_queue(w, before, next, parts);
-    const int64_t all = q.left;
     if (now->slot) {
         const float *bias = w->a->score_by_key ? w->bias + now->from : NULL;
         const int64_t rows = now->slot->rows.rows;
-        now->live = prepare(w, now, bias);
+        const int whole = is_whole(w, now);
+        now->live = whole ? prepare(w, now, NULL, 1) : prepare(w, now, bias, 0);
         for (int64_t i = 0; i < rows && now->live; i++) {
-            if (bias)
-                row_weights(w, now, i, bias, parts);
+            if (whole)
+                row_weights(w, now, i, NULL, parts, 1, &q);
+            else if (bias)
+                row_weights(w, now, i, bias, parts, 0, &q);
             else
-                row_weights(w, now, i, NULL, parts);
-            while ((all - q.left) * rows < all * (i + 1) && q.left > 0)
-                advance(w, &q, parts);
+                row_weights(w, now, i, NULL, parts, 0, &q);
         }
     }
-    while (q.left > 0)
-        advance(w, &q, parts);
+    progress(w, &q, 1, 1, parts);
     if (before->slot && before->final)
         finish(w, before->slot);
     if (now->slot && now->live && now->slot->begun)
@@ -713,7 +722,9 @@ static void begin_chunk(work *w, const items *g, int64_t number)
         for (stretch t = {0}; next_stretch(a, &b, &t);)
             most = ST_MAX(most, visible(a, t.query + t.rows - 1));
     }
-    const int64_t end = w->rows <= ST_ATTENTION_FEW ? w->lo : ST_MIN(w->hi, most - w->key0);
+    const int64_t end = ST_MIN(w->hi, most - w->key0);
+    if (w->rows <= ST_ATTENTION_FEW)
+        return;
     if (w->parts == 1)
         pack(w, k, v, end, 1);
     else if (w->parts == 2)
