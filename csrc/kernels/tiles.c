@@ -108,7 +108,7 @@ static void split_rows(const run *u, rows_split *s)
 {
     const st_product *p = u->p;
     const int parts = p->tiles;
-    const int64_t end = ST_MIN(s->done + s->share, s->rows), again = ST_MIN(end + s->share, s->rows);
+    const int64_t end = ST_MIN(s->done + s->share, s->rows);
     while (s->done < end) {
         const int64_t rows = ST_MIN(end - s->done, (int64_t)ST_MR);
         int64_t ld;
@@ -121,12 +121,6 @@ static void split_rows(const run *u, rows_split *s)
         }
         s->done += rows;
     }
-    if (!p->fill)
-        for (int64_t row = end; row < again; row++) { /* bring in those of next time */
-            const float *from = p->a + (s->row + row) * p->a_row + s->k0;
-            for (int64_t k = 0; k < s->count; k += 16)
-                __builtin_prefetch(from + k);
-        }
 }
 
 /* Floats of a panel of B as parts, 16 columns of a pair of rows: the float's first 8 bits, the next 8 and the last.  That of A the
