@@ -15,10 +15,8 @@
  * Where a part is not finite, infinities meet or zeros meet infinities that fp32 never sees.  A result of split operands that is
  * not finite is therefore taken again, as one chain of f32 multiply-adds over k.
  */
-#include "../simd/simd_tiles.h"
-#include "tile.h"
+#include "tile_block.h"
 
-#define ROWS 32
 #define COLUMNS ST_TILE_PANEL
 #define GROUP 128             /* columns handed over at once */
 #define KEPT_ROWS 256         /* rows and columns of sums kept while k is blocked ... */
@@ -26,8 +24,6 @@
 #define FEW_ROWS 128          /* ... or, with at most this many rows, fewer rows and more columns */
 #define MORE_COLUMNS 1024
 #define DIRECT_COLUMNS 256    /* with ST_DIRECT_ROWS */
-#define PART (ROWS * 64)      /* bytes of one part of a step of k, of A (32 rows) as of B (16 pairs of rows by 32 columns) */
-#define PART_WORDS (PART / 4)
 #define WHOLE 3               /* so many parts of B are made of floats when they are needed ... */
 #define PRODUCTS 6            /* of parts, then */
 #define PAIR (2 * 16)         /* ... from 16 of an even row and 16 of the odd one below */
@@ -145,18 +141,6 @@ static inline int64_t split_pairs(const float *floats, float *to, int64_t pair, 
     return pair;
 }
 
-/* Tiles 0..3 are sums, 4 and 5 rows of A, 6 and 7 columns of B. */
-static void configure(tile_file *t, int64_t rows)
-{
-    tile_shape shape = {.palette = 1};
-    for (int n = 0; n < 8; n++) {
-        const int64_t own = n < 2 || n == 4 ? ST_MIN(rows, (int64_t)16) : n >= 6 ? 16 : ST_MAX(rows - 16, (int64_t)1);
-        shape.row_bytes[n] = 64;
-        shape.rows[n] = (uint8_t)own;
-    }
-    tile_configure(t, &shape);
-}
-
 /* A row tile of the left operand: part p at step s is a + (steps ? steps[s] : s * parts * PART) + p * part, rows `row` bytes apart. */
 typedef struct left {
     const char *a;
@@ -178,8 +162,6 @@ typedef struct beside {
 static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const left *l, const char *b, int64_t steps, float *c, int resume,
                                                             const beside *x, const int parts, const int tall, const int wide, const int direct)
 {
-    const int64_t c_row = GROUP * (int64_t)sizeof *c;
-    float *lower = c + 16 * GROUP;
     const int64_t part = direct ? l->part : PART, row = direct ? l->row : 64, half = 16 * row;
     const int32_t *place = l->steps;
     const char *a = l->a, *fetch = x->fetch;
@@ -205,20 +187,7 @@ static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const 
         if (parts == WHOLE)                                                                                                \
             pair = split_pairs(x->floats, x->to, pair, ST_MIN(pair + x->pairs, x->last));                                  \
     } while (0)
-    if (resume) {
-        tile_load(t, 0, c, c_row);
-        if (wide)
-            tile_load(t, 1, c + 16, c_row);
-        if (tall)
-            tile_load(t, 2, lower, c_row);
-        if (tall && wide)
-            tile_load(t, 3, lower + 16, c_row);
-    } else {
-        tile_zero(t, 0);
-        tile_zero(t, 1);
-        tile_zero(t, 2);
-        tile_zero(t, 3);
-    }
+    block_begin(t, c, GROUP, resume, tall, wide);
     for (; steps > 0; steps--, b += parts * PART) {
         if (direct)
             a = l->a + *place++;
@@ -241,13 +210,7 @@ static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const 
         if (!direct)
             a += parts * PART;
     }
-    tile_store(t, 0, c, c_row);
-    if (wide)
-        tile_store(t, 1, c + 16, c_row);
-    if (tall)
-        tile_store(t, 2, lower, c_row);
-    if (tall && wide)
-        tile_store(t, 3, lower + 16, c_row);
+    block_end(t, c, GROUP, tall, wide);
 }
 
 /* Functions of their own, so that what they count with stays in registers. */
@@ -433,7 +396,7 @@ static void run_block(run *u, const block *b, const block *after, const float *s
         for (int64_t r = 0; r < tiles; r++) {
             const int64_t rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
             if (u->configured != rows)
-                configure(&u->tiles, u->configured = rows);
+                block_configure(&u->tiles, u->configured = rows);
             const left l = !planes ? (left){(const char *)(split + r * u->tile), NULL, PART, 64}
                                    : (left){planes->at + (b->i + r * ROWS) * planes->row, planes->steps + b->k0 / TILE_DEPTH, planes->part,
                                             planes->row};

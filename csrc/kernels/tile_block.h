@@ -1,0 +1,59 @@
+/* A block of sums, 2 x 2 tiles: tiles 0 to 3 are sums, 4 and 5 rows of the left operand, 6 and 7 columns of the right one.
+ * `tall`: more than 16 rows; `wide`: more than 16 columns. */
+#ifndef STRATAC_KERNELS_TILE_BLOCK_H
+#define STRATAC_KERNELS_TILE_BLOCK_H
+
+#include "../simd/simd_tiles.h"
+#include "tile.h"
+
+#define ROWS 32
+#define PART (ROWS * 64) /* bytes of one part of a step of TILE_DEPTH: 32 rows on the left, 16 rows of 32 words on the right */
+#define PART_WORDS (PART / 4)
+#define BLOCK_INLINE static inline __attribute__((always_inline))
+
+static inline void block_configure(tile_file *t, int64_t rows)
+{
+    tile_shape shape = {.palette = 1};
+    for (int n = 0; n < 8; n++) {
+        const int64_t own = n < 2 || n == 4 ? ST_MIN(rows, (int64_t)16) : n >= 6 ? 16 : ST_MAX(rows - 16, (int64_t)1);
+        shape.row_bytes[n] = 64;
+        shape.rows[n] = (uint8_t)own;
+    }
+    tile_configure(t, &shape);
+}
+
+/* Sums from c on, `ld` floats a row, or from nothing. */
+BLOCK_INLINE void block_begin(tile_file *t, const float *c, int64_t ld, int resume, int tall, int wide)
+{
+    const int64_t row = ld * (int64_t)sizeof *c;
+    const float *lower = c + 16 * ld;
+    if (!resume) {
+        tile_zero(t, 0);
+        tile_zero(t, 1);
+        tile_zero(t, 2);
+        tile_zero(t, 3);
+        return;
+    }
+    tile_load(t, 0, c, row);
+    if (wide)
+        tile_load(t, 1, c + 16, row);
+    if (tall)
+        tile_load(t, 2, lower, row);
+    if (tall && wide)
+        tile_load(t, 3, lower + 16, row);
+}
+
+BLOCK_INLINE void block_end(tile_file *t, float *c, int64_t ld, int tall, int wide)
+{
+    const int64_t row = ld * (int64_t)sizeof *c;
+    float *lower = c + 16 * ld;
+    tile_store(t, 0, c, row);
+    if (wide)
+        tile_store(t, 1, c + 16, row);
+    if (tall)
+        tile_store(t, 2, lower, row);
+    if (tall && wide)
+        tile_store(t, 3, lower + 16, row);
+}
+
+#endif
