@@ -19,7 +19,7 @@ from ..ir.ops import flops
 from ..ir.simplify import merge_axes
 from ..ir.text_kernel import print_kernel
 from . import pack
-from .facts import TILE_MODES
+from .facts import PRODUCT_TILES, TILE_MODES
 from .families.attention import AttentionFamily, AttentionPairsFamily, AttentionTilesFamily
 from .families.conv import (
     ConvFamily,
@@ -75,11 +75,11 @@ FAMILIES: tuple[Family, ...] = (
     MatmulFamily(),
     PairsFamily(),
     WholeFamily(),
-    *(TilesFamily(mode) for mode in TILE_MODES),
+    *(TilesFamily(mode) for mode in PRODUCT_TILES),
     ConvFamily(),
     ConvPairsFamily(),
     WholeConvFamily(),
-    *(ConvTilesFamily(mode) for mode in TILE_MODES),
+    *(ConvTilesFamily(mode) for mode in PRODUCT_TILES),
     WinogradFamily(),
     DepthwiseFamily(),
     AttentionFamily(),

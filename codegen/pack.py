@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ir.errors import StratacError
 from ..ir.placed import DENSE
-from .facts import SPLIT_IN_TIME, STEP, TILES
+from .facts import BFP, BFP_PANEL, BFP_STEP, SPLIT_IN_TIME, STEP, TILES, tile_blocks
 
 #: columns of a panel, by ISA: st_panel() of that build
 PANELS = {isa: tile.panel for isa, tile in TILES.items()}
@@ -30,8 +30,10 @@ class Layout:
     zero padded (see csrc/kernels/kernels.h); with panel 0 the selection is stored densely. With `pairs` a panel has ceil(K / 2)
     rows of words: two elements that follow each other along K, rounded to bf16, the first in the low half. With `tiles` such words
     hold the elements as sums of so many bf16: for every 32 of K, zero padded, 16 rows of the first parts, then of the next. Three
-    parts would take more room than the floats: two rows of these stand there instead, 16 columns of both in turn. With
-    `points` the depth dims are (3, 3, K): every matrix becomes 16, the filters at each point of csrc/kernels/winograd.c.
+    parts would take more room than the floats: two rows of these stand there instead, 16 columns of both in turn. Four stand for
+    block floating point (csrc/kernels/tile_bfp.h): panels of 16 columns, each k-block in three bytes an element with the columns'
+    exponents behind. With `points` the depth dims are (3, 3, K): every matrix becomes 16, the filters at each point of
+    csrc/kernels/winograd.c.
     With `quads` a panel of bytes has ceil(K / 4) rows of words, four elements that follow each other along K in each, and one more
     with the sums of its columns as i32. A `run` of tiles is so many elements of K that are padded to whole steps; 0: all of K.
     """
@@ -56,7 +58,7 @@ class Layout:
     @staticmethod
     def parse(text: str) -> Layout:
         match = re.fullmatch(
-            r"panel(\d+)(pairs|points|quads|tiles([123])(?:run(\d+))?)?\((\d+);([\d,]*);([-\d,]*)\)", text
+            r"panel(\d+)(pairs|points|quads|tiles([1234])(?:run(\d+))?)?\((\d+);([\d,]*);([-\d,]*)\)", text
         )
         if match is None:
             raise StratacError(f"unknown weight format {text!r}")
@@ -78,6 +80,10 @@ class Layout:
     def elements(self) -> int:
         """Elements once packed, padding included; of pairs and tiles the words, of quads the bytes."""
         depth = math.prod(self.dims[1:-1])
+        if self.tiles == BFP:
+            steps, blocks = -(-depth // BFP_STEP), -(-depth // tile_blocks(1, depth, BFP).depth)
+            words = max(steps, 1) * BFP_STEP * 3 // 4 + max(blocks, 1)  # of a column
+            return self.dims[0] * words * -(-self.dims[-1] // self.panel) * self.panel
         if self.tiles:
             run = self.run or max(depth, 1)
             depth = depth // run * -(-run // STEP) * STEP * (2 if self.tiles in SPLIT_IN_TIME else self.tiles) // 2
@@ -100,6 +106,8 @@ def narrowed(format: str) -> float:
         return 1.0
     if layout.tiles in SPLIT_IN_TIME:
         return 1.0
+    if layout.tiles == BFP:
+        return 0.75
     return 0.5 if layout.pairs else len(POINTS) / 9 if layout.points else layout.tiles / 2 or 1.0
 
 
@@ -145,6 +153,8 @@ def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
     if layout.run:
         runs = matrix.reshape(-1, layout.run, matrix.shape[-1])
         matrix = np.pad(runs, ((0, 0), (0, -layout.run % STEP), (0, 0))).reshape(-1, matrix.shape[-1])
+    if layout.tiles == BFP:
+        return _bfp_panels(matrix, -(-matrix.shape[1] // layout.panel) * layout.panel)
     depth, columns = matrix.shape
     count = -(-columns // layout.panel)
     step = STEP if layout.tiles else 4 if layout.quads else 2 if layout.pairs else 1
@@ -166,6 +176,39 @@ def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
         return np.ascontiguousarray(panels).reshape(-1)
     halves = to_bf16(panels).reshape(count, -1, 2, layout.panel).transpose(0, 1, 3, 2)
     return np.ascontiguousarray(halves).reshape(-1).view(np.float32)
+
+
+#: tile_bfp.h: 127 in each of three bytes, the greatest element's share of 2**e, the least e, and what an exponent is stored less
+_BFP_BELOW, _BFP_LEAST, _BFP_SCALE = 1.004, -104, 7
+#: what is not finite: the least numbers of 24 bits, and 1000 more in the column's exponent
+_BFP_NAN, _BFP_ODD = -(1 << 23), 1000.0
+
+
+def _bfp_panels(matrix: np.ndarray, columns: int) -> np.ndarray:
+    """Panels in block floating point, with columns of zeros up to so many. No element but 0 becomes 0: it may meet infinity."""
+    depth, held = matrix.shape
+    count, kc = columns // BFP_PANEL, tile_blocks(1, depth, BFP).depth
+    pieces = []
+    for k in range(0, max(depth, 1), kc):
+        values = matrix[k : k + kc].astype(np.float64)
+        finite = np.isfinite(values)
+        greatest = np.abs(values, where=finite, out=np.zeros_like(values)).max(0, initial=0.0)
+        exponents = np.where(greatest > 0, np.maximum(np.frexp(greatest * _BFP_BELOW)[1], _BFP_LEAST), _BFP_LEAST)
+        scaled = np.ldexp(np.where(finite, values, 0.0), 23 - exponents)
+        whole = np.zeros((max(-(-len(values) // BFP_STEP), 1) * BFP_STEP, columns), np.int32)
+        near = np.rint(scaled)
+        whole[: len(values), :held] = np.where((near == 0) & (scaled != 0), np.sign(scaled), near)
+        odd = ~finite.all(0)
+        if odd.any():
+            codes = _BFP_NAN + np.select([np.isnan(values), values > 0], [0, 1], 2)
+            whole[: len(values), :held] = np.where(finite, whole[: len(values), :held], codes)
+        stored = np.full(columns, _BFP_LEAST - _BFP_SCALE, np.float32)
+        stored[:held] = exponents - _BFP_SCALE + np.where(odd, _BFP_ODD, 0.0)
+        bytes_ = np.ascontiguousarray((whole + 0x808080) ^ 0x808080).view(np.uint8)
+        steps = bytes_.reshape(-1, 4, BFP_STEP // 4, count, BFP_PANEL, 4)[..., 2::-1]
+        data = steps.transpose(3, 0, 5, 2, 4, 1).reshape(count, -1)
+        pieces += [data, stored.view(np.uint8).reshape(count, -1)]
+    return np.concatenate(pieces, axis=1).reshape(-1).view(np.float32)
 
 
 def to_bf16(values: np.ndarray) -> np.ndarray:

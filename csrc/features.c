@@ -50,6 +50,7 @@ static const struct {
     {"avx512_fp16", 7, 0, EDX, 23, XCR0_AVX512},
     {"avx_vnni", 7, 1, EAX, 4, XCR0_AVX},
     {"amx_bf16", 7, 0, EDX, 22, XCR0_AMX},
+    {"amx_int8", 7, 0, EDX, 25, XCR0_AMX},
     {"amx_tile", 7, 0, EDX, 24, XCR0_AMX},
     {"amx_int8", 7, 0, EDX, 25, XCR0_AMX},
     {"lzcnt", 0x80000001u, 0, ECX, 5, 0},

@@ -10,14 +10,14 @@ from ...ir.machine import Device
 from ...ir.types import f32, i32
 from ..c_printer import Printer
 from ..facts import (
-    LEAST_DEPTH,
+    PRODUCT_TILES,
     STEP,
-    TILE_EXTENSION,
-    TILE_MODES,
     TILE_PANEL,
     conv_direct,
     conv_run,
     conv_workspace,
+    tile_extension,
+    tile_least_depth,
     whole_workspace,
     winograd_workspace,
 )
@@ -194,20 +194,19 @@ class WinogradFamily(ConvFamily):
 
 
 class ConvTilesFamily(ConvFamily):
-    """Convolutions on tiles of bf16 (AMX), pixels and filters sums of one, two or three of them, with sums in f32."""
-
-    extension = TILE_EXTENSION
+    """Convolutions on tiles (AMX), pixels and filters as the operands of `TilesFamily`."""
 
     def __init__(self, mode: str) -> None:
-        self.mode, self.parts = mode, TILE_MODES[mode]
+        self.mode, self.parts = mode, PRODUCT_TILES[mode]
         self.name = f"conv_tiles_{mode}"
+        self.extension = tile_extension(self.parts)
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         """A depth of a few elements would be mostly padding, and no more exact than f32."""
         if not super().accepts(kernel, device):
             return False
         root = _root(kernel)
-        return int(product((*root.window[:2], root.size[3]))) >= LEAST_DEPTH  # type: ignore[arg-type]
+        return int(product((*root.window[:2], root.size[3]))) >= tile_least_depth(self.parts)  # type: ignore[arg-type]
 
 
 class DepthwiseFamily(ConvFamily):

@@ -10,12 +10,12 @@ from ...ir.machine import Device
 from ...ir.types import f32, i32
 from ..c_printer import Printer
 from ..facts import (
-    LEAST_DEPTH,
-    TILE_EXTENSION,
-    TILE_MODES,
+    PRODUCT_TILES,
     TILE_PANEL,
     gemm_workspace,
     gemm_workspace_up_to,
+    tile_extension,
+    tile_least_depth,
     whole_workspace,
 )
 from ..family import Emitted, Packing, Plain, Symbols
@@ -178,14 +178,15 @@ class WholeFamily(MatmulFamily):
 
 
 class TilesFamily(MatmulFamily):
-    """Products on tiles of bf16 (AMX), each operand a sum of one, two or three of them, with sums in f32."""
+    """Products on tiles (AMX): of bf16, each operand a sum of one, two or three of them, with sums in f32; of bytes, for operands
+    in block floating point."""
 
-    extension = TILE_EXTENSION
     packed_only = True
 
     def __init__(self, mode: str) -> None:
-        self.mode, self.parts = mode, TILE_MODES[mode]
+        self.mode, self.parts = mode, PRODUCT_TILES[mode]
         self.name = f"matmul_tiles_{mode}"
+        self.extension = tile_extension(self.parts)
 
     def _layout(self, plain: Layout) -> Layout:
         return replace(plain, panel=TILE_PANEL, tiles=self.parts)
@@ -198,7 +199,7 @@ class TilesFamily(MatmulFamily):
         if not super().accepts(kernel, device):
             return False
         depth = _root(kernel).depth.extent
-        return isinstance(depth, int) and depth >= LEAST_DEPTH
+        return isinstance(depth, int) and depth >= tile_least_depth(self.parts)
 
 
 def _extent(rows: tuple[Axis, ...]) -> Dim:

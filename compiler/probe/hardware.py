@@ -77,9 +77,12 @@ class Loops:
         """Operations per second of one core in the mode i8: whole numbers of 8 bits in quads, sums in i32."""
         return self._rate("i8", 8 * CHAINS * self.lanes, self._dot4, seconds)
 
-    def tile_flops(self, seconds: float = 0.02) -> Figure:
-        """Operations per second of one core on tiles of bf16, sums in f32."""
-        return self._rate("bf16 in tiles", 4 * 2 * 16 * 16 * 32, self._tiles, seconds)
+    def tile_flops(self, seconds: float = 0.02, of_bytes: bool = False) -> Figure:
+        """Operations per second of one core on tiles of bf16, sums in f32; or of bytes, sums in i32."""
+        mode, depth = ("bytes", 64) if of_bytes else ("bf16", 32)
+        return self._rate(
+            f"{mode} in tiles", 4 * 2 * 16 * 16 * depth, lambda steps: self._tiles(steps, of_bytes), seconds
+        )
 
     def _rate(self, mode: str, operations: int, run: Callable[[int], float], seconds: float) -> Figure:
         """`run(steps)` takes seconds for so many operations in each step."""
@@ -106,8 +109,8 @@ class Loops:
     def _dot4(self, steps: int) -> float:
         return float(self.library.st_probe_dot4(ctypes.c_int64(steps)))
 
-    def _tiles(self, steps: int) -> float:
-        return float(self.library.st_probe_tiles(ctypes.c_int64(steps)))
+    def _tiles(self, steps: int, of_bytes: bool) -> float:
+        return float(self.library.st_probe_tiles(ctypes.c_int64(steps), ctypes.c_int(of_bytes)))
 
     def bandwidth(self, nbytes: int, threads: int = 1, seconds: float = 0.02) -> Figure:
         """Bytes per second of reading `nbytes` on each of so many threads, together."""

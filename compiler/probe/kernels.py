@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...codegen.emit_kernels import emit_kernels
-from ...codegen.facts import TILE_EXTENSION
+from ...codegen.facts import BFP_EXTENSION, TILE_EXTENSION
 from ...codegen.library import FAMILIES, LIGHT, Library
 from ...ir.candidate import EXACT_MODES, MODE_ERRORS, UNITS, Candidate
 from ...ir.graph import Graph, Node
@@ -85,11 +85,20 @@ PRODUCTS = ("matmul", "conv", "winograd", "attention")
 #: the same of products in tiles, whatever the parts
 TILE_TERMS = frozenset(("dot", "b_tile", "split", "b_split", "block", "a_again", "b_again"))
 TILED = tuple(row.name for row in FAMILIES if row.extension == TILE_EXTENSION)
+#: and of products in block floating point
+BFP_TILED = tuple(row.name for row in FAMILIES if row.extension == BFP_EXTENSION)
 #: these stream what they take from memory, so that it costs what memory gives
 STREAMING = tuple(row.name for row in FAMILIES if row.name not in LIGHT)
 #: and of whole numbers, whose register tiles are the same with other multiplications
 WHOLE = tuple(row.name for row in FAMILIES if row.mode == "i8")
-_PRODUCT, _TILED, _WHOLE = "product", "tiled", "whole"
+_PRODUCT, _TILED, _BFP_TILED, _WHOLE = "product", "tiled", "bfp", "whole"
+#: owners of terms that several families share, which are then fitted as one
+_OWNERS = {
+    _PRODUCT: (PRODUCTS, PRODUCT_TERMS),
+    _TILED: (TILED, TILE_TERMS),
+    _BFP_TILED: (BFP_TILED, TILE_TERMS),
+    _WHOLE: (WHOLE, PRODUCT_TERMS),
+}
 LAUNCH = "launch"
 _BRIEF_S = 50e-6  # calls that a barrier is a visible part of
 
@@ -235,7 +244,8 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     if "i8" in device.modes:
         least[f"{_WHOLE}.fma"] = 8 * device.lanes / device.modes["i8"]
     if TILE_EXTENSION in device.extensions and "bf16" in device.modes:
-        least[f"{_TILED}.dot"] = 2 * 16 * 32 / device.modes["bf16"]  # a row of one product of tiles
+        row = 2 * 16 * 32 / device.modes["bf16"]  # a row of one product of tiles, of bytes too
+        least |= {f"{_TILED}.dot": row, f"{_BFP_TILED}.dot": row}
     if len(device.caches) > 1:  # a vector packed is read from one place and written to another
         least |= {f"{_PRODUCT}.{term}": 8 * device.lanes / device.caches[1].bandwidth for term in ("pack", "copy")}
     seen = {t.family for t in kept}
@@ -246,7 +256,8 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     kernels: dict[str, dict[str, float]] = {}
     for column, price in sorted(prices.items()):
         owner, _, term = column.partition(".")
-        for family in {_PRODUCT: PRODUCTS, _TILED: sorted(seen & {*TILED}), _WHOLE: WHOLE}.get(owner, (owner,)):
+        families = _OWNERS[owner][0] if owner in _OWNERS else (owner,)
+        for family in sorted(seen & {*families}) if owner in (_TILED, _BFP_TILED) else families:
             kernels.setdefault(family, {})[term] = price
     errors = {}
     for family in sorted(seen):
@@ -292,12 +303,8 @@ def _bound_by_memory(timed: Timed, machine: Machine) -> bool:
 
 
 def _column(family: str, term: str) -> str:
-    owner = COMMON if term in SHARED else _PRODUCT if term in PRODUCT_TERMS and family in PRODUCTS else family
-    if term in TILE_TERMS and family in TILED:
-        owner = _TILED
-    if term in PRODUCT_TERMS and family in WHOLE:
-        owner = _WHOLE
-    return f"{owner}.{term}"
+    several = (owner for owner, (families, terms) in _OWNERS.items() if family in families and term in terms)
+    return f"{next(several, COMMON if term in SHARED else family)}.{term}"
 
 
 def measure_kernels(machine: Machine, options: CompileOptions, quick: bool, say: Say) -> tuple[Tables, list[Timed]]:

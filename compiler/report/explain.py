@@ -124,6 +124,8 @@ def _runner_up(other: Mapping[str, Any], difference: float) -> str:
 #: of modes other than f32 that are as exact: how
 _AS_EXACT = {
     "bf16x6": "as exact as f32: each operand in three parts of bf16 that hold it, and their six products that count",
+    "bfp24": "as exact as f32 for its row and column: 24 bits below the greatest of a block, in three bytes, and eight of nine "
+    "products",
     "winograd": "as exact as f32: fewer multiplications, of sums over windows",
 }
 

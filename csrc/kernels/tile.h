@@ -136,9 +136,9 @@ typedef struct st_product {
 ST_HIDDEN void st_product_run(const st_product *p);
 ST_HIDDEN int64_t st_product_floats(int64_t k, int b_packed);
 
-/* The same in tiles of bf16, each operand a sum of `tiles` parts; place, period and resume do not apply.  B is packed in panels of
- * st_tiles_words() each: for every 32 of k, for every part, 16 rows of ST_TILE_PANEL words of two elements along k; where operands have
- * three parts, of floats (kernels.h). */
+/* The same in tiles of bf16, each operand a sum of `tiles` parts, or in block floating point; place, period and resume do not apply.
+ * B is packed in panels of st_tiles_words() each: for every 32 of k, for every part, 16 rows of ST_TILE_PANEL words of two elements
+ * along k; where operands have three parts, of floats; in block floating point, of bytes (kernels.h). */
 ST_HIDDEN void st_tiles_run(const st_product *p);
 ST_HIDDEN int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts);
 ST_HIDDEN int64_t st_tiles_words(int64_t k, int parts);

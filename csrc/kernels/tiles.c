@@ -15,6 +15,7 @@
  * Where a part is not finite, infinities meet or zeros meet infinities that fp32 never sees.  A result of split operands that is
  * not finite is therefore taken again, as one chain of f32 multiply-adds over k.
  */
+#include "tile_bfp.h"
 #include "tile_block.h"
 
 #define COLUMNS ST_TILE_PANEL
@@ -28,21 +29,36 @@
 #define PRODUCTS 6            /* of parts, then */
 #define PAIR (2 * 16)         /* ... from 16 of an even row and 16 of the odd one below */
 #define STEP_PAIRS (TILE_DEPTH * COLUMNS / PAIR)
+#define BFP_FLOATS (2 * 4 * 256 + 512) /* sums of two tiles by weight, and a row of a k-block without its spikes */
 
 /* Elements of k whose parts of 32 rows, and of a panel of B, are 18 to 20 KiB. */
-static int64_t k_most(int parts) { return parts == 1 ? 320 : parts == 2 ? 160 : 96; }
+static int64_t k_most(int parts) { return parts == 1 ? 320 : parts == 2 ? 160 : parts == WHOLE ? 96 : 512; }
+static int64_t depth_of(int parts) { return parts == BFP ? BFP_DEPTH : TILE_DEPTH; } /* of a step */
+static int64_t columns_of(int parts) { return parts == BFP ? BFP_COLUMNS : COLUMNS; } /* of a panel */
 
 static int64_t k_block(int64_t k, int parts)
 {
-    int64_t blocks = ST_MAX(st_ceil_div(k, k_most(parts)), 1);
-    return ST_MAX(st_round_up(st_ceil_div(k, blocks), TILE_DEPTH), TILE_DEPTH);
+    const int64_t blocks = ST_MAX(st_ceil_div(k, k_most(parts)), 1), depth = depth_of(parts);
+    return ST_MAX(st_round_up(st_ceil_div(k, blocks), depth), depth);
 }
 
 /* Words of 32 rows, or of a panel of B, of a k-block in parts; of a step of B as it is stored. */
-static int64_t split_words(int64_t kc, int parts) { return kc / TILE_DEPTH * parts * PART_WORDS; }
-static int64_t step_words(int parts) { return parts == WHOLE ? STEP_PAIRS * PAIR : parts * PART_WORDS; }
+static int64_t split_words(int64_t kc, int parts)
+{
+    return parts == BFP ? kc / BFP_DEPTH * 3 * PART_WORDS + ROWS * NOTE_WORDS : kc / TILE_DEPTH * parts * PART_WORDS;
+}
+static int64_t step_words(int parts) { return parts == BFP ? BFP_STEP / 4 : parts == WHOLE ? STEP_PAIRS * PAIR : parts * PART_WORDS; }
 
-int64_t st_tiles_words(int64_t k, int parts) { return st_ceil_div(k, TILE_DEPTH) * step_words(parts); }
+/* Words of a panel before element k, which begins a k-block. */
+static int64_t panel_words(int64_t k, int64_t kc, int parts)
+{
+    return st_ceil_div(k, depth_of(parts)) * step_words(parts) + (parts == BFP ? st_ceil_div(k, kc) * BFP_COLUMNS : 0);
+}
+
+int64_t st_tiles_words(int64_t k, int parts)
+{
+    return COLUMNS / columns_of(parts) * panel_words(parts == BFP ? ST_MAX(k, (int64_t)1) : k, k_block(k, parts), parts);
+}
 
 /* Rows that are split ahead; it grows with m. */
 static int64_t rows_kept(int64_t m) { return ST_MIN(st_round_up(m, ROWS), (int64_t)(m <= FEW_ROWS ? FEW_ROWS : KEPT_ROWS)); }
@@ -58,7 +74,7 @@ static int64_t sums_kept(int64_t m, int64_t n)
 int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts)
 {
     const int64_t kc = k_block(k, parts), tile = split_words(kc, parts), sums = k > kc ? sums_kept(m, n) : rows_kept(m) * 2 * GROUP;
-    return 2 * rows_kept(m) / ROWS * tile + (parts == WHOLE ? 2 * tile : 0) + ST_MR * (kc + ST_PAD) + sums;
+    return 2 * rows_kept(m) / ROWS * tile + (parts == WHOLE ? 2 * tile : 0) + ST_MR * (kc + ST_PAD) + sums + (parts == BFP ? BFP_FLOATS : 0);
 }
 
 int64_t st_tiles_direct_floats(int64_t n, int64_t k, int parts)
@@ -70,9 +86,12 @@ int64_t st_tiles_direct_floats(int64_t n, int64_t k, int parts)
 /* A product on its way. */
 typedef struct run {
     const st_product *p;
-    int64_t kc, tile, panel; /* k_block; words of 32 rows of it in parts; words of a panel of B, over all of k */
+    int64_t kc, tile, panel, columns; /* k_block; words of 32 rows of it in parts; words and columns of a panel of B, over all of k */
     float *parts[2]; /* where panels of B are split, if they are stored whole */
     float *copy, *sums;
+    float *rest;       /* of block floating point: a row without its spikes, ... */
+    int32_t *weights, *other_weights; /* ... sums by weight of two tiles, in turn, and those that are not added yet */
+    bfp_sums pending;
     int64_t configured;
     tile_file tiles;
 } run;
@@ -112,6 +131,12 @@ static void split_rows(const run *u, rows_split *s)
         for (int64_t i = 0; i < rows; i++, from += ld) {
             const int64_t row = s->done + i;
             char *to = (char *)(s->to + row / ROWS * u->tile) + row % ROWS * 64;
+            if (parts == BFP) {
+                bfp_notes *notes = (bfp_notes *)(void *)(s->to + (row / ROWS + 1) * u->tile) - ROWS + row % ROWS;
+                to = (char *)(s->to + row / ROWS * u->tile) + row % ROWS / 16 * (u->kc / BFP_DEPTH * BFP_STEP) + row % 16 * 64;
+                bfp_split(from, s->count, to, BFP_SLICE, notes, u->rest);
+                continue;
+            }
             for (int64_t k = 0; k < s->count; k += TILE_DEPTH, to += parts * PART)
                 tile_split(from + k, ST_MIN(s->count - k, (int64_t)TILE_DEPTH), parts, to, PART);
         }
@@ -237,8 +262,13 @@ static vm not_finite(vf x)
 }
 
 /* Of a panel of B, columns [j, j + VL) of row k, as floats. */
-static vf panel_floats(const float *panel, int64_t k, int64_t j, int parts)
+static vf panel_floats(const run *u, const float *panel, int64_t k, int64_t j)
 {
+    const int parts = u->p->tiles;
+    if (parts == BFP) {
+        const int64_t k0 = k / u->kc * u->kc, steps = st_ceil_div(ST_MIN(u->kc, u->p->k - k0), BFP_DEPTH);
+        return bfp_floats((const char *)(panel + panel_words(k0, u->kc, parts)), steps, k - k0, j);
+    }
     const float *at = panel + k / TILE_DEPTH * step_words(parts);
     if (parts == WHOLE)
         return vf_load(at + (k % TILE_DEPTH / 2 * (COLUMNS / 16) + j / 16) * PAIR + k % 2 * 16 + j % 16);
@@ -263,7 +293,7 @@ static void mend_row(const run *u, int64_t row, const float *panels, int64_t col
         const float *a = floats_of(u, row, 1, k0, count, &ld);
         for (int64_t i = 0; i < count; i++)
             for (int64_t j = 0; j < cols; j += VL) {
-                const vf b = panel_floats(panels + j / COLUMNS * u->panel, k0 + i, j % COLUMNS, p->tiles);
+                const vf b = panel_floats(u, panels + j / u->columns * u->panel, k0 + i, j % u->columns);
                 again[j / VL] = vf_fma(vf_set1(a[i]), b, again[j / VL]);
             }
     }
@@ -287,7 +317,7 @@ static void own_row(run *u, int64_t row, int64_t column, int64_t cols, float *su
 
 static void mend(run *u, int64_t row, int64_t rows, int64_t column, int64_t cols, float *sums)
 {
-    const float *panels = u->p->b + column / COLUMNS * u->panel;
+    const float *panels = u->p->b + column / u->columns * u->panel;
     for (int64_t i = 0; i < rows; i++, sums += GROUP) {
         vf rest = vf_zero();
         for (int64_t j = 0; j < cols; j += VL) {
@@ -345,10 +375,10 @@ static const float *stored_panel(const run *u, const block *b, const block *afte
     if (q >= panels) {
         q -= panels;
         b = after;
-        if (!b->rows || q * COLUMNS >= b->cols)
+        if (!b->rows || q * u->columns >= b->cols)
             return NULL;
     }
-    return u->p->b + (b->j / COLUMNS + q) * u->panel + b->k0 / TILE_DEPTH * step_words(u->p->tiles);
+    return u->p->b + (b->j / u->columns + q) * u->panel + panel_words(b->k0, u->kc, u->p->tiles);
 }
 
 /* A GROUP of columns whose sums are complete, on its way out: a few rows at a time, since stores wait for memory, too. */
@@ -371,22 +401,57 @@ static void hand_over(run *u, const block *b, finished *f, int64_t share, int64_
     f->row += rows;
 }
 
+/* One panel of one row tile: where both lie, where its sums go, and which rows and elements of k they are. */
+typedef struct piece {
+    const float *split;
+    const char *panel;
+    float *sums;
+    int64_t row, rows, k0, steps;
+} piece;
+
+static inline void parts_panel(run *u, const piece *c, int wide, const beside *x)
+{
+    const st_planes *planes = u->p->planes;
+    const left l = !planes ? (left){(const char *)c->split, NULL, PART, 64}
+                           : (left){planes->at + c->row * planes->row, planes->steps + c->k0 / TILE_DEPTH, planes->part, planes->row};
+    if (u->configured != c->rows)
+        block_configure(&u->tiles, u->configured = c->rows);
+    panel_of[u->p->tiles - 1][planes != NULL][2 * (c->rows > 16) + wide](&u->tiles, &l, c->panel, c->steps, c->sums, c->k0 > 0, x);
+}
+
+/* In block floating point, 16 rows at a time. */
+static inline void bfp_panel(run *u, const piece *c, const beside *x)
+{
+    const bfp_notes *notes = (const bfp_notes *)(const void *)(c->split + u->tile) - ROWS;
+    const int64_t lines = st_ceil_div(x->lines, c->rows > 16 ? 2 : 1);
+    const char *fetch = x->fetch;
+    for (int64_t row = 0; row < c->rows; row += 16, fetch += lines * c->steps * 64) {
+        int32_t *weights = u->weights;
+        bfp_tile(&u->tiles, (const char *)c->split + row / 16 * (u->kc / BFP_DEPTH * BFP_STEP), c->panel, c->steps, weights, &u->pending, GROUP, fetch, lines);
+        bfp_add(&u->pending, 16, GROUP);
+        u->pending = (bfp_sums){weights, c->sums + row * GROUP, notes + row, c->panel, c->steps, (int)ST_MIN(c->rows - row, (int64_t)16), 0,
+                                c->k0 > 0};
+        u->weights = u->other_weights;
+        u->other_weights = weights;
+    }
+}
+
 /* Sums are kept by row tiles, of each GROUP after GROUP of columns; two GROUPs, in turn, where k is one block. */
 static void run_block(run *u, const block *b, const block *after, const float *split, rows_split *next)
 {
-    const st_planes *planes = u->p->planes;
     const int parts = u->p->tiles, keep = u->kc < u->p->k, last = b->k0 + b->count >= u->p->k, whole = parts == WHOLE;
-    const int64_t steps = st_ceil_div(b->count, TILE_DEPTH), panels = st_ceil_div(b->cols, COLUMNS), tiles = st_ceil_div(b->rows, ROWS);
+    const int64_t steps = st_ceil_div(b->count, depth_of(parts)), panels = st_ceil_div(b->cols, u->columns);
+    const int64_t tiles = st_ceil_div(b->rows, ROWS);
     const int64_t row_sums = (keep ? st_ceil_div(b->cols, GROUP) : 2) * ROWS * GROUP;
-    const int64_t share = st_ceil_div(b->rows, tiles * (GROUP / COLUMNS));
+    const int64_t share = st_ceil_div(b->rows, tiles * (GROUP / u->columns));
     /* Per step and per product of parts, of the next panel.  Floats are read in order, so half is enough: the processor fetches the
      * rest. */
-    const int64_t shares = tiles * ST_MAX(steps, (int64_t)1), most = u->kc / TILE_DEPTH;
+    const int64_t shares = tiles * ST_MAX(steps, (int64_t)1), most = u->kc / depth_of(parts);
     const int64_t lines = st_ceil_div(most * step_words(parts) / (whole ? 32 : 16), shares);
     const int64_t pairs = st_ceil_div(most * STEP_PAIRS, shares * PRODUCTS);
     finished out = {0};
     for (int64_t q = 0; q < panels; q++) {
-        const int64_t column = q * COLUMNS, from = column / GROUP * GROUP;
+        const int64_t column = q * u->columns, from = column / GROUP * GROUP;
         const float *panel = whole ? u->parts[0] : stored_panel(u, b, after, panels, q);
         const float *floats = whole ? stored_panel(u, b, after, panels, q + 1) : NULL;
         const char *ahead = (const char *)stored_panel(u, b, after, panels, q + 2);
@@ -395,13 +460,11 @@ static void run_block(run *u, const block *b, const block *after, const float *s
         float *group = u->sums + (keep ? column / GROUP : column / GROUP % 2) * ROWS * GROUP;
         for (int64_t r = 0; r < tiles; r++) {
             const int64_t rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
-            if (u->configured != rows)
-                block_configure(&u->tiles, u->configured = rows);
-            const left l = !planes ? (left){(const char *)(split + r * u->tile), NULL, PART, 64}
-                                   : (left){planes->at + (b->i + r * ROWS) * planes->row, planes->steps + b->k0 / TILE_DEPTH, planes->part,
-                                            planes->row};
-            panel_of[parts - 1][planes != NULL][2 * (rows > 16) + (b->cols - column > 16)](&u->tiles, &l, (const char *)panel, steps,
-                group + r * row_sums + column - from, b->k0 > 0, &x);
+            const piece c = {split + r * u->tile, (const char *)panel, group + r * row_sums + column - from, b->i + r * ROWS, rows, b->k0, steps};
+            if (parts == BFP)
+                bfp_panel(u, &c, &x);
+            else
+                parts_panel(u, &c, b->cols - column > 16, &x);
             x.fetch += x.lines * steps * 64;
             x.pair += pairs * steps * PRODUCTS;
             if (next->done < next->rows)
@@ -409,7 +472,8 @@ static void run_block(run *u, const block *b, const block *after, const float *s
             if (out.row < out.rows)
                 hand_over(u, b, &out, share, row_sums);
         }
-        if (last && ((column + COLUMNS) % GROUP == 0 || q + 1 == panels)) {
+        if (last && ((column + u->columns) % GROUP == 0 || q + 1 == panels)) {
+            bfp_add(&u->pending, 16, GROUP);
             while (out.row < out.rows)
                 hand_over(u, b, &out, ROWS, row_sums);
             out = (finished){b->j + from, ST_MIN(b->cols - from, (int64_t)GROUP), 0, b->rows, group};
@@ -418,6 +482,7 @@ static void run_block(run *u, const block *b, const block *after, const float *s
         u->parts[0] = u->parts[1];
         u->parts[1] = swap;
     }
+    bfp_add(&u->pending, 16, GROUP);
     while (out.row < out.rows)
         hand_over(u, b, &out, ROWS, row_sums);
 }
@@ -426,14 +491,21 @@ void st_tiles_run(const st_product *p)
 {
     if (p->m1 <= p->m0 || p->n1 <= p->n0)
         return;
-    run u = {.p = p, .kc = k_block(p->k, p->tiles), .panel = st_tiles_words(p->k, p->tiles)};
+    run u = {.p = p, .kc = k_block(p->k, p->tiles), .columns = columns_of(p->tiles)};
     u.tile = split_words(u.kc, p->tiles);
+    u.panel = st_tiles_words(p->k, p->tiles) / (COLUMNS / u.columns);
     const int64_t room = p->planes ? 0 : rows_kept(p->m1 - p->m0) / ROWS * u.tile;
     float *split = p->workspace, *other = split + room;
     u.parts[0] = other + room;
     u.parts[1] = u.parts[0] + (p->tiles == WHOLE ? u.tile : 0);
     u.copy = u.parts[1] + (p->tiles == WHOLE ? u.tile : 0);
+    u.weights = (int32_t *)(void *)u.copy;
+    u.other_weights = u.weights + 4 * 256;
+    u.rest = u.copy + 2 * 4 * 256;
+    u.copy += p->tiles == BFP ? BFP_FLOATS : 0;
     u.sums = u.copy + ST_MR * (u.kc + ST_PAD);
+    if (p->tiles == BFP)
+        bfp_configure(&u.tiles);
     block b = block_at(&u, p->m0, p->n0, 0);
     rows_split first = {.row = b.i, .rows = p->planes ? 0 : b.rows, .k0 = b.k0, .count = b.count, .share = b.rows, .to = split};
     split_rows(&u, &first);
@@ -442,7 +514,7 @@ void st_tiles_run(const st_product *p)
     while (b.rows) { /* a block without elements of k is one, too */
         const block after = block_after(&u, &b);
         const int same = after.i == b.i && after.k0 == b.k0; /* rows */
-        const int64_t calls = st_ceil_div(b.cols, COLUMNS) * st_ceil_div(b.rows, ROWS);
+        const int64_t calls = st_ceil_div(b.cols, u.columns) * st_ceil_div(b.rows, ROWS);
         rows_split next = {.row = after.i, .rows = same || p->planes ? 0 : after.rows, .k0 = after.k0, .count = after.count, .to = other};
         next.share = st_round_up(ST_MAX(st_ceil_div(next.rows, calls), (int64_t)2), ST_MAX(p->together, (int64_t)1));
         run_block(&u, &b, &after, split, &next);

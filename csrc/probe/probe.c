@@ -20,7 +20,7 @@
 EXPORT double st_probe_fma(int64_t steps);
 EXPORT double st_probe_dot2(int64_t steps);
 EXPORT double st_probe_dot4(int64_t steps);
-EXPORT double st_probe_tiles(int64_t steps);
+EXPORT double st_probe_tiles(int64_t steps, int of_bytes);
 EXPORT double st_probe_read(const float *data, int64_t floats, int64_t rounds);
 EXPORT double st_probe_read_threads(float *data, int64_t floats_each, int64_t rounds, int threads);
 EXPORT int st_probe_lanes(void);
@@ -92,8 +92,9 @@ double st_probe_dot4(int64_t steps)
     return now() - start;
 }
 
-/* Seconds for `steps` rounds of four products of tiles, 16 x 16 x 32 each, that nothing but the unit itself holds up. */
-double st_probe_tiles(int64_t steps)
+/* Seconds for `steps` rounds of four products of tiles, 16 x 16 x 32 of bf16 each or 16 x 16 x 64 of bytes, that nothing but the unit
+ * itself holds up. */
+double st_probe_tiles(int64_t steps, int of_bytes)
 {
     const float row[16] = {0};
     tile_shape shape = {.palette = 1};
@@ -110,7 +111,13 @@ double st_probe_tiles(int64_t steps)
     tile_load(&t, 6, row, 0);
     tile_load(&t, 7, row, 0);
     double start = now();
-    for (int64_t n = 0; n < steps; n++) {
+    for (int64_t n = 0; of_bytes && n < steps; n++) {
+        tile_dot_i8(&t, 0, 4, 6);
+        tile_dot_i8(&t, 1, 4, 7);
+        tile_dot_i8(&t, 2, 5, 6);
+        tile_dot_i8(&t, 3, 5, 7);
+    }
+    for (int64_t n = 0; !of_bytes && n < steps; n++) {
         tile_dot(&t, 0, 4, 6);
         tile_dot(&t, 1, 4, 7);
         tile_dot(&t, 2, 5, 6);

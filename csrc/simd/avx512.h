@@ -124,6 +124,7 @@ static inline vf vf_lookup(const float table[16], vi index) { return _mm512_perm
 static inline vf vi_as_vf(vi a) { return _mm512_castsi512_ps(a); }
 static inline vf vf_from_i32(vi a) { return _mm512_cvtepi32_ps(a); }
 static inline vi vi_from_vf(vf a) { return _mm512_cvttps_epi32(a); }
+static inline vi vi_nearest(vf a) { return _mm512_cvtps_epi32(a); }
 static inline vf vf_iota(void) { return vf_from_i32(vi_iota()); }
 
 #define SIMD_F16

@@ -167,6 +167,7 @@ static inline vi vi_select(vm m, vi a, vi b) { return vbslq_s32(m, a, b); }
 static inline vf vf_from_i32(vi a) { return vcvtq_f32_s32(a); }
 /* The instruction saturates and makes NaN zero; on x86 whatever does not fit is the least integer, and so it is here. */
 static inline vi vi_from_vf(vf a) { return vi_select(vf_lt(a, vf_set1(2147483648.0f)), vcvtq_s32_f32(a), vi_set1(INT32_MIN)); }
+static inline vi vi_nearest(vf a) { return vi_from_vf(vf_round(a)); }
 static inline vf vf_iota(void) { return vf_from_i32(vi_iota()); }
 
 #define SIMD_F16

@@ -179,6 +179,8 @@ static inline vf vf_round(vf a)
     return simd_keep_sign((b + magic) - magic, a);
 }
 
+static inline vi vi_nearest(vf a) { return vi_from_vf(vf_round(a)); }
+
 /* Booleans in memory are bytes, 0 or 1 (any non-zero reads as true). */
 static inline vm vm_load_n(const uint8_t *p, int64_t n)
 {

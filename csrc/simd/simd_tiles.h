@@ -1,8 +1,9 @@
-/* Tiles: eight registers of up to 16 rows of 64 bytes, and the product of two of them, in pairs of bf16, added to a third.
+/* Tiles: eight registers of up to 16 rows of 64 bytes, and the product of two of them added to a third.
  *
- *   C[i][j] += sum over 16 words w of A[i][w] . B[w][j]        (a word is the elements 2w, low half, and 2w + 1 of the depth)
+ *   C[i][j] += sum over 16 words w of A[i][w] . B[w][j]
  *
- * On processors with AMX this is TDPBF16PS; elsewhere the same arithmetic is done step by step, as Intel documents it
+ * A word is two bf16, and sums are f32 (tile_dot), or four signed bytes, and sums are int32 and wrap around (tile_dot_i8).  On
+ * processors with AMX the second is TDPBSSD and the first TDPBF16PS; elsewhere the same arithmetic is done step by step, as Intel documents it
  * (Instruction Set Extensions Programming Reference, TDPBF16PS): the even and the odd elements are two chains of fused
  * multiply-adds from zero, the two chains are added, and that sum is added to C; each step is rounded to the nearest float, ties to
  * even, and denormals, taken or made, are zero.  So C is rounded once for 32 elements of the depth.
@@ -25,7 +26,7 @@ typedef struct tile_shape {
 } tile_shape;
 _Static_assert(sizeof(tile_shape) == 64, "ldtilecfg reads 64 bytes");
 
-#if defined(__AMX_TILE__) && defined(__AMX_BF16__)
+#if defined(__AMX_TILE__)
 
 typedef struct tile_file {
     tile_shape shape;
@@ -45,12 +46,14 @@ static inline void tile_release(tile_file *t)
 #define tile_load(t, n, from, stride) ((void)(t), tile_load_(n, from, stride))
 #define tile_store(t, n, to, stride) ((void)(t), tile_store_(n, to, stride))
 #define tile_dot(t, c, a, b) ((void)(t), tile_dot_(c, a, b))
+#define tile_dot_i8(t, c, a, b) ((void)(t), tile_dot_i8_(c, a, b))
 #define tile_zero_(n) ({ __asm__ volatile("tilezero %%tmm" #n : :); })
 #define tile_load_(n, from, stride)                                                                                        \
     ({ __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #n : : "r"((const void *)(from)), "r"((int64_t)(stride)) : "memory"); })
 #define tile_store_(n, to, stride)                                                                                         \
     ({ __asm__ volatile("tilestored %%tmm" #n ", (%0,%1,1)" : : "r"((void *)(to)), "r"((int64_t)(stride)) : "memory"); })
 #define tile_dot_(c, a, b) ({ __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :); })
+#define tile_dot_i8_(c, a, b) ({ __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :); })
 
 #else
 
@@ -114,6 +117,28 @@ static __attribute__((noinline, unused)) void tile_dot(tile_file *t, int c, int 
             vf_store(t->at[c][i] + j, tile_normal(vf_add(old, sum)));
         }
     }
+}
+
+/* One of the four bytes of words, as whole numbers. */
+static inline vi tile_byte(vi words, int byte) { return vi_sar(vi_shl(words, 24 - 8 * byte), 24); }
+
+static __attribute__((noinline, unused)) void tile_dot_i8(tile_file *t, int c, int a, int b)
+{
+    for (int j = 0; j < 16; j += VL)
+        for (int byte = 0; byte < 4; byte++) {
+            vi right[16];
+            for (int w = 0; w < 16; w++)
+                right[w] = tile_byte(vf_as_vi(vf_load(t->at[b][w] + j)), byte);
+            for (int i = 0; i < t->shape.rows[c]; i++) {
+                vi sum = vf_as_vi(vf_load(t->at[c][i] + j));
+                for (int w = 0; w < 16; w++) {
+                    int8_t left[4];
+                    memcpy(left, &t->at[a][i][w], sizeof left);
+                    sum = vi_add(sum, vi_mul(vi_set1(left[byte]), right[w]));
+                }
+                vf_store(t->at[c][i] + j, vi_as_vf(sum));
+            }
+        }
 }
 
 #endif

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import platform
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stratac.codegen.compilers import find_compiler
 from stratac.codegen.emit_kernels import EmittedKernels, emit_kernels
-from stratac.codegen.facts import TILE_EXTENSION
+from stratac.codegen.facts import BFP_EXTENSION, TILE_EXTENSION
 from stratac.codegen.library import Library
 from stratac.codegen.toolchain import ToolchainOptions, compile_library
 from stratac.compiler import artifact
@@ -27,7 +31,7 @@ from stratac.compiler.write_weights import write_weights
 from stratac.ir.candidate import Candidate
 from stratac.ir.graph import Graph, Port
 from stratac.ir.interp import run
-from stratac.ir.machine import ISA_LEVELS, Machine
+from stratac.ir.machine import EXTENSIONS, ISA_LEVELS, Machine
 from stratac.ir.placed import Placed
 from stratac.ir.plan import Plan
 from stratac.ir.plan_binary import encode, plan_id
@@ -162,13 +166,17 @@ def compiled(graph: Graph, isa: str = ISAS[0], **options: Any) -> Compiled:
     return Compiled(graph, levels, build(levels, folder))
 
 
+def with_tiles(machine: Machine) -> Machine:
+    """The machine with what tiles need, and nothing else beyond its ISA level."""
+    return replace(machine, devices=(replace(machine.device("cpu"), extensions=(TILE_EXTENSION, BFP_EXTENSION)),))
+
+
 def tiled(
     graph: Graph, isa: str = ISAS[0], *, library: Library, instructions: bool = False, **options: Any
 ) -> Compiled:
     """Planned for a machine with tiles. Built without the instructions: csrc/simd/simd_tiles.h does what they do; or with them, for
     this CPU or for tests/kernels/amx_trap.c."""
-    plain = machine_for(isa)
-    tiles = replace(plain, devices=(replace(plain.device("cpu"), extensions=(TILE_EXTENSION,)),))
+    plain, tiles = machine_for(isa), with_tiles(machine_for(isa))
     levels = compile_levels(graph, isa, library=library, machine=tiles, **options)
     plan = levels.plan
     if not (instructions and set(plan.features) <= cpu_features()):  # what is emulated, the plan must not ask for
@@ -176,6 +184,37 @@ def tiled(
     levels = replace(levels, machine=levels.machine if instructions else plain, plan=plan)
     folder = Path(tempfile.mkdtemp(prefix="plan-", dir=scratch()))
     return Compiled(graph, levels, build(levels, folder))
+
+
+_SESSIONS = """
+import sys
+import numpy as np
+from stratac.runtime.session import Session
+folder, given, out = sys.argv[1:]
+for threads in (3, 1):
+    with Session(folder, threads=threads) as session:
+        names = [port.name for port in session.get_outputs()]
+        np.savez(out + str(threads), **dict(zip(names, session.run(None, dict(np.load(given))))))
+"""
+
+
+def check_instructions(graph: Graph, inputs: Mapping[str, Any], libraries: Mapping[str, Library], folder: Path) -> None:
+    """Whole plans with AMX give the bits of their emulation, threads and all: on this processor, or with its instructions carried out
+    by tests/kernels/amx_trap.c. `folder`: for files under way."""
+    environment = dict(os.environ)
+    if not EXTENSIONS[TILE_EXTENSION][0] | EXTENSIONS[BFP_EXTENSION][0] <= cpu_features():
+        trap, source = folder / "amx_trap.so", Path(__file__).parents[1] / "kernels" / "amx_trap.c"
+        flags = ("-O2", "-mfma", "-ffp-contract=off", "-shared", "-fPIC")
+        subprocess.run([find_compiler().path, *flags, source, "-o", trap, "-lm"], check=True)
+        environment["LD_PRELOAD"] = str(trap)
+    np.savez(folder / "in.npz", **inputs)
+    for name, library in libraries.items():
+        wanted = tiled(graph, library=library).run(inputs)
+        plan = tiled(graph, library=library, instructions=True).folder
+        given = [str(plan), str(folder / "in.npz"), str(folder / "out")]
+        subprocess.run([sys.executable, "-c", _SESSIONS, *given], check=True, env=environment, timeout=300)
+        for threads in (1, 3):
+            check_bits(wanted, dict(np.load(folder / f"out{threads}.npz")), f"{name} on {threads} threads")
 
 
 def forest(graphs: Sequence[Graph]) -> Graph:

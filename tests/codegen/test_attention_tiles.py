@@ -3,19 +3,13 @@ threads, right about masks and about what is not finite, and left to f32 where r
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from stratac.codegen.compilers import find_compiler
 from stratac.codegen.facts import TILE_EXTENSION, TILE_MODES
 from stratac.codegen.library import Library, family
-from stratac.compiler.profiles import cpu_features
 from stratac.ir.builder import GraphBuilder
 from stratac.ir.candidate import MODE_ERRORS
 from stratac.ir.dims import Bounds, Dim, evaluate_shape, symbol
@@ -26,8 +20,8 @@ from stratac.passes.base import run_passes
 from stratac.passes.graph.fuse import fuse
 from stratac.passes.pipelines import GRAPH_PASSES
 
-from .harness import ISAS, Compiled, check_bits, compiled, machine_for, tiled
-from .test_tiles import CHILD, WITHIN, Tiles
+from .harness import ISAS, Compiled, check_bits, check_instructions, compiled, machine_for, tiled, with_tiles
+from .test_tiles import WITHIN, Tiles
 
 MODES = tuple(TILE_MODES)
 Inputs = dict[str, np.ndarray]
@@ -211,26 +205,11 @@ def test_the_instructions_give_the_bits_of_their_emulation(tmp_path: Path) -> No
     net.out(net.attention(net.qkv(1, 4, 2, 75, 75, 48, 80), causal=True))
     net.out(net.attention(net.qkv(2, 2, 2, 20, 100, 64), net.input(2, 1, 1, 100)))
     graph = net.finish()
-    inputs, environment = drawn(graph, 2), dict(os.environ)
-    if not {"amx_tile", "amx_bf16"} <= cpu_features():
-        trap, source = tmp_path / "amx_trap.so", Path(__file__).parents[1] / "kernels" / "amx_trap.c"
-        flags = ("-O2", "-mfma", "-ffp-contract=off", "-shared", "-fPIC")
-        subprocess.run([find_compiler().path, *flags, source, "-o", trap, "-lm"], check=True)
-        environment["LD_PRELOAD"] = str(trap)
-    np.savez(tmp_path / "in.npz", **inputs)
-    for mode in MODES:
-        wanted = tiled(graph, library=Tiles(mode)).run(inputs)
-        folder = tiled(graph, library=Tiles(mode), instructions=True).folder
-        given = [str(folder), str(tmp_path / "in.npz"), str(tmp_path / "out")]
-        subprocess.run([sys.executable, "-c", CHILD, *given], check=True, env=environment, timeout=300)
-        for threads in (1, 3):
-            check_bits(wanted, dict(np.load(tmp_path / f"out{threads}.npz")), f"{mode} on {threads} threads")
+    check_instructions(graph, drawn(graph, 2), {mode: Tiles(mode) for mode in MODES}, tmp_path)
 
 
 def test_few_rows_and_narrow_heads_are_left_to_f32() -> None:
-    machine = machine_for(ISAS[0])
-    device = replace(machine.device("cpu"), extensions=(TILE_EXTENSION,))
-    machine = replace(machine, devices=(device,))
+    machine = with_tiles(machine_for(ISAS[0]))
 
     def modes(heads: int, kv: int, rows: Dim, width: int) -> set[str]:
         net = Net(rows=Bounds(1, 1, 9))

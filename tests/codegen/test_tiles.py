@@ -1,24 +1,18 @@
-"""Products and convolutions on tiles of bf16, with the instructions emulated: as exact as their modes say, with the same bits at
+"""Products and convolutions on tiles, of bf16 and in block floating point, with the instructions emulated: as exact as their modes say, with the same bits at
 any number of threads, right about what is not finite, and offered only where a machine has the instructions."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from stratac.codegen.compilers import find_compiler
-from stratac.codegen.facts import TILE_EXTENSION, TILE_MODES
+from stratac.codegen.facts import BFP, BFP_LEAST_DEPTH, BFP_MODE, PRODUCT_TILES, tile_extension
 from stratac.codegen.library import FAMILIES, Library
 from stratac.codegen.pack import Layout, narrowed, pack, pack_pieces, packed_bytes, split_bf16
 from stratac.compiler.options import EXACT
-from stratac.compiler.profiles import cpu_features
 from stratac.ir.builder import GraphBuilder
 from stratac.ir.candidate import MODE_ERRORS, Candidate
 from stratac.ir.dims import Bounds, symbol
@@ -30,11 +24,11 @@ from stratac.passes.base import run_passes
 from stratac.passes.graph.fuse import fuse
 from stratac.passes.pipelines import GRAPH_PASSES
 
-from .harness import ISAS, Compiled, check_bits, machine_for, tiled
+from .harness import ISAS, Compiled, check_bits, check_instructions, machine_for, tiled, with_tiles
 
-MODES = tuple(TILE_MODES)
+MODES = tuple(PRODUCT_TILES)
 #: relative L2 distance to the exact product that tests hold a mode to
-WITHIN = {"bf16": 1e-2, "bf16x3": 2e-5, "bf16x6": 1e-6}
+WITHIN = {"bf16": 1e-2, "bf16x3": 2e-5, "bf16x6": 1e-6, BFP_MODE: 1e-6}
 
 
 class Tiles(Library):
@@ -42,7 +36,8 @@ class Tiles(Library):
 
     def __init__(self, mode: str) -> None:
         super().__init__(max_error=max(MODE_ERRORS.values()))
-        self.names = {row.name for row in FAMILIES if row.mode == mode and row.extension == TILE_EXTENSION}
+        extension = tile_extension(PRODUCT_TILES[mode])
+        self.names = {row.name for row in FAMILIES if row.mode == mode and row.extension == extension}
 
     def candidates(self, cluster: Any, graph: Graph, machine: Machine) -> Sequence[Candidate]:
         found = super().candidates(cluster, graph, machine)
@@ -72,7 +67,8 @@ def products(depths: Sequence[int], columns: Sequence[int], values: Any) -> tupl
 @pytest.mark.parametrize("isa", ISAS)
 def test_products(isa: str, mode: str) -> None:
     rng = np.random.default_rng(3)
-    graph, weights = products((16, 31, 33, 200, 800), (1, 16, 17, 150), lambda *shape: rng.standard_normal(shape))
+    depths = (256, 300, 513, 1025) if mode == BFP_MODE else (16, 31, 33, 200, 800)
+    graph, weights = products(depths, (1, 16, 17, 150), lambda *shape: rng.standard_normal(shape))
     plan = tiled(graph, isa, library=Tiles(mode))
     assert plan.families() == {f"matmul_tiles_{mode}"} | (plan.families() & {"loops"})
     for rows in (1, 7, 61, 200):
@@ -115,7 +111,7 @@ def test_convolutions(isa: str, mode: str) -> None:
         outputs.append(Port(f"y{number}", b.op("relu", y) if number % 2 else y))
     graph = b.finish(outputs)
     plan = tiled(graph, isa, library=Tiles(mode))
-    assert f"conv_tiles_{mode}" in plan.families() and "conv" not in plan.families()
+    assert f"conv_tiles_{mode}" in plan.families() and (mode == BFP_MODE or "conv" not in plan.families())
     for size in (7, 12, 20):
         inputs = {
             p.name: rng.standard_normal((2, int(str(graph.types[p.value].shape[1])), size, size)).astype("f4")
@@ -159,53 +155,18 @@ def test_six_products_are_no_worse_than_multiply_adds(spread: str) -> None:
         exact = inputs[f"x{depth}"].astype(np.float64) @ weights[depth].astype(np.float64)
         error = {m: np.linalg.norm(y[f"y{depth}"] - exact) / np.linalg.norm(exact) for m, y in found.items()}
         assert error["bf16x6"] < error["f32"], depth
+        assert error[BFP_MODE] < error["f32"] or depth < BFP_LEAST_DEPTH, (depth, error)
         assert error["bf16x3"] < MODE_ERRORS["bf16x3"] and error["bf16"] < MODE_ERRORS["bf16"], (depth, error)
-
-
-CHILD = """
-import sys
-import numpy as np
-from stratac.runtime.session import Session
-folder, given, out = sys.argv[1:]
-for threads in (3, 1):
-    with Session(folder, threads=threads) as session:
-        names = [port.name for port in session.get_outputs()]
-        np.savez(out + str(threads), **dict(zip(names, session.run(None, dict(np.load(given))))))
-"""
 
 
 @pytest.mark.skipif(ISAS[0] != "avx512", reason="tiles come with avx512")
 def test_the_instructions_give_the_bits_of_their_emulation(tmp_path: Path) -> None:
-    """Whole plans with AMX, threads and all, on this processor or with its instructions carried out by amx_trap.c."""
     rng = np.random.default_rng(12)
-    depths = (40, 400)
+    depths = (40, 600)
     weights = {depth: rng.standard_normal((depth, 100)).astype(np.float32) for depth in depths}
     inputs = {f"x{depth}": rng.standard_normal((50, depth)).astype(np.float32) for depth in depths}
-    graph, environment = plain(depths, weights, 50), dict(os.environ)
-    if not {"amx_tile", "amx_bf16"} <= cpu_features():
-        trap, source = tmp_path / "amx_trap.so", Path(__file__).parents[1] / "kernels" / "amx_trap.c"
-        command = [
-            find_compiler().path,
-            "-O2",
-            "-mfma",
-            "-ffp-contract=off",
-            "-shared",
-            "-fPIC",
-            source,
-            "-o",
-            trap,
-            "-lm",
-        ]
-        subprocess.run(command, check=True)
-        environment["LD_PRELOAD"] = str(trap)
-    np.savez(tmp_path / "in.npz", **inputs)
-    for mode in MODES:
-        wanted = tiled(graph, library=Tiles(mode)).run(inputs)
-        folder = tiled(graph, library=Tiles(mode), instructions=True).folder
-        given = [str(folder), str(tmp_path / "in.npz"), str(tmp_path / "out")]
-        subprocess.run([sys.executable, "-c", CHILD, *given], check=True, env=environment, timeout=300)
-        for threads in (1, 3):
-            check_bits(wanted, dict(np.load(tmp_path / f"out{threads}.npz")), f"{mode} on {threads} threads")
+    inputs["x600"][3, 7] = 1e4
+    check_instructions(plain(depths, weights, 50), inputs, {mode: Tiles(mode) for mode in MODES}, tmp_path)
 
 
 def odd_values(plan: Compiled, weight: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -248,11 +209,11 @@ def test_what_is_not_finite(isa: str, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_smallest_values(mode: str) -> None:
-    """Denormals are zero; below 2**-110 an operand loses its last parts, but never more than bf16 does."""
+    """Denormals are zero; below 2**-110 an operand loses its last parts or bits, but never more than bf16 does."""
     rng = np.random.default_rng(2)
-    weight = rng.standard_normal((64, 16)).astype(np.float32)
-    plan = tiled(plain([64], {64: weight}, 3), library=Tiles(mode))
-    rows = rng.standard_normal((3, 64)) * np.array([[2.0**-100], [2.0**-120], [2.0**-140]])
+    weight = rng.standard_normal((256, 16)).astype(np.float32)
+    plan = tiled(plain([256], {256: weight}, 3), library=Tiles(mode))
+    rows = rng.standard_normal((3, 256)) * np.array([[2.0**-100], [2.0**-120], [2.0**-140]])
     got, wanted = odd_values(plan, weight, rows.astype(np.float32))
     errors = [np.linalg.norm(g.astype(np.float64) - w) / np.linalg.norm(w.astype(np.float64)) for g, w in zip(got, wanted, strict=True)]  # fmt: skip
     assert errors[0] < WITHIN[mode] and errors[1] < 6e-3 and not got[2].any()
@@ -262,7 +223,7 @@ def test_offered_only_with_the_instructions_and_within_the_error() -> None:
     rng = np.random.default_rng(0)
     graph = plain([32], {32: rng.standard_normal((32, 32)).astype(np.float32)}, 8)
     clusters, machine = fuse(run_passes(graph, GRAPH_PASSES)), machine_for(ISAS[0])
-    tiles = replace(machine, devices=(replace(machine.device("cpu"), extensions=(TILE_EXTENSION,)),))
+    tiles = with_tiles(machine)
     names = {
         (place.name, bool(place.device("cpu").extensions), error): [
             c.mode for c in Library(max_error=error).candidates(clusters.nodes[0], clusters, place)
@@ -276,6 +237,10 @@ def test_offered_only_with_the_instructions_and_within_the_error() -> None:
     device = tiles.device("cpu")
     assert {"amx_tile", "amx_bf16"} <= device.features(["bf16x6"]) and "amx_tile" not in device.features(["f32"])
     assert "-mamx-bf16" in device.compiler_flags(["bf16x6"])
+    assert {"amx_tile", "amx_int8"} <= device.features([BFP_MODE]) and "-mamx-int8" in device.compiler_flags([BFP_MODE])
+    deep = fuse(run_passes(plain([256], {256: rng.standard_normal((256, 32)).astype(np.float32)}, 8), GRAPH_PASSES))
+    for error, offered in ((EXACT, {"f32"}), (0.0, {"f32", "bf16x6", BFP_MODE})):
+        assert {c.mode for c in Library(max_error=error).candidates(deep.nodes[0], deep, tiles)} == offered
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
@@ -328,3 +293,76 @@ def test_three_parts_are_the_value() -> None:
     parts = [(p.astype(np.uint32) << np.uint32(16)).view(np.float32) for p in split_bf16(values, 3)]
     np.testing.assert_array_equal((parts[2] + parts[1]) + parts[0], values)
     assert all(np.isfinite(p).all() for p in parts[1:]) and np.isfinite(parts[0]).sum() == np.isfinite(values).sum()
+
+
+@pytest.mark.parametrize("dims", [(1, 0, 5), (1, 300, 33), (2, 512, 32), (1, 700, 20)])
+def test_packing_in_block_floating_point(dims: tuple[int, int, int]) -> None:
+    """Bytes and exponents stand where csrc/kernels/kernels.h says and make the elements, and pieces are the whole."""
+    rng = np.random.default_rng(0)
+    array = (rng.standard_normal(dims) * 2.0 ** rng.integers(-20, 20, (1, 1, dims[2]))).astype(np.float32)
+    if array.size:
+        array[0, 3, 1], array[0, 4, 1], array[0, 5, 2] = np.inf, -np.inf, np.nan
+        array[0, 6, 0] = 1e-30
+    layout = Layout(32, 0, dims, (dims[1] * dims[2], dims[2], 1), tiles=BFP)
+    text = str(layout)
+    assert Layout.parse(text) == layout and narrowed(text) == 0.75
+    whole = pack(array, text)
+    assert whole.size == layout.elements and packed_bytes(text, array.nbytes, 4) == whole.nbytes
+    assert np.concatenate(list(pack_pieces(array, text, 256))).tobytes() == whole.tobytes()
+    each = 384 if dims[1] > 512 else max(dims[1], 1)
+    panels = whole.view(np.uint8).reshape(dims[0], -(-dims[2] // 32) * 2, -1)
+    found, at = np.zeros((dims[0], dims[1], panels.shape[1] * 16)), 0
+    for k in range(0, dims[1], each):
+        count = min(each, dims[1] - k)
+        steps = -(-count // 64)
+        block = panels[:, :, at : at + steps * 3072].view(np.int8).astype(np.int32)
+        block = block.reshape(*panels.shape[:2], steps, 3, 16, 16, 4)
+        q = block[:, :, :, 0] * 65536 + block[:, :, :, 1] * 256 + block[:, :, :, 2]
+        stored = panels[:, :, at + steps * 3072 : at + steps * 3072 + 64].copy().view(np.float32)
+        odd = stored > 500
+        elements = q.transpose(0, 2, 5, 3, 1, 4).reshape(dims[0], steps * 64, -1)[:, :count]
+        exponents = (stored - 1000 * odd + 7 - 23).reshape(dims[0], 1, -1)
+        values = np.where(elements < -8355711, np.nan, np.ldexp(elements.astype(np.float64), exponents.astype(int)))
+        found[:, k : k + count] = values
+        at += steps * 3072 + 64
+    assert array.size == 0 or at == panels.shape[2]
+    finite, near = np.isfinite(array), found[:, :, : dims[2]]
+    assert np.isnan(near[~finite]).all() and not found[:, :, dims[2] :].any()
+    greatest = np.abs(np.where(finite, array, 0)).max(axis=1, keepdims=True, initial=0.0)
+    off = np.abs(np.where(finite, near - array, 0.0))
+    assert (off <= greatest * 2.0**-22).all() and (near[finite & (array != 0)] != 0).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_rows_with_spikes_in_block_floating_point(isa: str) -> None:
+    """Elements far above the others of their row take nothing from these, however many there are, and what is not finite gives what it
+    gives in f32; a weight is rounded to the greatest of its column in a block."""
+    rng = np.random.default_rng(4)
+    rows, depth = 40, 700
+    values = rng.standard_normal((rows, depth)).astype(np.float32)
+    weight = rng.standard_normal((depth, 40)).astype(np.float32)
+    for row in range(1, 12):  # a few, on to more than there is room for
+        values[row, rng.permutation(depth)[: row * row]] *= 10.0 ** rng.integers(2, 9)
+    values[12] = 2.0 ** rng.uniform(-60, 60, depth)
+    values[13], values[13, 600] = 0.0, 3.0
+    values[14, ::2] = 0.0
+    values[15, ::8], values[16] = 0.0, np.where(rng.random(depth) < 0.02, values[16], 0)
+    weight[:, 7] = 0.0
+    weight[5], values[:20, 5] = 0.0, 1e30  # what is far above the others meets zeros alone
+    values[20, 9], values[21, 650], values[22, 0], values[23, 5] = np.inf, -np.inf, np.nan, np.inf
+    weight[20, 3], weight[650, 4], weight[22, 5] = np.inf, -np.inf, np.nan
+    plan = tiled(plain([depth], {depth: weight}, rows), isa, library=Tiles(BFP_MODE))
+    assert plan.families() == {"matmul_tiles_bfp24"}
+    got, wanted = odd_values(plan, weight, values)
+    assert np.array_equal(np.isnan(got), np.isnan(wanted))
+    finite = np.isfinite(wanted)
+    np.testing.assert_array_equal(got[~finite], wanted[~finite])
+    held = np.where(np.isfinite(weight) & finite.any(0), weight, 0).astype(np.float64)
+    given = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    with np.errstate(all="ignore"):
+        off = np.abs(got.astype(np.float64) - wanted)
+    bound = (np.abs(given) * (np.abs(given) < 1e29)) @ np.abs(held) + np.linalg.norm(
+        given * (np.abs(given) < 1e29), axis=1
+    )[:, None] * 4
+    assert (off[finite] <= 1e-6 * bound[finite]).all(), (off / bound)[finite].max()
+    check_bits({"y": got}, {"y": plan.run({f"x{depth}": values}, 3)[f"y{depth}"]}, "three threads")

@@ -68,6 +68,20 @@ static void dot(int c, int a, int b)
     }
 }
 
+static void dot_i8(int c, int a, int b)
+{
+    MUST(c != a && a != b && c != b);
+    MUST(unit.rows[c] == unit.rows[a] && unit.rows[b] == unit.row_bytes[a] / 4 && unit.row_bytes[c] == unit.row_bytes[b]);
+    for (int m = 0; m < unit.rows[c]; m++)
+        for (int n = 0; n < unit.row_bytes[b] / 4; n++) {
+            uint32_t sum;
+            memcpy(&sum, &unit.at[c][m][4 * n], sizeof sum);
+            for (int k = 0; k < unit.row_bytes[a]; k++)
+                sum += (uint32_t)((int8_t)unit.at[a][m][k] * (int8_t)unit.at[b][k / 4][4 * n + k % 4]);
+            memcpy(&unit.at[c][m][4 * n], &sum, sizeof sum);
+        }
+}
+
 static void configure(const uint8_t *from)
 {
     memset(&unit, 0, sizeof unit);
@@ -141,6 +155,8 @@ static void on_illegal(int signal_, siginfo_t *info, void *context)
                 memcpy((uint8_t *)(uintptr_t)address + i * index, unit.at[tile][i], unit.row_bytes[tile]);
         } else if (op == 0x5c && prefix == 2 && mod == 3) {
             dot(tile, rm | b, third);
+        } else if (op == 0x5e && prefix == 3 && mod == 3) {
+            dot_i8(tile, rm | b, third);
         } else {
             stop("an instruction that is not known here");
         }

@@ -1,6 +1,6 @@
 /* Every kernel family against its naive twin over drawn sizes, strides, callbacks and parts, with buffers of exactly the
  * promised size (so that a sanitizer sees any access beyond).  Usage: sweep FAMILY FIRST_SEED CASES, FAMILY with the ending
- * _tiles for operands in parts of bf16.  Prints one line per failure, and a digest of all results.
+ * _tiles for operands in parts of bf16, _bfp for block floating point.  Prints one line per failure, and a digest of all results.
  *
  * Checked for each case: close to the twin; the same bits for every number of parts; every output written exactly once;
  * nothing else written.
@@ -73,7 +73,7 @@ static void store(const void *ctx, int64_t batch, int64_t row, int64_t rows, int
         }
 }
 
-static int tiles; /* parts of bf16 of this case's operands, or 0 */
+static int tiles; /* parts of bf16 of this case's operands, 4 for block floating point, or 0 */
 static int failures;
 static uint64_t digest = 1469598103934665603u;
 static void digest_add(const sink *s)
@@ -99,11 +99,64 @@ static uint32_t rounded(float value, int down)
     return down ? bits >> 16 : near;
 }
 
-static int64_t tiles_words(int64_t k, int64_t n) { return (n + 31) / 32 * ((k + 31) / 32) * (tiles == 3 ? 2 : tiles) * 512; }
+static int64_t bfp_block(int64_t k)
+{
+    int64_t blocks = k > 512 ? (k + 511) / 512 : 1, each = ((k + blocks - 1) / blocks + 63) / 64 * 64;
+    return each ? each : 64;
+}
+
+static int64_t tiles_words(int64_t k, int64_t n)
+{
+    if (tiles == 4)
+        return (n + 31) / 32 * 2 * ((k ? (k + 63) / 64 : 1) * 768 + (k ? (k + bfp_block(k) - 1) / bfp_block(k) : 1) * 16);
+    return (n + 31) / 32 * ((k + 31) / 32) * (tiles == 3 ? 2 : tiles) * 512;
+}
+
+/* In block floating point: see kernels.h. */
+static void pack_bfp(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, unsigned char *to)
+{
+    const int64_t each = bfp_block(k);
+    memset(to, 0, (size_t)(4 * tiles_words(k, n)));
+    for (int64_t j0 = 0; j0 < (n + 31) / 32 * 32; j0 += 16)
+        for (int64_t k0 = 0; k0 == 0 || k0 < k; k0 += each) {
+            const int64_t count = k - k0 < each ? k - k0 : each, steps = count ? (count + 63) / 64 : 1;
+            for (int64_t j = j0; j < j0 + 16; j++) {
+                float greatest = 0, stored;
+                int e = -104, odd = 0;
+                for (int64_t i = 0; j < n && i < count; i++) {
+                    const float x = b[(k0 + i) * b_row + j * b_col];
+                    odd |= !isfinite(x);
+                    greatest = isfinite(x) ? fmaxf(greatest, fabsf(x)) : greatest;
+                }
+                if (greatest > 0)
+                    frexp(greatest * 1.004, &e);
+                e = e < -104 ? -104 : e;
+                for (int64_t i = 0; j < n && i < count; i++) {
+                    const float x = b[(k0 + i) * b_row + j * b_col];
+                    int32_t q = isfinite(x) ? (int32_t)rint(ldexp(x, 23 - e)) : -8388608 + (isnan(x) ? 0 : x > 0 ? 1 : 2);
+                    if (q == 0 && x != 0)
+                        q = x > 0 ? 1 : -1;
+                    unsigned char *at = to + i / 64 * 3072 + i % 16 * 64 + j % 16 * 4 + i % 64 / 16;
+                    for (int part = 2; part >= 0; part--) {
+                        const int8_t low = (int8_t)(uint8_t)q;
+                        at[part * 1024] = (unsigned char)low;
+                        q = (q - low) / 256;
+                    }
+                }
+                stored = (float)(e - 7 + (odd ? 1000 : 0));
+                memcpy(to + steps * 3072 + j % 16 * 4, &stored, sizeof stored);
+            }
+            to += steps * 3072 + 64;
+        }
+}
 
 /* b[k*b_row + j*b_col] as kernels.h says panels for tiles are packed. */
 static void pack_tiles(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, uint32_t *packed)
 {
+    if (tiles == 4) {
+        pack_bfp(b, k, n, b_row, b_col, (unsigned char *)packed);
+        return;
+    }
     int64_t steps = (k + 31) / 32;
     memset(packed, 0, (size_t)(4 * tiles_words(k, n)));
     for (int64_t i = 0; i < k; i++)
@@ -175,7 +228,13 @@ static void gemm_case(const char *name)
     int64_t a_size = extent(1, 0, g.m, g.a_row, g.k, g.a_col);
     g.a_batch = draw() % 3 ? a_size + between(0, 5) : 0;
     float *a = numbers(extent(g.batch, g.a_batch, g.m, g.a_row, g.k, g.a_col));
-    spoil(a, extent(g.batch, g.a_batch, g.m, g.a_row, g.k, g.a_col));
+    const int64_t elements = extent(g.batch, g.a_batch, g.m, g.a_row, g.k, g.a_col);
+    spoil(a, elements);
+    double scale = 1.0 + sqrt((double)g.k), largest = 1.0;
+    for (int64_t i = 0; i < elements; i++)
+        largest = isfinite(a[i]) ? fmax(largest, fabs(a[i])) : largest;
+    if (tiles == 4) /* as of winograd below */
+        scale *= largest;
     left source = {a, g.a_batch, g.a_row, g.a_col};
     if (draw() % 4 == 0)
         g.load = load, g.load_ctx = &source, g.a_row = g.a_col = -1000000;
@@ -186,6 +245,9 @@ static void gemm_case(const char *name)
     int64_t b_row = transposed ? 1 : (gap ? 2 : 1) * g.n + between(0, 3), b_col = transposed ? g.k + between(0, 3) : gap ? 2 : 1;
     int64_t b_size = extent(1, 0, g.k, b_row, g.n, b_col), b_step = draw() % 3 ? b_size + between(0, 5) : 0;
     float *b = numbers(extent(g.batch, b_step, g.k, b_row, g.n, b_col)), *packed = NULL;
+    if (tiles == 4 && draw() % 4 == 0 && g.batch * g.k * g.n > 0) /* the greatest of others hides no column's elements */
+        for (int i = 0; i < 3; i++)
+            b[draw() % (uint64_t)b_size] = (float[]){INFINITY, -INFINITY, NAN, 1e-40f}[draw() % 4];
     g.b = b, g.b_batch = b_step, g.b_row = b_row, g.b_col = b_col;
     if (tiles) {
         int64_t size = tiles_words(g.k, g.n), copies = b_step || !g.batch ? g.batch : 1;
@@ -223,7 +285,7 @@ static void gemm_case(const char *name)
         char what[200];
         snprintf(what, sizeof what, "gemm %s batch %lld m %lld n %lld k %lld layout %d packed %d load %d store %d parts %d", name,
                  (long long)g.batch, (long long)g.m, (long long)g.n, (long long)g.k, layout, g.b_packed, g.load != NULL, callback, all_parts[p]);
-        compare(what, &got, &want, p ? &first : NULL, 1.0 + sqrt((double)g.k), callback);
+        compare(what, &got, &want, p ? &first : NULL, scale, callback);
         if (p)
             free_sink(got);
     }
@@ -299,12 +361,12 @@ static void conv_case(const char *name, const char *family)
     for (int64_t i = 0; i < x_size; i++)
         if (isfinite(x[i]))
             largest = fmax(largest, fabs(x[i]));
-    if (winograd) /* a window's pixels are added up: errors are relative to its largest */
+    if (winograd || tiles == 4) /* a window's pixels are added up, or filters rounded: errors are relative to the largest of them */
         scale *= largest;
     float *filter = numbers(k * channels), *packed = NULL;
     st_conv c = {.window = w, .x = x, .filter = filter};
     if (tiles) {
-        c.direct = draw() % 3 != 0; /* the number of steps comes below */
+        c.direct = tiles < 4 && draw() % 3 != 0; /* the number of steps comes below */
         const int64_t run = !c.direct ? k : w.kh * w.kw > 1 && w.cg % 32 && w.dilation_w == 1 ? w.kw * w.cg : w.cg;
         const int64_t padded = c.direct ? (run + 31) / 32 * 32 : run, deep = k / run * padded, size = tiles_words(deep, w.og);
         c.direct = c.direct ? deep / 32 : 0;
@@ -528,7 +590,7 @@ int main(int argc, char **argv)
         snprintf(name, sizeof name, "seed %d:", atoi(argv[2]) + i);
         state = (uint64_t)(atoi(argv[2]) + i) * 2654435761u + 12345;
         draw(), draw();
-        tiles = strstr(argv[1], "_tiles") ? 1 + (int)(draw() % 3) : 0;
+        tiles = strstr(argv[1], "_tiles") ? 1 + (int)(draw() % 3) : strstr(argv[1], "_bfp") ? 4 : 0;
         if (!strncmp(argv[1], "gemm", 4))
             gemm_case(name);
         else if (!strncmp(argv[1], "attention", 9))

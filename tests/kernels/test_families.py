@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 from stratac.codegen.facts import (
+    BFP,
     TILES,
     attention_workspace,
     conv_workspace,
@@ -19,13 +20,13 @@ from stratac.ir.machine import EXTENSIONS
 from .conftest import EXTENDED, HERE, Isa, kernel_sources
 
 FAMILIES = ["gemm", "conv", "winograd", "depthwise", "attention", "ragged", "gemm_tiles", "conv_tiles"]
-FAMILIES += ["attention_tiles", "ragged_tiles"]
+FAMILIES += ["attention_tiles", "ragged_tiles", "gemm_bfp", "conv_bfp"]
 
 
 def sweep(isa, program, family: str, first: int, cases: int) -> str:
     # leaks are looked for with ptrace, which the emulator lacks; it is slow, and sees few of the cases
     environment = os.environ if isa.here else {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-    share = 1 if isa.here else 25 if family.endswith("_tiles") else 5
+    share = 1 if isa.here else 25 if family.endswith(("_tiles", "_bfp")) else 5
     command = isa.command(program, family, first, cases // share)
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
@@ -55,11 +56,12 @@ def test_tile_instructions_give_the_bits_of_their_emulation(build, compiler, rou
     sources = [*kernel_sources(), HERE / "sweep.c"]
     plain = Isa("avx512", "x86_64")
     emulated = build(plain, "sweep", sources, "-O2")
-    _, flags, _ = EXTENSIONS["amx_bf16"]
-    trap = [] if EXTENSIONS["amx_bf16"][0] <= cpu_features() else [HERE / "amx_trap.c"]
+    needs = EXTENSIONS["amx_bf16"][0] | EXTENSIONS["amx_int8"][0]
+    flags = dict.fromkeys((*EXTENSIONS["amx_bf16"][1], *EXTENSIONS["amx_int8"][1]))
+    trap = [] if needs <= cpu_features() else [HERE / "amx_trap.c"]
     asks = ["-DAMX_TRAP"] if trap else []  # nobody for permission
     real = build(isa, "sweep-amx", [*sources, *trap], "-O2", *flags, *asks, compiler=compiler)
-    for family in (name for name in FAMILIES if name.endswith("_tiles")):
+    for family in (name for name in FAMILIES if name.endswith(("_tiles", "_bfp"))):
         assert sweep(isa, real, family, 7000, 15) == sweep(plain, emulated, family, 7000, 15)
 
 
@@ -87,11 +89,11 @@ def test_workspace_and_panel_are_as_documented(isa, build, open_library):
     assert ask("st_panel") == TILES[level].panel == PANELS[level]
     for k in [0, 1, 16, 147, 511, 512, 513, 768, 769, 1024, 3072, 11008]:
         for m in [1, 14, 100, 1500]:
-            for packed, pairs, tiles in ((0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 0, 1), (1, 0, 2), (1, 0, 3)):
+            for packed, pairs, tiles in ((0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 0, 1), (1, 0, 2), (1, 0, 3), (1, 0, BFP)):
                 expected = gemm_workspace(level, m, 77, k, bool(packed), bool(pairs), tiles)
                 assert ask("st_gemm_workspace", m, 77, k, packed, pairs, tiles) == expected
-        for pairs, tiles in ((0, 0), (1, 0), (0, 1), (0, 2), (0, 3)):
-            for steps in (0, 1, 9, 144) if tiles else (0,):
+        for pairs, tiles in ((0, 0), (1, 0), (0, 1), (0, 2), (0, 3), (0, BFP)):
+            for steps in (0, 1, 9, 144) if 0 < tiles < BFP else (0,):
                 expected = conv_workspace(level, k, 64, bool(pairs), tiles, steps)
                 assert ask("st_conv_workspace", k, 64, pairs, tiles, steps) == expected
         assert ask("st_winograd_workspace", k) == winograd_workspace(level, k)
