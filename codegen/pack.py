@@ -178,10 +178,10 @@ def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
     return np.ascontiguousarray(halves).reshape(-1).view(np.float32)
 
 
-#: tile_bfp.h: 127 in each of three bytes, the greatest element's share of 2**e, the least e, and what an exponent is stored less
-_BFP_BELOW, _BFP_LEAST, _BFP_SCALE = 1.004, -104, 7
-#: what is not finite: the least numbers of 24 bits, and 1000 more in the column's exponent
-_BFP_NAN, _BFP_ODD = -(1 << 23), 1000.0
+#: tile_bfp.h: 127 in each of three bytes, 2**e over the greatest element, and the least e
+_BFP_MOST, _BFP_BELOW, _BFP_LEAST = 8355711, 1.004, -104
+#: what is stored of a unit; of what is not finite NaN, then infinity and its opposite one more each
+_BFP_UNIT, _BFP_NAN = 2.0**16, -(1 << 23)
 
 
 def _bfp_panels(matrix: np.ndarray, columns: int) -> np.ndarray:
@@ -192,23 +192,34 @@ def _bfp_panels(matrix: np.ndarray, columns: int) -> np.ndarray:
     for k in range(0, max(depth, 1), kc):
         values = matrix[k : k + kc].astype(np.float64)
         finite = np.isfinite(values)
-        greatest = np.abs(values, where=finite, out=np.zeros_like(values)).max(0, initial=0.0)
-        exponents = np.where(greatest > 0, np.maximum(np.frexp(greatest * _BFP_BELOW)[1], _BFP_LEAST), _BFP_LEAST)
-        scaled = np.ldexp(np.where(finite, values, 0.0), 23 - exponents)
+        numbers = np.where(finite, values, 0.0)
+        unit, near = _bfp_units(numbers)
         whole = np.zeros((max(-(-len(values) // BFP_STEP), 1) * BFP_STEP, columns), np.int32)
-        near = np.rint(scaled)
-        whole[: len(values), :held] = np.where((near == 0) & (scaled != 0), np.sign(scaled), near)
+        whole[: len(values), :held] = np.where((near == 0) & (numbers != 0), np.sign(numbers), near)
         odd = ~finite.all(0)
         if odd.any():
             codes = _BFP_NAN + np.select([np.isnan(values), values > 0], [0, 1], 2)
             whole[: len(values), :held] = np.where(finite, whole[: len(values), :held], codes)
-        stored = np.full(columns, _BFP_LEAST - _BFP_SCALE, np.float32)
-        stored[:held] = exponents - _BFP_SCALE + np.where(odd, _BFP_ODD, 0.0)
+        stored = np.ones(columns, np.float32)
+        stored[:held] = unit * _BFP_UNIT * np.where(odd, -1, 1)
         bytes_ = np.ascontiguousarray((whole + 0x808080) ^ 0x808080).view(np.uint8)
         steps = bytes_.reshape(-1, 4, BFP_STEP // 4, count, BFP_PANEL, 4)[..., 2::-1]
         data = steps.transpose(3, 0, 5, 2, 4, 1).reshape(count, -1)
         pieces += [data, stored.view(np.uint8).reshape(count, -1)]
     return np.concatenate(pieces, axis=1).reshape(-1).view(np.float32)
+
+
+def _bfp_units(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of columns of finite f64: the unit of each, and the whole numbers of units nearest to its elements. The unit is a power of
+    two where that is exact, or the greatest element too small for another; else the greatest element is the greatest number."""
+    greatest = np.abs(values).max(0, initial=0.0)
+    powers = 2.0 ** (
+        np.where(greatest > 0, np.maximum(np.frexp(greatest * _BFP_BELOW)[1], _BFP_LEAST), _BFP_LEAST) - 23.0
+    )
+    near = np.rint(values / powers)
+    exact = (near * powers == values).all(0) | (greatest < 2.0**_BFP_LEAST)
+    unit = np.where(exact, powers, (greatest / _BFP_MOST).astype(np.float32))
+    return unit, np.where(exact, near, np.clip(np.rint(values / unit), -_BFP_MOST, _BFP_MOST))
 
 
 def to_bf16(values: np.ndarray) -> np.ndarray:

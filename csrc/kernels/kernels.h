@@ -155,8 +155,9 @@ void st_attention_f32(const st_attention *a, int part, int parts);
  *
  * Packed in block floating point (T = 4, tile_bfp.h), k falls into ceil(K/512) blocks of equally many elements, rounded up to whole steps
  * of 64; an even number of panels of 16 columns has one block after the other: for each step, for each of three bytes, the highest
- * first, 16 rows w of 16 columns of four bytes, byte b being that of element 16 b + w; then as floats what the exponents of the columns
- * are more than 7.
+ * first, 16 rows w of 16 columns of four bytes, byte b being that of element 16 b + w; then as floats 2^16 times
+ * what a unit of each column is, less than 0 if there are elements that are not finite: these are -2^23 for NaN, and one and two more
+ * for infinity and its opposite.
  *
  * A convolution that is `direct` has each run of K (cg elements, a tap; kw * cg, a row of the filter, where cg is no multiple
  * of 32, dilation_w is 1 and there are several taps) padded to whole steps of 32. */

@@ -27,14 +27,13 @@
 #define BFP_MOST 8355711   /* 127 in each byte */
 #define BFP_BELOW 1.004f   /* times the greatest element is below 2^e, so that q is at most BFP_MOST */
 #define BFP_LEAST (-104)   /* the least e: 2^(23 - e) is a float */
-#define BFP_SCALE 7        /* e is stored as e - 7: the sums of a1 b1 count 2^(32 - 23 - 23) = 2^-14 */
-#define BFP_ODD 1000.0f    /* more is stored of a column with elements that are not finite, NaN, infinity and its opposite: the least q */
+#define BFP_UNIT 0x1p16f   /* times a unit of q is what is stored: the sums of a1 b1 count 2^32 units of both */
 #define CREST 12.0f        /* 2^e over the root mean square of a row's elements is at most this */
 #define SPIKES 15
 
 /* What there is to know of a row in a k-block: spikes are elements `at` of it; -1: too many, or not finite. */
 typedef struct bfp_notes {
-    float exponent;
+    float scale;
     int32_t spikes, at[SPIKES];
     float value[SPIKES];
 } bfp_notes;
@@ -133,7 +132,7 @@ static inline void bfp_split(const float *from, int64_t count, char *to, int64_t
         e = bfp_spikes(from, count, rest, notes);
         from = rest;
     }
-    notes->exponent = (float)(e - BFP_SCALE);
+    notes->scale = vf_first(vf_ldexp(vf_set1(BFP_UNIT), vf_set1((float)(e - 23))));
     const vf scale = vf_ldexp(vf_set1(1), vf_set1((float)(23 - e)));
     for (int64_t k = 0; k < count; k += BFP_DEPTH, to += 3 * stride)
         for (int64_t w = 0; w < 16; w += VL) {
@@ -149,12 +148,13 @@ typedef struct bfp_sums {
     const int32_t *at; /* of each weight 16 rows of 16 */
     float *c;          /* GROUP floats a row */
     const bfp_notes *notes;
-    const char *b;     /* the panel's k-block, exponents of columns behind its `steps` */
+    const char *b;     /* the panel's k-block, scales of columns behind its `steps` */
     int64_t steps;
     int rows, done, resume;
 } bfp_sums;
 
-static inline const float *bfp_exponents(const char *b, int64_t steps) { return (const float *)(const void *)(b + steps * BFP_STEP); }
+/* Of columns with elements that are not finite (the least q: NaN, infinity and its opposite) less than 0. */
+static inline const float *bfp_scales(const char *b, int64_t steps) { return (const float *)(const void *)(b + steps * BFP_STEP); }
 
 /* Element k of columns [j, j + VL) of a panel's k-block. */
 static inline vf bfp_floats(const char *b, int64_t steps, int64_t k, int64_t j)
@@ -164,11 +164,10 @@ static inline vf bfp_floats(const char *b, int64_t steps, int64_t k, int64_t j)
     vi q = vi_set1(0);
     for (int part = 0; part < 3; part++, at += BFP_SLICE)
         q = vi_add(vi_shl(q, 8), vi_sar(vi_mul(vi_load((const int32_t *)(const void *)at), up), 24));
-    const vf x = vf_from_i32(q), stored = vf_load(bfp_exponents(b, steps) + j);
-    const vf e = vf_select(vf_lt(stored, vf_set1(BFP_ODD / 2)), stored, vf_sub(stored, vf_set1(BFP_ODD)));
+    const vf x = vf_from_i32(q), scale = vf_abs(vf_load(bfp_scales(b, steps) + j));
     const vi code = vi_add(q, vi_set1(8388608));
     const vf odd = vf_select(vi_eq(code, vi_set1(0)), vf_set1(NAN), vf_select(vi_eq(code, vi_set1(1)), vf_set1(INFINITY), vf_set1(-INFINITY)));
-    return vf_select(vi_gt(vi_set1(3), code), odd, vf_ldexp(x, vf_sub(e, vf_set1(23 - BFP_SCALE))));
+    return vf_select(vi_gt(vi_set1(3), code), odd, vf_mul(vf_mul(x, vf_set1(1 / BFP_UNIT)), scale));
 }
 
 static __attribute__((noinline)) void bfp_add_spikes(const bfp_sums *s, const bfp_notes *notes, float *c)
@@ -187,19 +186,18 @@ static inline __attribute__((always_inline)) void bfp_add(bfp_sums *s, int rows,
     const int end = ST_MIN(s->done + rows, s->rows);
     if (s->done == end)
         return;
-    const float *exponents = bfp_exponents(s->b, s->steps);
+    const float *scales = bfp_scales(s->b, s->steps);
     for (; s->done < end; s->done++) {
         const int32_t *at = s->at + 16 * s->done;
         const bfp_notes *notes = s->notes + s->done;
         float *c = s->c + s->done * ld;
         for (int64_t j = 0; j < 16; j += VL) {
-            const vf e = vf_load(exponents + j), down = vf_select(vf_lt(e, vf_set1(BFP_ODD / 2)), vf_set1(0x1p-8f), vf_set1(NAN));
+            const vf scale = vf_load(scales + j), down = vf_select(vf_lt(scale, vf_zero()), vf_set1(NAN), vf_set1(0x1p-8f));
             vf sum = vf_from_i32(vi_load(at + 768 + j));
             sum = vf_fma(sum, down, vf_from_i32(vi_load(at + 512 + j)));
             sum = vf_fma(sum, down, vf_from_i32(vi_load(at + 256 + j)));
             sum = vf_fma(sum, down, vf_from_i32(vi_load(at + j)));
-            sum = vf_ldexp(sum, vf_add(e, vf_set1(notes->exponent)));
-            vf_store(c + j, s->resume ? vf_add(vf_load(c + j), sum) : sum);
+            vf_store(c + j, vf_fma(vf_mul(sum, scale), vf_set1(notes->scale), s->resume ? vf_load(c + j) : vf_zero()));
         }
         if (notes->spikes)
             bfp_add_spikes(s, notes, c);

@@ -297,12 +297,12 @@ def test_three_parts_are_the_value() -> None:
 
 @pytest.mark.parametrize("dims", [(1, 0, 5), (1, 300, 33), (2, 512, 32), (1, 700, 20)])
 def test_packing_in_block_floating_point(dims: tuple[int, int, int]) -> None:
-    """Bytes and exponents stand where csrc/kernels/kernels.h says and make the elements, and pieces are the whole."""
+    """Bytes and units stand where csrc/kernels/kernels.h says and make the elements, and pieces are the whole."""
     rng = np.random.default_rng(0)
     array = (rng.standard_normal(dims) * 2.0 ** rng.integers(-20, 20, (1, 1, dims[2]))).astype(np.float32)
     if array.size:
         array[0, 3, 1], array[0, 4, 1], array[0, 5, 2] = np.inf, -np.inf, np.nan
-        array[0, 6, 0] = 1e-30
+        array[0, 6, 0], array[0, :, 3] = 1e-30, np.arange(dims[1])
     layout = Layout(32, 0, dims, (dims[1] * dims[2], dims[2], 1), tiles=BFP)
     text = str(layout)
     assert Layout.parse(text) == layout and narrowed(text) == 0.75
@@ -319,14 +319,15 @@ def test_packing_in_block_floating_point(dims: tuple[int, int, int]) -> None:
         block = block.reshape(*panels.shape[:2], steps, 3, 16, 16, 4)
         q = block[:, :, :, 0] * 65536 + block[:, :, :, 1] * 256 + block[:, :, :, 2]
         stored = panels[:, :, at + steps * 3072 : at + steps * 3072 + 64].copy().view(np.float32)
-        odd = stored > 500
         elements = q.transpose(0, 2, 5, 3, 1, 4).reshape(dims[0], steps * 64, -1)[:, :count]
-        exponents = (stored - 1000 * odd + 7 - 23).reshape(dims[0], 1, -1)
-        values = np.where(elements < -8355711, np.nan, np.ldexp(elements.astype(np.float64), exponents.astype(int)))
+        odd = elements < -8355711
+        assert np.array_equal(odd.any(1), (stored < 0).reshape(dims[0], -1))
+        values = np.where(odd, np.nan, elements * (np.abs(stored).astype(np.float64) / 65536).reshape(dims[0], 1, -1))
         found[:, k : k + count] = values
         at += steps * 3072 + 64
     assert array.size == 0 or at == panels.shape[2]
     finite, near = np.isfinite(array), found[:, :, : dims[2]]
+    assert array.size == 0 or np.array_equal(near[0, :, 3], array[0, :, 3])  # whole numbers
     assert np.isnan(near[~finite]).all() and not found[:, :, dims[2] :].any()
     greatest = np.abs(np.where(finite, array, 0)).max(axis=1, keepdims=True, initial=0.0)
     off = np.abs(np.where(finite, near - array, 0.0))

@@ -131,9 +131,10 @@ static void pack_bfp(const float *b, int64_t k, int64_t n, int64_t b_row, int64_
                 if (greatest > 0)
                     frexp(greatest * 1.004, &e);
                 e = e < -104 ? -104 : e;
+                const float unit = j % 2 && e > -104 ? greatest / 8355711 : (float)ldexp(1, e - 23); /* one or the other */
                 for (int64_t i = 0; j < n && i < count; i++) {
                     const float x = b[(k0 + i) * b_row + j * b_col];
-                    int32_t q = isfinite(x) ? (int32_t)rint(ldexp(x, 23 - e)) : -8388608 + (isnan(x) ? 0 : x > 0 ? 1 : 2);
+                    int32_t q = isfinite(x) ? (int32_t)rint(x / (double)unit) : -8388608 + (isnan(x) ? 0 : x > 0 ? 1 : 2);
                     if (q == 0 && x != 0)
                         q = x > 0 ? 1 : -1;
                     unsigned char *at = to + i / 64 * 3072 + i % 16 * 64 + j % 16 * 4 + i % 64 / 16;
@@ -143,7 +144,7 @@ static void pack_bfp(const float *b, int64_t k, int64_t n, int64_t b_row, int64_
                         q = (q - low) / 256;
                     }
                 }
-                stored = (float)(e - 7 + (odd ? 1000 : 0));
+                stored = odd ? -65536 * unit : 65536 * unit;
                 memcpy(to + steps * 3072 + j % 16 * 4, &stored, sizeof stored);
             }
             to += steps * 3072 + 64;
