@@ -48,23 +48,30 @@ _ALL = 1 << 40  # columns
 #: numeric modes in tiles, and the parts of bf16 an operand is the sum of; what a device must have to be offered them
 TILE_MODES = {"bf16": 1, "bf16x3": 2, "bf16x6": 3}
 TILE_EXTENSION = "amx_bf16"
-#: the same of block floating point (tile_bfp.h), which products and convolutions have too: what stands for the number of parts, the
-#: elements of a step of k and columns of a panel, and the least depth at which it is as exact as f32
-BFP_MODE, BFP, BFP_STEP, BFP_PANEL, BFP_LEAST_DEPTH, BFP_EXTENSION = "bfp24", 4, 64, 16, 256, "amx_int8"
-PRODUCT_TILES = {**TILE_MODES, BFP_MODE: BFP}
-#: products of parts that make one product, by the number of parts
-PRODUCTS_OF_PARTS = {1: 1, 2: 3, 3: 6, BFP: 8}
+#: block floating point (tile_bfp.h), which products and convolutions have too: what stands for the number of parts, by mode, and
+#: the bytes of an element by that; elements of a step of k and columns of a panel; what a device must have
+BFP24, BFP16 = 4, 5
+BFP_MODES = {"bfp24": BFP24, "bfp16": BFP16}
+BFP_BYTES = {BFP24: 3, BFP16: 2}
+BFP_STEP, BFP_PANEL, BFP_EXTENSION = 64, 16, "amx_int8"
+PRODUCT_TILES = {**TILE_MODES, **BFP_MODES}
+#: products of parts, or bytes, that make one product, by the number of parts
+PRODUCTS_OF_PARTS = {1: 1, 2: 3, 3: 6, BFP24: 8, BFP16: 4}
+#: the least depth at which 24 bits are as exact as f32
+_BFP24_DEPTH = 256
+_DEEPEST = {1: 320, 2: 160, 3: 96, BFP24: 512, BFP16: 768}  # k_most
 #: so many parts of a right operand would take more room than its floats: it is packed as floats, and split when it is needed
 SPLIT_IN_TIME = (3,)
 
 
 def tile_extension(parts: int) -> str:
     """What a device must have to be offered products in so many parts."""
-    return BFP_EXTENSION if parts == BFP else TILE_EXTENSION
+    return BFP_EXTENSION if parts in BFP_BYTES else TILE_EXTENSION
 
 
 def tile_least_depth(parts: int) -> int:
-    return BFP_LEAST_DEPTH if parts == BFP else LEAST_DEPTH
+    """Of products that are offered in so many parts."""
+    return {BFP24: _BFP24_DEPTH, BFP16: BFP_STEP}.get(parts, LEAST_DEPTH)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ class Blocks:
 
 def tile_blocks(m: int, k: int, parts: int, direct: bool = False) -> Blocks:
     """What st_tiles_run takes for m rows by k in so many parts of bf16; `direct`: rows that lie in parts already."""
-    blocks, step = max(-(-k // {1: 320, 2: 160, 3: 96, BFP: 512}[parts]), 1), BFP_STEP if parts == BFP else STEP
+    blocks, step = max(-(-k // _DEEPEST[parts]), 1), BFP_STEP if parts in BFP_BYTES else STEP
     depth = max(_up(-(-k // blocks), step), step)
     few = m <= 128
     rows, columns = (128, 1024) if few else (_DIRECT_ROWS, 256) if direct else (256, 512)
@@ -90,8 +97,8 @@ def _tiles_floats(tile: Tile, m: int, n: int, k: int, parts: int) -> int:
     blocks = tile_blocks(m, k, parts)
     panel = blocks.depth // STEP * parts * 512
     extra = 0
-    if parts == BFP:
-        panel, extra = blocks.depth // BFP_STEP * 3 * 512 + TILE_ROWS * 32, 2 * 4 * 256 + 512
+    if parts in BFP_BYTES:
+        panel, extra = blocks.depth // BFP_STEP * BFP_BYTES[parts] * 512 + TILE_ROWS * 32, 2 * 4 * 256 + 768
     rows, columns = min(_up(m, TILE_ROWS), blocks.rows), _up(n, _GROUP)
     sums = rows * 2 * _GROUP
     if k > blocks.depth:
@@ -130,7 +137,7 @@ def conv_direct(window: Sequence[int], cg: int, parts: int) -> int:
     so that gathering splits every pixel once too, or a row tile's part of a line has no room, and in block floating point, where
     the pixels of a window share an exponent."""
     kh, kw, stride_h, stride_w, dilation_h, dilation_w = window[:6]
-    if parts == BFP or kh * kw <= stride_h * stride_w:
+    if parts in BFP_BYTES or kh * kw <= stride_h * stride_w:
         return 0
     columns = _plane_pixels(window, cg, parts) // (1 + (kh - 1) * dilation_h // stride_h)
     if min(columns, _DIRECT_ROWS) - (kw - 1) * dilation_w // stride_w < TILE_ROWS:

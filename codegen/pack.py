@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ir.errors import StratacError
 from ..ir.placed import DENSE
-from .facts import BFP, BFP_PANEL, BFP_STEP, SPLIT_IN_TIME, STEP, TILES, tile_blocks
+from .facts import BFP_BYTES, BFP_PANEL, BFP_STEP, SPLIT_IN_TIME, STEP, TILES, tile_blocks
 
 #: columns of a panel, by ISA: st_panel() of that build
 PANELS = {isa: tile.panel for isa, tile in TILES.items()}
@@ -30,12 +30,12 @@ class Layout:
     zero padded (see csrc/kernels/kernels.h); with panel 0 the selection is stored densely. With `pairs` a panel has ceil(K / 2)
     rows of words: two elements that follow each other along K, rounded to bf16, the first in the low half. With `tiles` such words
     hold the elements as sums of so many bf16: for every 32 of K, zero padded, 16 rows of the first parts, then of the next. Three
-    parts would take more room than the floats: two rows of these stand there instead, 16 columns of both in turn. Four stand for
-    block floating point (csrc/kernels/tile_bfp.h): panels of 16 columns, each k-block in three bytes an element with the columns'
-    exponents behind. With `points` the depth dims are (3, 3, K): every matrix becomes 16, the filters at each point of
-    csrc/kernels/winograd.c.
-    With `quads` a panel of bytes has ceil(K / 4) rows of words, four elements that follow each other along K in each, and one more
-    with the sums of its columns as i32. A `run` of tiles is so many elements of K that are padded to whole steps; 0: all of K.
+    parts would take more room than the floats: two rows of these stand there instead, 16 columns of both in turn. Four and
+    five stand for block floating point (csrc/kernels/tile_bfp.h): panels of 16 columns, each k-block in three or two bytes an
+    element with the columns' units behind. With `points` the depth dims are (3, 3, K): every matrix becomes 16, the filters at each
+    point of csrc/kernels/winograd.c. With `quads` a panel of bytes has ceil(K / 4) rows of words, four elements that follow each other along
+    K in each, and one more with the sums of its columns as i32. A `run` of tiles is so many elements of K that are padded to whole
+    steps; 0: all of K.
     """
 
     panel: int
@@ -58,7 +58,7 @@ class Layout:
     @staticmethod
     def parse(text: str) -> Layout:
         match = re.fullmatch(
-            r"panel(\d+)(pairs|points|quads|tiles([1234])(?:run(\d+))?)?\((\d+);([\d,]*);([-\d,]*)\)", text
+            r"panel(\d+)(pairs|points|quads|tiles([1-5])(?:run(\d+))?)?\((\d+);([\d,]*);([-\d,]*)\)", text
         )
         if match is None:
             raise StratacError(f"unknown weight format {text!r}")
@@ -80,9 +80,9 @@ class Layout:
     def elements(self) -> int:
         """Elements once packed, padding included; of pairs and tiles the words, of quads the bytes."""
         depth = math.prod(self.dims[1:-1])
-        if self.tiles == BFP:
-            steps, blocks = -(-depth // BFP_STEP), -(-depth // tile_blocks(1, depth, BFP).depth)
-            words = max(steps, 1) * BFP_STEP * 3 // 4 + max(blocks, 1)  # of a column
+        if self.tiles in BFP_BYTES:
+            steps, blocks = -(-depth // BFP_STEP), -(-depth // tile_blocks(1, depth, self.tiles).depth)
+            words = max(steps, 1) * BFP_STEP * BFP_BYTES[self.tiles] // 4 + max(blocks, 1)  # of a column
             return self.dims[0] * words * -(-self.dims[-1] // self.panel) * self.panel
         if self.tiles:
             run = self.run or max(depth, 1)
@@ -106,8 +106,8 @@ def narrowed(format: str) -> float:
         return 1.0
     if layout.tiles in SPLIT_IN_TIME:
         return 1.0
-    if layout.tiles == BFP:
-        return 0.75
+    if layout.tiles in BFP_BYTES:
+        return BFP_BYTES[layout.tiles] / 4
     return 0.5 if layout.pairs else len(POINTS) / 9 if layout.points else layout.tiles / 2 or 1.0
 
 
@@ -153,8 +153,8 @@ def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
     if layout.run:
         runs = matrix.reshape(-1, layout.run, matrix.shape[-1])
         matrix = np.pad(runs, ((0, 0), (0, -layout.run % STEP), (0, 0))).reshape(-1, matrix.shape[-1])
-    if layout.tiles == BFP:
-        return _bfp_panels(matrix, -(-matrix.shape[1] // layout.panel) * layout.panel)
+    if layout.tiles in BFP_BYTES:
+        return _bfp_panels(matrix, layout.tiles, -(-matrix.shape[1] // layout.panel) * layout.panel)
     depth, columns = matrix.shape
     count = -(-columns // layout.panel)
     step = STEP if layout.tiles else 4 if layout.quads else 2 if layout.pairs else 1
@@ -178,48 +178,48 @@ def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
     return np.ascontiguousarray(halves).reshape(-1).view(np.float32)
 
 
-#: tile_bfp.h: 127 in each of three bytes, 2**e over the greatest element, and the least e
-_BFP_MOST, _BFP_BELOW, _BFP_LEAST = 8355711, 1.004, -104
-#: what is stored of a unit; of what is not finite NaN, then infinity and its opposite one more each
-_BFP_UNIT, _BFP_NAN = 2.0**16, -(1 << 23)
+_BFP_BELOW = 1.004  # tile_bfp.h: 2**e over the greatest element
 
 
-def _bfp_panels(matrix: np.ndarray, columns: int) -> np.ndarray:
+def _bfp_panels(matrix: np.ndarray, tiles: int, columns: int) -> np.ndarray:
     """Panels in block floating point, with columns of zeros up to so many. No element but 0 becomes 0: it may meet infinity."""
     depth, held = matrix.shape
-    count, kc = columns // BFP_PANEL, tile_blocks(1, depth, BFP).depth
+    slices = BFP_BYTES[tiles]
+    count, deepest = columns // BFP_PANEL, tile_blocks(1, depth, tiles).depth
+    half, least = sum(0x80 << 8 * n for n in range(slices)), -(1 << 8 * slices - 1)
     pieces = []
-    for k in range(0, max(depth, 1), kc):
-        values = matrix[k : k + kc].astype(np.float64)
+    for k in range(0, max(depth, 1), deepest):
+        values = matrix[k : k + deepest].astype(np.float64)
         finite = np.isfinite(values)
         numbers = np.where(finite, values, 0.0)
-        unit, near = _bfp_units(numbers)
+        unit, near = _bfp_units(numbers, slices)
         whole = np.zeros((max(-(-len(values) // BFP_STEP), 1) * BFP_STEP, columns), np.int32)
         whole[: len(values), :held] = np.where((near == 0) & (numbers != 0), np.sign(numbers), near)
         odd = ~finite.all(0)
-        if odd.any():
-            codes = _BFP_NAN + np.select([np.isnan(values), values > 0], [0, 1], 2)
+        if odd.any():  # NaN, infinity and its opposite are the least numbers
+            codes = least + np.select([np.isnan(values), values > 0], [0, 1], 2)
             whole[: len(values), :held] = np.where(finite, whole[: len(values), :held], codes)
         stored = np.ones(columns, np.float32)
-        stored[:held] = unit * _BFP_UNIT * np.where(odd, -1, 1)
-        bytes_ = np.ascontiguousarray((whole + 0x808080) ^ 0x808080).view(np.uint8)
-        steps = bytes_.reshape(-1, 4, BFP_STEP // 4, count, BFP_PANEL, 4)[..., 2::-1]
+        stored[:held] = unit * 2.0 ** (8 * slices - 8) * np.where(odd, -1, 1)
+        bytes_ = np.ascontiguousarray((whole + half) ^ half).view(np.uint8)
+        steps = bytes_.reshape(-1, 4, BFP_STEP // 4, count, BFP_PANEL, 4)[..., slices - 1 :: -1]
         data = steps.transpose(3, 0, 5, 2, 4, 1).reshape(count, -1)
         pieces += [data, stored.view(np.uint8).reshape(count, -1)]
     return np.concatenate(pieces, axis=1).reshape(-1).view(np.float32)
 
 
-def _bfp_units(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bfp_units(values: np.ndarray, slices: int) -> tuple[np.ndarray, np.ndarray]:
     """Of columns of finite f64: the unit of each, and the whole numbers of units nearest to its elements. The unit is a power of
     two where that is exact, or the greatest element too small for another; else the greatest element is the greatest number."""
+    most, bits = sum(127 << 8 * n for n in range(slices)), 8 * slices - 1
+    least = bits - 127  # 2**e
     greatest = np.abs(values).max(0, initial=0.0)
-    powers = 2.0 ** (
-        np.where(greatest > 0, np.maximum(np.frexp(greatest * _BFP_BELOW)[1], _BFP_LEAST), _BFP_LEAST) - 23.0
-    )
+    exponents = np.where(greatest > 0, np.maximum(np.frexp(greatest * _BFP_BELOW)[1], least), least)
+    powers = 2.0 ** (exponents - float(bits))
     near = np.rint(values / powers)
-    exact = (near * powers == values).all(0) | (greatest < 2.0**_BFP_LEAST)
-    unit = np.where(exact, powers, (greatest / _BFP_MOST).astype(np.float32))
-    return unit, np.where(exact, near, np.clip(np.rint(values / unit), -_BFP_MOST, _BFP_MOST))
+    exact = (near * powers == values).all(0) | (greatest < 2.0**least)
+    unit = np.where(exact, powers, (greatest / most).astype(np.float32))
+    return unit, np.where(exact, near, np.clip(np.rint(values / unit), -most, most))
 
 
 def to_bf16(values: np.ndarray) -> np.ndarray:

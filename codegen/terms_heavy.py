@@ -11,7 +11,7 @@ from ..ir.kernel import Attention, Contraction, Conv, Matmul
 from .facts import (
     ATTENTION_FEW,
     ATTENTION_KEYS,
-    BFP,
+    BFP_BYTES,
     BFP_PANEL,
     BFP_STEP,
     PRODUCTS_OF_PARTS,
@@ -172,7 +172,7 @@ def matmul_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: in
         value_terms(
             terms, new_printer(kernel, symbols), symbols, tile.lanes, root.prologue, root.depth.name, k, times * m
         )
-        terms.add("b_again", times * (ceil_div(m, max(step, 1)) - 1) * k * n * (3 if parts == BFP else 2 * parts))
+        terms.add("b_again", times * (ceil_div(m, max(step, 1)) - 1) * k * n * BFP_BYTES.get(parts, 2 * parts))
     else:
         row, column = (size(stride) for stride in root.a.strides[-2:])
         if column != 1 and k > 1:
@@ -224,8 +224,8 @@ def _tile_product(
     if m <= 0 or n <= 0:
         return 0
     blocks = tile_blocks(m, k, parts, direct)
-    if parts == BFP:
-        return _bfp_product(terms, m, n, k, blocks, times)
+    if parts in BFP_BYTES:
+        return _bfp_product(terms, m, n, k, parts, blocks, times)
     steps, wide, tall = ceil_div(k, STEP), ceil_div(n, TILE_PANEL // 2), ceil_div(m, TILE_ROWS)
     passes = ceil_div(n, blocks.columns)
     terms.add("dot", times * m * wide * steps * PRODUCTS_OF_PARTS[parts])
@@ -241,15 +241,15 @@ def _tile_product(
     return passes
 
 
-def _bfp_product(terms: Terms, m: int, n: int, k: int, blocks: Blocks, times: float) -> int:
+def _bfp_product(terms: Terms, m: int, n: int, k: int, parts: int, blocks: Blocks, times: float) -> int:
     """The same in block floating point, where a block of sums is 16 x 16 and always whole."""
     steps, wide, tall = ceil_div(k, BFP_STEP), ceil_div(n, BFP_PANEL), ceil_div(m, TILE_ROWS // 2)
     passes, again = ceil_div(n, blocks.columns), ceil_div(m, blocks.rows)
-    terms.add("dot", times * 16 * tall * wide * steps * PRODUCTS_OF_PARTS[BFP])
+    terms.add("dot", times * 16 * tall * wide * steps * PRODUCTS_OF_PARTS[parts])
     terms.add("split", times * passes * m * steps)
     terms.add("block", times * tall * wide * max(ceil_div(k, blocks.depth), 1))
     terms.add("a_again", times * (passes - 1) * m * k * 4)
-    terms.add("b_again", times * (again - 1) * wide * steps * BFP_STEP * BFP_PANEL * 3)
+    terms.add("b_again", times * (again - 1) * wide * steps * BFP_STEP * BFP_PANEL * BFP_BYTES[parts])
     return passes
 
 

@@ -52,7 +52,7 @@ EXTENSIONS: Mapping[str, tuple[frozenset[str], tuple[str, ...], frozenset[str]]]
         ("-mamx-tile", "-mamx-bf16"),
         frozenset({"bf16", "bf16x3", "bf16x6"}),
     ),
-    "amx_int8": (frozenset({"amx_tile", "amx_int8"}), ("-mamx-tile", "-mamx-int8"), frozenset({"bfp24"})),
+    "amx_int8": (frozenset({"amx_tile", "amx_int8"}), ("-mamx-tile", "-mamx-int8"), frozenset({"bfp24", "bfp16"})),
     "arm_bf16": (frozenset({"bf16"}), ("-march=armv8.2-a+bf16",), frozenset({"bf16"})),
     "avx512_vnni": (frozenset({"avx512_vnni"}), ("-mavx512vnni",), frozenset({"i8"})),
     "avx_vnni": (frozenset({"avx_vnni"}), ("-mavxvnni",), frozenset({"i8"})),

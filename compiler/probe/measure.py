@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...codegen.facts import BFP, BFP_EXTENSION, BFP_MODE, PRODUCTS_OF_PARTS, TILE_EXTENSION, TILE_MODES
+from ...codegen.facts import BFP_EXTENSION, BFP_MODES, PRODUCTS_OF_PARTS, TILE_EXTENSION, TILE_MODES
 from ...codegen.toolchain import ToolchainOptions
 from ...ir.machine import Device, Machine, Tier
 from ...ir.machine_text import profile_text
@@ -129,7 +129,7 @@ def measure_modes(loops: Loops, extensions: Sequence[str], tell: Callable[[Figur
     if BFP_EXTENSION in extensions:
         tiles = loops.tile_flops(of_bytes=True)
         tell(tiles)
-        modes[BFP_MODE] = tiles.median / PRODUCTS_OF_PARTS[BFP]
+        modes |= {mode: tiles.median / PRODUCTS_OF_PARTS[parts] for mode, parts in BFP_MODES.items()}
     return {**modes, "i8": quads.median}
 
 

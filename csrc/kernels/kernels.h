@@ -38,7 +38,7 @@ typedef struct st_gemm {
     int64_t b_batch, b_row, b_col; /* packed: only b_batch is read (elements between packed matrices; 0 = shared) */
     int b_packed;
     int pairs;                    /* both operands rounded to bf16, sums in f32: b is packed as pairs, and a_col is 1 */
-    int tiles;                    /* both operands sums of so many (1, 2, 3) bf16, sums in f32; 4: in block floating point; b is packed for it */
+    int tiles;                    /* both operands sums of so many (1, 2, 3) bf16, sums in f32; or in block floating point (4, 5): b is packed so */
     st_store_fn store;            /* epilogue, or NULL: then write c[b*c_batch + i*c_row + j] */
     const void *store_ctx;
     float *c;
@@ -78,7 +78,7 @@ typedef struct st_conv {
     const float *x;
     const float *filter;           /* packed: groups matrices of K = kh*kw*cg by og, each as st_pack lays it out */
     int pairs;                     /* both operands rounded to bf16, sums in f32: filters are packed as pairs */
-    int tiles;                     /* as of st_gemm: filters are packed for it */
+    int tiles;                     /* as of st_gemm: filters are packed so */
     int64_t direct;                /* in tiles without gathering windows (conv_tiles.c): steps of k, its runs padded to whole ones; else 0 */
     st_store_fn store;
     const void *store_ctx;
@@ -153,11 +153,11 @@ void st_attention_f32(const st_attention *a, int part, int parts);
  * those next towards zero.  Of three parts the floats are packed: B[k][c] at (((p*S + k/32)*16 + k%32/2)*2 + c/16)*32 + k%2*16 + c%16,
  * c < 32.
  *
- * Packed in block floating point (T = 4, tile_bfp.h), k falls into ceil(K/512) blocks of equally many elements, rounded up to whole steps
- * of 64; an even number of panels of 16 columns has one block after the other: for each step, for each of three bytes, the highest
- * first, 16 rows w of 16 columns of four bytes, byte b being that of element 16 b + w; then as floats 2^16 times
- * what a unit of each column is, less than 0 if there are elements that are not finite: these are -2^23 for NaN, and one and two more
- * for infinity and its opposite.
+ * Packed in block floating point (tile_bfp.h: T = 4 of three bytes, T = 5 of two), k falls into ceil(K/512), or of two bytes ceil(K/768),
+ * blocks of equally many elements, rounded up to whole steps of 64.  An even number of panels of 16 columns has one block after the other:
+ * for each step, for each byte, the highest first, 16 rows w of 16 columns of four bytes, byte b being that of element 16 b + w; then as
+ * floats what a unit of each column is, times 2^16 or 2^8, and less than 0 if there are elements that are not finite: these are the least
+ * number for NaN, and one and two more for infinity and its opposite.
  *
  * A convolution that is `direct` has each run of K (cg elements, a tap; kw * cg, a row of the filter, where cg is no multiple
  * of 32, dilation_w is 1 and there are several taps) padded to whole steps of 32. */

@@ -29,12 +29,16 @@
 #define PRODUCTS 6            /* of parts, then */
 #define PAIR (2 * 16)         /* ... from 16 of an even row and 16 of the odd one below */
 #define STEP_PAIRS (TILE_DEPTH * COLUMNS / PAIR)
-#define BFP_FLOATS (2 * 4 * 256 + 512) /* sums of two tiles by weight, and a row of a k-block without its spikes */
+#define BFP_FLOATS (2 * 4 * 256 + 768) /* sums of two tiles by weight, and a row of a k-block without its spikes */
 
 /* Elements of k whose parts of 32 rows, and of a panel of B, are 18 to 20 KiB. */
-static int64_t k_most(int parts) { return parts == 1 ? 320 : parts == 2 ? 160 : parts == WHOLE ? 96 : 512; }
-static int64_t depth_of(int parts) { return parts == BFP ? BFP_DEPTH : TILE_DEPTH; } /* of a step */
-static int64_t columns_of(int parts) { return parts == BFP ? BFP_COLUMNS : COLUMNS; } /* of a panel */
+static int64_t k_most(int parts)
+{
+    const int64_t most[] = {0, 320, 160, 96, 512, 768};
+    return most[parts];
+}
+static int64_t depth_of(int parts) { return bfp_slices(parts) ? BFP_DEPTH : TILE_DEPTH; } /* of a step */
+static int64_t columns_of(int parts) { return bfp_slices(parts) ? BFP_COLUMNS : COLUMNS; } /* of a panel */
 
 static int64_t k_block(int64_t k, int parts)
 {
@@ -45,19 +49,23 @@ static int64_t k_block(int64_t k, int parts)
 /* Words of 32 rows, or of a panel of B, of a k-block in parts; of a step of B as it is stored. */
 static int64_t split_words(int64_t kc, int parts)
 {
-    return parts == BFP ? kc / BFP_DEPTH * 3 * PART_WORDS + ROWS * NOTE_WORDS : kc / TILE_DEPTH * parts * PART_WORDS;
+    const int64_t slices = bfp_slices(parts);
+    return slices ? kc / BFP_DEPTH * slices * PART_WORDS + ROWS * NOTE_WORDS : kc / TILE_DEPTH * parts * PART_WORDS;
 }
-static int64_t step_words(int parts) { return parts == BFP ? BFP_STEP / 4 : parts == WHOLE ? STEP_PAIRS * PAIR : parts * PART_WORDS; }
+static int64_t step_words(int parts)
+{
+    return bfp_slices(parts) ? bfp_slices(parts) * BFP_SLICE / 4 : parts == WHOLE ? STEP_PAIRS * PAIR : parts * PART_WORDS;
+}
 
 /* Words of a panel before element k, which begins a k-block. */
 static int64_t panel_words(int64_t k, int64_t kc, int parts)
 {
-    return st_ceil_div(k, depth_of(parts)) * step_words(parts) + (parts == BFP ? st_ceil_div(k, kc) * BFP_COLUMNS : 0);
+    return st_ceil_div(k, depth_of(parts)) * step_words(parts) + (bfp_slices(parts) ? st_ceil_div(k, kc) * BFP_COLUMNS : 0);
 }
 
 int64_t st_tiles_words(int64_t k, int parts)
 {
-    return COLUMNS / columns_of(parts) * panel_words(parts == BFP ? ST_MAX(k, (int64_t)1) : k, k_block(k, parts), parts);
+    return COLUMNS / columns_of(parts) * panel_words(bfp_slices(parts) ? ST_MAX(k, (int64_t)1) : k, k_block(k, parts), parts);
 }
 
 /* Rows that are split ahead; it grows with m. */
@@ -74,7 +82,8 @@ static int64_t sums_kept(int64_t m, int64_t n)
 int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts)
 {
     const int64_t kc = k_block(k, parts), tile = split_words(kc, parts), sums = k > kc ? sums_kept(m, n) : rows_kept(m) * 2 * GROUP;
-    return 2 * rows_kept(m) / ROWS * tile + (parts == WHOLE ? 2 * tile : 0) + ST_MR * (kc + ST_PAD) + sums + (parts == BFP ? BFP_FLOATS : 0);
+    return 2 * rows_kept(m) / ROWS * tile + (parts == WHOLE ? 2 * tile : 0) + ST_MR * (kc + ST_PAD) + sums +
+           (bfp_slices(parts) ? BFP_FLOATS : 0);
 }
 
 int64_t st_tiles_direct_floats(int64_t n, int64_t k, int parts)
@@ -89,7 +98,8 @@ typedef struct run {
     int64_t kc, tile, panel, columns; /* k_block; words of 32 rows of it in parts; words and columns of a panel of B, over all of k */
     float *parts[2]; /* where panels of B are split, if they are stored whole */
     float *copy, *sums;
-    float *rest;       /* of block floating point: a row without its spikes, ... */
+    int64_t half;      /* of block floating point: bytes of 16 rows of a k-block; ... */
+    float *rest;       /* ... a row without its spikes, ... */
     int32_t *weights, *other_weights; /* ... sums by weight of two tiles, in turn, and those that are not added yet */
     bfp_sums pending;
     int64_t configured;
@@ -122,7 +132,7 @@ typedef struct rows_split {
 static void split_rows(const run *u, rows_split *s)
 {
     const st_product *p = u->p;
-    const int parts = p->tiles;
+    const int parts = p->tiles, slices = bfp_slices(parts);
     const int64_t end = ST_MIN(s->done + s->share, s->rows);
     while (s->done < end) {
         const int64_t rows = ST_MIN(end - s->done, (int64_t)ST_MR);
@@ -131,10 +141,10 @@ static void split_rows(const run *u, rows_split *s)
         for (int64_t i = 0; i < rows; i++, from += ld) {
             const int64_t row = s->done + i;
             char *to = (char *)(s->to + row / ROWS * u->tile) + row % ROWS * 64;
-            if (parts == BFP) {
+            if (slices) {
                 bfp_notes *notes = (bfp_notes *)(void *)(s->to + (row / ROWS + 1) * u->tile) - ROWS + row % ROWS;
-                to = (char *)(s->to + row / ROWS * u->tile) + row % ROWS / 16 * (u->kc / BFP_DEPTH * BFP_STEP) + row % 16 * 64;
-                bfp_split(from, s->count, to, BFP_SLICE, notes, u->rest);
+                to = (char *)(s->to + row / ROWS * u->tile) + row % ROWS / 16 * u->half + row % 16 * 64;
+                bfp_split(from, s->count, to, notes, u->rest, slices);
                 continue;
             }
             for (int64_t k = 0; k < s->count; k += TILE_DEPTH, to += parts * PART)
@@ -265,9 +275,9 @@ static vm not_finite(vf x)
 static vf panel_floats(const run *u, const float *panel, int64_t k, int64_t j)
 {
     const int parts = u->p->tiles;
-    if (parts == BFP) {
+    if (bfp_slices(parts)) {
         const int64_t k0 = k / u->kc * u->kc, steps = st_ceil_div(ST_MIN(u->kc, u->p->k - k0), BFP_DEPTH);
-        return bfp_floats((const char *)(panel + panel_words(k0, u->kc, parts)), steps, k - k0, j);
+        return bfp_floats((const char *)(panel + panel_words(k0, u->kc, parts)), steps, k - k0, j, bfp_slices(parts));
     }
     const float *at = panel + k / TILE_DEPTH * step_words(parts);
     if (parts == WHOLE)
@@ -424,13 +434,14 @@ static inline void bfp_panel(run *u, const piece *c, const beside *x)
 {
     const bfp_notes *notes = (const bfp_notes *)(const void *)(c->split + u->tile) - ROWS;
     const int64_t lines = st_ceil_div(x->lines, c->rows > 16 ? 2 : 1);
+    const int slices = bfp_slices(u->p->tiles);
     const char *fetch = x->fetch;
     for (int64_t row = 0; row < c->rows; row += 16, fetch += lines * c->steps * 64) {
         int32_t *weights = u->weights;
-        bfp_tile(&u->tiles, (const char *)c->split + row / 16 * (u->kc / BFP_DEPTH * BFP_STEP), c->panel, c->steps, weights, &u->pending, GROUP, fetch, lines);
-        bfp_add(&u->pending, 16, GROUP);
-        u->pending = (bfp_sums){weights, c->sums + row * GROUP, notes + row, c->panel, c->steps, (int)ST_MIN(c->rows - row, (int64_t)16), 0,
-                                c->k0 > 0};
+        (slices == 3 ? bfp_multiply_3 : bfp_multiply_2)(&u->tiles, (const char *)c->split + row / 16 * u->half, c->panel, c->steps, weights,
+                                                        &u->pending, GROUP, fetch, lines);
+        u->pending = (bfp_sums){.at = weights, .c = c->sums + row * GROUP, .notes = notes + row, .b = c->panel, .steps = c->steps,
+                                .slices = slices, .rows = (int)ST_MIN(c->rows - row, (int64_t)16), .resume = c->k0 > 0};
         u->weights = u->other_weights;
         u->other_weights = weights;
     }
@@ -461,7 +472,7 @@ static void run_block(run *u, const block *b, const block *after, const float *s
         for (int64_t r = 0; r < tiles; r++) {
             const int64_t rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
             const piece c = {split + r * u->tile, (const char *)panel, group + r * row_sums + column - from, b->i + r * ROWS, rows, b->k0, steps};
-            if (parts == BFP)
+            if (bfp_slices(parts))
                 bfp_panel(u, &c, &x);
             else
                 parts_panel(u, &c, b->cols - column > 16, &x);
@@ -473,7 +484,7 @@ static void run_block(run *u, const block *b, const block *after, const float *s
                 hand_over(u, b, &out, share, row_sums);
         }
         if (last && ((column + u->columns) % GROUP == 0 || q + 1 == panels)) {
-            bfp_add(&u->pending, 16, GROUP);
+            bfp_end(&u->pending, GROUP);
             while (out.row < out.rows)
                 hand_over(u, b, &out, ROWS, row_sums);
             out = (finished){b->j + from, ST_MIN(b->cols - from, (int64_t)GROUP), 0, b->rows, group};
@@ -482,7 +493,7 @@ static void run_block(run *u, const block *b, const block *after, const float *s
         u->parts[0] = u->parts[1];
         u->parts[1] = swap;
     }
-    bfp_add(&u->pending, 16, GROUP);
+    bfp_end(&u->pending, GROUP);
     while (out.row < out.rows)
         hand_over(u, b, &out, ROWS, row_sums);
 }
@@ -493,6 +504,7 @@ void st_tiles_run(const st_product *p)
         return;
     run u = {.p = p, .kc = k_block(p->k, p->tiles), .columns = columns_of(p->tiles)};
     u.tile = split_words(u.kc, p->tiles);
+    u.half = u.kc / BFP_DEPTH * bfp_slices(p->tiles) * BFP_SLICE;
     u.panel = st_tiles_words(p->k, p->tiles) / (COLUMNS / u.columns);
     const int64_t room = p->planes ? 0 : rows_kept(p->m1 - p->m0) / ROWS * u.tile;
     float *split = p->workspace, *other = split + room;
@@ -502,9 +514,9 @@ void st_tiles_run(const st_product *p)
     u.weights = (int32_t *)(void *)u.copy;
     u.other_weights = u.weights + 4 * 256;
     u.rest = u.copy + 2 * 4 * 256;
-    u.copy += p->tiles == BFP ? BFP_FLOATS : 0;
+    u.copy += bfp_slices(p->tiles) ? BFP_FLOATS : 0;
     u.sums = u.copy + ST_MR * (u.kc + ST_PAD);
-    if (p->tiles == BFP)
+    if (bfp_slices(p->tiles))
         bfp_configure(&u.tiles);
     block b = block_at(&u, p->m0, p->n0, 0);
     rows_split first = {.row = b.i, .rows = p->planes ? 0 : b.rows, .k0 = b.k0, .count = b.count, .share = b.rows, .to = split};

@@ -73,7 +73,7 @@ static void store(const void *ctx, int64_t batch, int64_t row, int64_t rows, int
         }
 }
 
-static int tiles; /* parts of bf16 of this case's operands, 4 for block floating point, or 0 */
+static int tiles; /* parts of bf16 of this case's operands, 4 or 5 for block floating point, or 0 */
 static int failures;
 static uint64_t digest = 1469598103934665603u;
 static void digest_add(const sink *s)
@@ -86,8 +86,8 @@ static void digest_add(const sink *s)
     }
 }
 
-/* What bf16 loses of a product beside f32, in steps of 2e-6. */
-static double loss(void) { return tiles == 1 ? 4000.0 : tiles == 2 ? 10.0 : 1.0; }
+/* What a mode loses of a product beside f32, in steps of 2e-6. */
+static double loss(void) { return tiles == 1 ? 4000.0 : tiles == 2 ? 10.0 : tiles == 5 ? 60.0 : 1.0; }
 
 static uint32_t rounded(float value, int down)
 {
@@ -101,14 +101,15 @@ static uint32_t rounded(float value, int down)
 
 static int64_t bfp_block(int64_t k)
 {
-    int64_t blocks = k > 512 ? (k + 511) / 512 : 1, each = ((k + blocks - 1) / blocks + 63) / 64 * 64;
+    const int64_t most = tiles == 4 ? 512 : 768;
+    int64_t blocks = k > most ? (k + most - 1) / most : 1, each = ((k + blocks - 1) / blocks + 63) / 64 * 64;
     return each ? each : 64;
 }
 
 static int64_t tiles_words(int64_t k, int64_t n)
 {
-    if (tiles == 4)
-        return (n + 31) / 32 * 2 * ((k ? (k + 63) / 64 : 1) * 768 + (k ? (k + bfp_block(k) - 1) / bfp_block(k) : 1) * 16);
+    if (tiles >= 4)
+        return (n + 31) / 32 * 2 * ((k ? (k + 63) / 64 : 1) * 256 * (7 - tiles) + (k ? (k + bfp_block(k) - 1) / bfp_block(k) : 1) * 16);
     return (n + 31) / 32 * ((k + 31) / 32) * (tiles == 3 ? 2 : tiles) * 512;
 }
 
@@ -116,13 +117,14 @@ static int64_t tiles_words(int64_t k, int64_t n)
 static void pack_bfp(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, unsigned char *to)
 {
     const int64_t each = bfp_block(k);
+    const int bytes = 7 - tiles, least = 8 * bytes - 128, most = bytes == 3 ? 8355711 : 32639;
     memset(to, 0, (size_t)(4 * tiles_words(k, n)));
     for (int64_t j0 = 0; j0 < (n + 31) / 32 * 32; j0 += 16)
         for (int64_t k0 = 0; k0 == 0 || k0 < k; k0 += each) {
             const int64_t count = k - k0 < each ? k - k0 : each, steps = count ? (count + 63) / 64 : 1;
             for (int64_t j = j0; j < j0 + 16; j++) {
                 float greatest = 0, stored;
-                int e = -104, odd = 0;
+                int e = least, odd = 0;
                 for (int64_t i = 0; j < n && i < count; i++) {
                     const float x = b[(k0 + i) * b_row + j * b_col];
                     odd |= !isfinite(x);
@@ -130,31 +132,31 @@ static void pack_bfp(const float *b, int64_t k, int64_t n, int64_t b_row, int64_
                 }
                 if (greatest > 0)
                     frexp(greatest * 1.004, &e);
-                e = e < -104 ? -104 : e;
-                const float unit = j % 2 && e > -104 ? greatest / 8355711 : (float)ldexp(1, e - 23); /* one or the other */
+                e = e < least ? least : e;
+                const float unit = j % 2 && e > least ? greatest / (float)most : (float)ldexp(1, e - 8 * bytes + 1); /* one or the other */
                 for (int64_t i = 0; j < n && i < count; i++) {
                     const float x = b[(k0 + i) * b_row + j * b_col];
-                    int32_t q = isfinite(x) ? (int32_t)rint(x / (double)unit) : -8388608 + (isnan(x) ? 0 : x > 0 ? 1 : 2);
+                    int32_t q = isfinite(x) ? (int32_t)rint(x / (double)unit) : -(1 << (8 * bytes - 1)) + (isnan(x) ? 0 : x > 0 ? 1 : 2);
                     if (q == 0 && x != 0)
                         q = x > 0 ? 1 : -1;
-                    unsigned char *at = to + i / 64 * 3072 + i % 16 * 64 + j % 16 * 4 + i % 64 / 16;
-                    for (int part = 2; part >= 0; part--) {
+                    unsigned char *at = to + i / 64 * bytes * 1024 + i % 16 * 64 + j % 16 * 4 + i % 64 / 16;
+                    for (int part = bytes - 1; part >= 0; part--) {
                         const int8_t low = (int8_t)(uint8_t)q;
                         at[part * 1024] = (unsigned char)low;
                         q = (q - low) / 256;
                     }
                 }
-                stored = odd ? -65536 * unit : 65536 * unit;
-                memcpy(to + steps * 3072 + j % 16 * 4, &stored, sizeof stored);
+                stored = unit * (bytes == 3 ? 65536 : 256) * (odd ? -1 : 1);
+                memcpy(to + steps * bytes * 1024 + j % 16 * 4, &stored, sizeof stored);
             }
-            to += steps * 3072 + 64;
+            to += steps * bytes * 1024 + 64;
         }
 }
 
 /* b[k*b_row + j*b_col] as kernels.h says panels for tiles are packed. */
 static void pack_tiles(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, uint32_t *packed)
 {
-    if (tiles == 4) {
+    if (tiles >= 4) {
         pack_bfp(b, k, n, b_row, b_col, (unsigned char *)packed);
         return;
     }
@@ -234,7 +236,7 @@ static void gemm_case(const char *name)
     double scale = 1.0 + sqrt((double)g.k), largest = 1.0;
     for (int64_t i = 0; i < elements; i++)
         largest = isfinite(a[i]) ? fmax(largest, fabs(a[i])) : largest;
-    if (tiles == 4) /* as of winograd below */
+    if (tiles >= 4) /* as of winograd below */
         scale *= largest;
     left source = {a, g.a_batch, g.a_row, g.a_col};
     if (draw() % 4 == 0)
@@ -246,7 +248,7 @@ static void gemm_case(const char *name)
     int64_t b_row = transposed ? 1 : (gap ? 2 : 1) * g.n + between(0, 3), b_col = transposed ? g.k + between(0, 3) : gap ? 2 : 1;
     int64_t b_size = extent(1, 0, g.k, b_row, g.n, b_col), b_step = draw() % 3 ? b_size + between(0, 5) : 0;
     float *b = numbers(extent(g.batch, b_step, g.k, b_row, g.n, b_col)), *packed = NULL;
-    if (tiles == 4 && draw() % 4 == 0 && g.batch * g.k * g.n > 0) /* the greatest of others hides no column's elements */
+    if (tiles >= 4 && draw() % 4 == 0 && g.batch * g.k * g.n > 0) /* the greatest of others hides no column's elements */
         for (int i = 0; i < 3; i++)
             b[draw() % (uint64_t)b_size] = (float[]){INFINITY, -INFINITY, NAN, 1e-40f}[draw() % 4];
     g.b = b, g.b_batch = b_step, g.b_row = b_row, g.b_col = b_col;
@@ -362,7 +364,7 @@ static void conv_case(const char *name, const char *family)
     for (int64_t i = 0; i < x_size; i++)
         if (isfinite(x[i]))
             largest = fmax(largest, fabs(x[i]));
-    if (winograd || tiles == 4) /* a window's pixels are added up, or filters rounded: errors are relative to the largest of them */
+    if (winograd || tiles >= 4) /* a window's pixels are added up, or filters rounded: errors are relative to the largest of them */
         scale *= largest;
     float *filter = numbers(k * channels), *packed = NULL;
     st_conv c = {.window = w, .x = x, .filter = filter};
@@ -591,7 +593,7 @@ int main(int argc, char **argv)
         snprintf(name, sizeof name, "seed %d:", atoi(argv[2]) + i);
         state = (uint64_t)(atoi(argv[2]) + i) * 2654435761u + 12345;
         draw(), draw();
-        tiles = strstr(argv[1], "_tiles") ? 1 + (int)(draw() % 3) : strstr(argv[1], "_bfp") ? 4 : 0;
+        tiles = strstr(argv[1], "_tiles") ? 1 + (int)(draw() % 3) : strstr(argv[1], "_bfp") ? 4 + (int)(draw() % 2) : 0;
         if (!strncmp(argv[1], "gemm", 4))
             gemm_case(name);
         else if (!strncmp(argv[1], "attention", 9))

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from stratac.codegen.facts import (
-    BFP,
+    BFP_BYTES,
     TILES,
     attention_workspace,
     conv_workspace,
@@ -89,11 +89,20 @@ def test_workspace_and_panel_are_as_documented(isa, build, open_library):
     assert ask("st_panel") == TILES[level].panel == PANELS[level]
     for k in [0, 1, 16, 147, 511, 512, 513, 768, 769, 1024, 3072, 11008]:
         for m in [1, 14, 100, 1500]:
-            for packed, pairs, tiles in ((0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 0, 1), (1, 0, 2), (1, 0, 3), (1, 0, BFP)):
+            for packed, pairs, tiles in (
+                (0, 0, 0),
+                (1, 0, 0),
+                (1, 1, 0),
+                (1, 0, 1),
+                (1, 0, 2),
+                (1, 0, 3),
+                (1, 0, 4),
+                (1, 0, 5),
+            ):
                 expected = gemm_workspace(level, m, 77, k, bool(packed), bool(pairs), tiles)
                 assert ask("st_gemm_workspace", m, 77, k, packed, pairs, tiles) == expected
-        for pairs, tiles in ((0, 0), (1, 0), (0, 1), (0, 2), (0, 3), (0, BFP)):
-            for steps in (0, 1, 9, 144) if 0 < tiles < BFP else (0,):
+        for pairs, tiles in ((0, 0), (1, 0), (0, 1), (0, 2), (0, 3), (0, 4), (0, 5)):
+            for steps in (0, 1, 9, 144) if tiles and tiles not in BFP_BYTES else (0,):
                 expected = conv_workspace(level, k, 64, bool(pairs), tiles, steps)
                 assert ask("st_conv_workspace", k, 64, pairs, tiles, steps) == expected
         assert ask("st_winograd_workspace", k) == winograd_workspace(level, k)
