@@ -30,10 +30,10 @@ class Layout:
     zero padded (see csrc/kernels/kernels.h); with panel 0 the selection is stored densely. With `pairs` a panel has ceil(K / 2)
     rows of words: two elements that follow each other along K, rounded to bf16, the first in the low half. With `tiles` such words
     hold the elements as sums of so many bf16: for every 32 of K, zero padded, 16 rows of the first parts, then of the next. Three
-    parts would take more room than the floats: two rows of these stand there instead, 16 columns of both in turn. Four and
-    five stand for block floating point (csrc/kernels/tile_bfp.h): panels of 16 columns, each k-block in three or two bytes an
-    element with the columns' units behind. With `points` the depth dims are (3, 3, K): every matrix becomes 16, the filters at each
-    point of csrc/kernels/winograd.c. With `quads` a panel of bytes has ceil(K / 4) rows of words, four elements that follow each other along
+    parts would take more room than the floats: two rows of these stand there instead, 16 columns of both in turn. Four and five
+    stand for block floating point (csrc/kernels/tile_bfp.h): panels of 16 columns, each k-block in three or two bytes an element,
+    and the columns' units behind. With `points` the depth dims are (3, 3, K): every matrix becomes 16, the filters at each point of
+    csrc/kernels/winograd.c. With `quads` a panel of bytes has ceil(K / 4) rows of words, four elements that follow each other along
     K in each, and one more with the sums of its columns as i32. A `run` of tiles is so many elements of K that are padded to whole
     steps; 0: all of K.
     """

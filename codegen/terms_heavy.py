@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -292,6 +293,19 @@ def depthwise_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     return terms
 
 
+def _looked_at(
+    rows: int, blocks: int, owners: int, queries: int, keys: int, causal: bool
+) -> Iterator[tuple[float, int, int, float]]:
+    """Some of the blocks of rows that share a key/value head: how many such blocks each stands for, its rows, the most keys that one
+    of them sees, and the keys that all of them see."""
+    some = min(blocks, _BLOCKS)
+    for number in range(some):
+        block = (2 * number + 1) * blocks // (2 * some)
+        first, end = rows * block // blocks, rows * (block + 1) // blocks
+        seen = [_seen(row % queries, queries, keys, causal) for row in range(first, end)]
+        yield owners * blocks / some, end - first, max(seen), sum(seen)
+
+
 def attention_terms(kernel: Contraction, symbols: Symbols, isa: str, by_key: bool, pairs: bool) -> Terms:
     """attention.c: two products around a softmax, for each block of the rows that share a key/value head and each tile of keys.
     `by_key`: the score change is a row of its own; `pairs`: products in bf16. No key counts as hidden by a mask."""
@@ -312,14 +326,8 @@ def attention_terms(kernel: Contraction, symbols: Symbols, isa: str, by_key: boo
     q_vectors, v_vectors = ceil_div(dim, lanes), ceil_div(v_dim, lanes)
     printer = new_printer(kernel, symbols)
     packed = 0
-    looked_at = min(blocks, _BLOCKS)
-    times = owners * blocks / max(looked_at, 1)
-    for number in range(looked_at):
-        block = (2 * number + 1) * blocks // (2 * looked_at)
-        first, end = rows * block // blocks, rows * (block + 1) // blocks
-        count = end - first
-        seen = [_seen(row % queries, queries, keys, root.causal) for row in range(first, end)]
-        most, shown = max(seen), sum(seen) / lanes
+    for times, count, most, shown in _looked_at(rows, blocks, owners, queries, keys, root.causal):
+        shown /= lanes
         packed = max(packed, most)
         taken = ceil_div(most, step)
         for n, same in _pieces(most, step):
@@ -380,14 +388,8 @@ def attention_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, by_key
     steps, v_tiles, v_vectors = ceil_div(dim, STEP), ceil_div(v_dim, TILE_PANEL // 2), ceil_div(v_dim, lanes)
     printer = new_printer(kernel, symbols)
     packed = 0
-    looked_at = min(blocks, _BLOCKS)
-    times = owners * blocks / max(looked_at, 1)
-    for number in range(looked_at):
-        block = (2 * number + 1) * blocks // (2 * looked_at)
-        first, end = rows * block // blocks, rows * (block + 1) // blocks
-        count = end - first
-        seen = [_seen(row % queries, queries, keys, root.causal) for row in range(first, end)]
-        most, shown = max(seen), sum(seen) / lanes
+    for times, count, most, shown in _looked_at(rows, blocks, owners, queries, keys, root.causal):
+        shown /= lanes
         packed = max(packed, most)
         items = ceil_div(most, ATTENTION_KEYS)
         tiles = ceil_div(most, TILE_PANEL // 2) * steps + v_tiles * ceil_div(most, STEP)

@@ -30,7 +30,7 @@ from .profiles import (
 
 #: CPU features worth showing
 _VECTORS = (
-    *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16"),
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"),
     *("asimd", "asimddp", "bf16", "i8mm"),
 )
 

@@ -10,12 +10,9 @@
  *
  * The products are those of tiles.c, whose rows are a band's.
  */
-#include "../simd/simd_tiles.h"
+#include "tile_block.h"
 #include "window.h"
 
-#define ROWS 32
-#define COLUMNS ST_TILE_PANEL
-#define GROUP 128             /* of tiles.c */
 #define PLANE_BYTES (1 << 20) /* of a band's parts */
 
 /* Along one axis: output o meets tap t at element o + t * dilation / stride of phase t * dilation % stride.  `beyond` is the largest
@@ -91,9 +88,8 @@ static void split_run(const band *s, const float *line, int64_t column, int64_t 
 {
     const st_window *w = s->w;
     const int64_t first = ST_MIN(ST_MAX(-column, (int64_t)0), count), last = ST_MAX(ST_MIN(w->w - column, count), first);
-    for (int p = 0; p < s->parts; p++) {
+    for (int p = 0; p < s->parts; p++)
         memset(to + p * s->bytes, 0, (size_t)(2 * w->cg * (line ? first : count)));
-    }
     if (!line)
         return;
     const int64_t step = w->x_w == w->cg ? (last - first) * w->cg : w->cg;

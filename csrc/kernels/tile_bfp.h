@@ -8,7 +8,7 @@
  *   a1 b1,   a1 b2 + a2 b1,   a2 b2                                          (bfp16: two bytes, units of 2^(e - 15))
  *
  * and are added up in f32, the lightest first, once for a k-block.  What is lost is lost in rounding the elements: half a unit.  In the
- * root mean square that is, of 24 bits, no more than a chain of 256 multiply-adds in f32 loses, as long as the greatest is not far above
+ * root mean square that is, of 24 bits, no more than a chain of 128 multiply-adds in f32 loses, as long as the greatest is not far above
  * the others.  Elements of a row that are (CREST) are *spikes*: they stand in the row as zeros, and are added to the sums by
  * multiply-adds, as they are.  Rows with more spikes than there is room for, with what is not finite, and columns with what is not
  * finite, give NaN here and are mended (tiles.c).

@@ -7,6 +7,8 @@
 #include "tile.h"
 
 #define ROWS 32
+#define COLUMNS ST_TILE_PANEL
+#define GROUP 128         /* columns of a product whose sums are handed over at once */
 #define PART (ROWS * 64) /* bytes of one part of a step of TILE_DEPTH: 32 rows on the left, 16 rows of 32 words on the right */
 #define PART_WORDS (PART / 4)
 #define BLOCK_INLINE static inline __attribute__((always_inline))

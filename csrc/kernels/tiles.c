@@ -18,8 +18,6 @@
 #include "tile_bfp.h"
 #include "tile_block.h"
 
-#define COLUMNS ST_TILE_PANEL
-#define GROUP 128             /* columns handed over at once */
 #define KEPT_ROWS 256         /* rows and columns of sums kept while k is blocked ... */
 #define KEPT_COLUMNS 512
 #define FEW_ROWS 128          /* ... or, with at most this many rows, fewer rows and more columns */

@@ -67,7 +67,7 @@ def products(depths: Sequence[int], columns: Sequence[int], values: Any) -> tupl
 @pytest.mark.parametrize("isa", ISAS)
 def test_products(isa: str, mode: str) -> None:
     rng = np.random.default_rng(3)
-    depths = (256, 300, 513, 1025) if mode in BFP_MODES else (16, 31, 33, 200, 800)
+    depths = (128, 300, 513, 1025) if mode in BFP_MODES else (16, 31, 33, 200, 800)
     graph, weights = products(depths, (1, 16, 17, 150), lambda *shape: rng.standard_normal(shape))
     plan = tiled(graph, isa, library=Tiles(mode))
     assert plan.families() == {f"matmul_tiles_{mode}"} | (plan.families() & {"loops"})
@@ -145,7 +145,7 @@ def test_six_products_are_no_worse_than_multiply_adds(spread: str) -> None:
     """In one chain, that is; and three products are as far off as stated, whatever the depth."""
     rng = np.random.default_rng(11)
     draw = rng.standard_normal if spread == "normal" else rng.random
-    depths = (16, 32, 100, 768, 2048, 4096)
+    depths = (16, 32, 100, 128, 768, 2048, 4096)
     weights = {depth: draw((depth, 48)).astype(np.float32) for depth in depths}
     graph = plain(depths, weights, 40)
     inputs = {f"x{depth}": draw((40, depth)).astype(np.float32) for depth in depths}
@@ -239,7 +239,7 @@ def test_offered_only_with_the_instructions_and_within_the_error() -> None:
     assert {"amx_tile", "amx_bf16"} <= device.features(["bf16x6"]) and "amx_tile" not in device.features(["f32"])
     assert "-mamx-bf16" in device.compiler_flags(["bf16x6"])
     assert {"amx_tile", "amx_int8"} <= device.features(["bfp24"]) and "-mamx-int8" in device.compiler_flags(["bfp16"])
-    deep = fuse(run_passes(plain([256], {256: rng.standard_normal((256, 32)).astype(np.float32)}, 8), GRAPH_PASSES))
+    deep = fuse(run_passes(plain([128], {128: rng.standard_normal((128, 32)).astype(np.float32)}, 8), GRAPH_PASSES))
     for error, offered in (
         (EXACT, {"f32"}),
         (0.0, {"f32", "bf16x6", "bfp24"}),
