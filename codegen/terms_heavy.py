@@ -296,8 +296,8 @@ def depthwise_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
 def _looked_at(
     rows: int, blocks: int, owners: int, queries: int, keys: int, causal: bool
 ) -> Iterator[tuple[float, int, int, float]]:
-    """Some of the blocks of rows that share a key/value head: how many such blocks each stands for, its rows, the most keys that one
-    of them sees, and the keys that all of them see."""
+    """Some of the blocks of rows that share a key/value head: how many such blocks each stands for, its rows, the most keys that
+    one of them sees, and the keys that all of them see."""
     some = min(blocks, _BLOCKS)
     for number in range(some):
         block = (2 * number + 1) * blocks // (2 * some)
