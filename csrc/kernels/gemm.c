@@ -70,7 +70,8 @@ int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pai
 
 void st_gemm_f32(const st_gemm *g, int part, int parts)
 {
-    st_slice s = g->tiles ? st_split_by(ST_TILE_PANEL, g->batch, g->m, g->n, g->load ? 128 : 24, 256, part, parts)
+    const int64_t row_cost = g->load ? 128 : g->tiles >= ST_BFP24 ? 48 : 24; /* of tiles; every part splits its rows itself */
+    st_slice s = g->tiles ? st_split_by(ST_TILE_PANEL, g->batch, g->m, g->n, row_cost, 256, part, parts)
                           : st_split(g->batch, g->m, g->n, g->load ? 256 : 4, g->b_packed ? 32 : 128, part, parts);
     void (*const run)(const st_product *) = g->tiles ? st_tiles_run : st_product_run;
     const int64_t depth = depth_of(g->k, g->pairs);

@@ -48,6 +48,8 @@
 #define ST_WIDE4 1
 #endif
 #define ST_CHAIN 256     /* values of k that one chain adds up; divides ST_KC */
+#define ST_BFP24 4       /* what `tiles` is of block floating point of 24 and of 16 bits (tile_bfp.h) */
+#define ST_BFP16 5
 #define ST_TILE_PANEL 32 /* columns of a panel of tiles (tiles.c), whatever the lanes */
 #define ST_DIRECT_ROWS 512 /* of a left operand that lies in parts */
 #define ST_PAD 16      /* keeps rows of a copied tile out of each other's cache sets */

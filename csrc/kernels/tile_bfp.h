@@ -20,8 +20,6 @@
 
 #include "tile_block.h"
 
-#define BFP24 4            /* what `tiles` is */
-#define BFP16 5
 #define BFP_DEPTH 64
 #define BFP_COLUMNS 16     /* of a panel: a step of a slice is 1 KiB, as is that of 16 rows; those of all slices lie one after the other */
 #define BFP_SLICE (16 * 64)
@@ -31,7 +29,7 @@
 
 /* Bytes of an element, or 0; the power of two a unit is below 2^e; the least e: a unit is at least 2^-127, and 1 / unit a float; what is
  * stored of a unit: sums of a1 b1 count so many of both. */
-static inline int bfp_slices(int tiles) { return tiles == BFP24 ? 3 : tiles == BFP16 ? 2 : 0; }
+static inline int bfp_slices(int tiles) { return tiles == ST_BFP24 ? 3 : tiles == ST_BFP16 ? 2 : 0; }
 static inline int bfp_bits(int slices) { return 8 * slices - 1; }
 static inline int bfp_least(int slices) { return bfp_bits(slices) - 127; }
 static inline float bfp_unit(int slices) { return slices == 3 ? 0x1p16f : 0x1p8f; }
@@ -119,21 +117,37 @@ BLOCK_INLINE void bfp_store(const vi q[4], char *to, const int slices)
         vi_store((int32_t *)(void *)to, vi_or(vi_or(bfp_byte(u[0], n, 0), bfp_byte(u[1], n, 1)), vi_or(bfp_byte(u[2], n, 2), bfp_byte(u[3], n, 3))));
 }
 
+/* Lanes of `w` and the three places 16 elements on. */
+BLOCK_INLINE void bfp_load4(const float *from, int64_t left, vf x[4])
+{
+    if (left >= 48 + VL) {
+        for (int b = 0; b < 4; b++)
+            x[b] = vf_load(from + 16 * b);
+        return;
+    }
+    for (int b = 0; b < 4; b++)
+        x[b] = bfp_load(from + 16 * b, left - 16 * b);
+}
+
 /* `count` elements of a row: the slices of each step at `to`. */
 BLOCK_INLINE void bfp_row(const float *from, int64_t count, char *to, bfp_notes *notes, float *rest, const int slices)
 {
-    vf most = vf_zero(), squares = vf_zero();
-    for (int64_t i = 0; i < count; i += VL) {
-        const vf x = bfp_load(from + i, count - i);
-        most = vf_max_fast(vf_abs(x), most);
-        squares = vf_fma(x, x, squares);
-    }
-    const float greatest = vf_reduce_max(most);
-    const double sum = (double)vf_reduce_add(squares), reach = 0x1p-7 * CREST * CREST; /* 2^14 times */
+    vf x[4], most[4] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()}, squares[4] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
+    for (int64_t k = 0; k < count; k += BFP_DEPTH)
+        for (int64_t w = 0; w < 16; w += VL) {
+            bfp_load4(from + k + w, count - k - w, x);
+            for (int b = 0; b < 4; b++) {
+                most[b] = vf_max_fast(vf_abs(x[b]), most[b]);
+                squares[b] = vf_fma(x[b], x[b], squares[b]);
+            }
+        }
+    const float greatest = vf_reduce_max(vf_max_fast(vf_max_fast(most[0], most[1]), vf_max_fast(most[2], most[3])));
+    const float sum = vf_reduce_add(vf_add(vf_add(squares[0], squares[1]), vf_add(squares[2], squares[3])));
     int e = bfp_exponent(greatest, slices);
     notes->spikes = 0;
     /* squares neither overflow nor vanish */
-    const int regular = greatest == 0 ? sum == 0 : sum < 1e30 && sum > 1e-30 && 0x1p-7 * (double)count * ldexp(1, 2 * e) <= reach * sum;
+    const float bound = vf_first(vf_ldexp(vf_set1(1), vf_set1((float)e)));
+    const int regular = greatest == 0 ? sum == 0 : sum < 1e30f && sum > 1e-30f && bound * bound * (float)count <= CREST * CREST * sum;
     if (!regular) {
         e = bfp_spikes(from, count, rest, notes, slices);
         from = rest;
@@ -143,8 +157,9 @@ BLOCK_INLINE void bfp_row(const float *from, int64_t count, char *to, bfp_notes 
     for (int64_t k = 0; k < count; k += BFP_DEPTH, to += slices * BFP_SLICE)
         for (int64_t w = 0; w < 16; w += VL) {
             vi q[4];
+            bfp_load4(from + k + w, count - k - w, x);
             for (int b = 0; b < 4; b++)
-                q[b] = vi_nearest(vf_mul(bfp_load(from + k + 16 * b + w, count - k - 16 * b - w), scale));
+                q[b] = vi_nearest(vf_mul(x[b], scale));
             bfp_store(q, to + 4 * w, slices);
         }
 }
