@@ -298,9 +298,11 @@ def test_a_masked_machine() -> None:
     )
     tiles = load_machine("generic-x86_64-amx")
     assert "bf16x6" in tiles.devices[0].modes
-    without = masked_machine(MODES["faithful-no-amx"].mask, zen4 | {"avx512_vnni", "amx_tile", "amx_bf16"}, tiles)
+    without = masked_machine(
+        MODES["faithful-no-amx"].mask, zen4 | {"avx512_vnni", "amx_tile", "amx_bf16", "amx_int8"}, tiles
+    )
     assert without.devices[0].extensions == ("avx512_bf16", "avx512_vnni")
-    assert {*without.devices[0].modes} == {*tiles.devices[0].modes} - {"bf16", "bf16x3", "bf16x6"}
+    assert {*without.devices[0].modes} == {*tiles.devices[0].modes} - {"bf16", "bf16x3", "bf16x6", "bfp24", "bfp16"}
 
 
 def test_the_table_is_put_between_the_markers() -> None:
