@@ -106,7 +106,7 @@ class Library:
 
     Only kernels in numeric modes whose error is at most `max_error` are offered; below 0 only those of EXACT_MODES. With `storage`,
     kernels that read weights from storage by themselves are offered too, where a machine has storage; with `reference`, the plain
-    loops of what a heavy family runs. Without it no budget changes the order in which sums are taken.
+    loops of what a heavy family runs. Without it no budget changes the order in which sums are taken in a numeric mode.
     """
 
     def __init__(self, storage: bool = False, reference: bool = False, max_error: float = 0.0) -> None:

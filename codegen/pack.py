@@ -181,8 +181,18 @@ def _panels(matrix: np.ndarray, layout: Layout) -> np.ndarray:
 _BFP_BELOW = 1.004  # tile_bfp.h: 2**e over the greatest element
 
 
+#: elements that are rounded at a time, in f64
+_BFP_ELEMENTS = 1 << 18
+
+
 def _bfp_panels(matrix: np.ndarray, tiles: int, columns: int) -> np.ndarray:
     """Panels in block floating point, with columns of zeros up to so many. No element but 0 becomes 0: it may meet infinity."""
+    some = max(_BFP_ELEMENTS // max(len(matrix), 1) // BFP_PANEL, 1) * BFP_PANEL
+    starts = range(0, max(columns, 1), some)
+    return np.concatenate([_bfp_some(matrix[:, j : j + some], tiles, min(some, columns - j)) for j in starts])
+
+
+def _bfp_some(matrix: np.ndarray, tiles: int, columns: int) -> np.ndarray:
     depth, held = matrix.shape
     slices = BFP_BYTES[tiles]
     count, deepest = columns // BFP_PANEL, tile_blocks(1, depth, tiles).depth

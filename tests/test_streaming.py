@@ -17,7 +17,7 @@ from stratac.benchmarks import cold, streaming
 from stratac.benchmarks.memory_group import MemoryGroup, NoMemoryGroup
 from stratac.compiler.artifact import PROCESS_FLOOR
 from stratac.compiler.driver import compile_model
-from stratac.compiler.options import CompileOptions, default_cache
+from stratac.compiler.options import EXACT, CompileOptions, default_cache
 from stratac.compiler.peer import Peer, PeerError
 from stratac.ir.plan_binary import decode
 from stratac.runtime.session import load
@@ -57,8 +57,8 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     graph = helper.make_graph(nodes, "layers", ports[:1], ports[1:], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "m.onnx")
     options = {
-        "resident": CompileOptions(cache=default_cache()),
-        "streamed": CompileOptions(cache=default_cache(), budgets={"ram": BUDGET}),
+        "resident": CompileOptions(cache=default_cache(), max_error=EXACT),
+        "streamed": CompileOptions(cache=default_cache(), max_error=EXACT, budgets={"ram": BUDGET}),
     }
     found = {kind: compile_model(folder / "m.onnx", folder / f"{kind}.plan", o).folder for kind, o in options.items()}
     np.savez(folder / "inputs.npz", x=rng.standard_normal((8, WIDTH), np.float32))
@@ -93,13 +93,14 @@ def test_a_streamed_plan_runs_within_a_real_limit(group: MemoryGroup, plans: dic
 
 
 def test_no_budget_changes_a_bit(plans: dict[str, Path], tmp_path: Path) -> None:
-    """Not even one that lacks room for a second weight in the ring, or for the kernels' workspace beside it."""
+    """Not even one that lacks room for a second weight in the ring, or for the kernels' workspace beside it; in f32, since of several
+    modes that are as exact another one may be faster where weights are read from storage."""
     with np.load(plans["inputs"]) as inputs:
         arrays = dict(inputs)
     (wanted,) = load(plans["resident"]).run(None, arrays)
     model = plans["inputs"].with_name("m.onnx")
     for budget in (6 * MIB, 8 * MIB, 11 * MIB, 40 * MIB):
-        options = CompileOptions(cache=default_cache(), budgets={"ram": budget})
+        options = CompileOptions(cache=default_cache(), max_error=EXACT, budgets={"ram": budget})
         plan = compile_model(model, tmp_path / f"{budget}.plan", options)
         assert plan.plan.peak_bytes() + PROCESS_FLOOR <= budget
         (got,) = load(plan.folder).run(None, arrays)

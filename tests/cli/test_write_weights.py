@@ -154,7 +154,8 @@ def test_compiling_takes_memory_for_pieces_not_for_the_model(tmp_path: Path, cac
     assert small is not None
     base = compiling_takes(small, tmp_path / "small.plan", cache)
     peak = compiling_takes(large, tmp_path / "large.plan", cache)
-    assert (tmp_path / "large.plan" / "weights.bin").stat().st_size == 640 * MIB
+    stored = (tmp_path / "large.plan" / "weights.bin").stat().st_size
+    assert 480 * MIB < stored <= 640 * MIB  # with AMX three bytes a weight
     assert peak - base < 2 * 16 * MIB + 4 * PIECE_BYTES, f"{(peak - base) / MIB:.0f} MiB more than for a small model"
     shutil.rmtree(tmp_path / "large.plan")
     shutil.rmtree(tmp_path / "large")
