@@ -189,7 +189,7 @@ def _bfp_panels(matrix: np.ndarray, tiles: int, columns: int) -> np.ndarray:
     """Panels in block floating point, with columns of zeros up to so many. No element but 0 becomes 0: it may meet infinity."""
     some = max(_BFP_ELEMENTS // max(len(matrix), 1) // BFP_PANEL, 1) * BFP_PANEL
     pieces = [_bfp_some(matrix[:, j : j + some], tiles, min(some, columns - j)) for j in range(0, columns, some)]
-    return np.concatenate([np.zeros(0, np.float32), *pieces])
+    return np.concatenate(pieces)
 
 
 def _bfp_some(matrix: np.ndarray, tiles: int, columns: int) -> np.ndarray:

@@ -301,7 +301,7 @@ def test_three_parts_are_the_value() -> None:
 
 
 @pytest.mark.parametrize("tiles", BFP_BYTES)
-@pytest.mark.parametrize("dims", [(1, 0, 5), (1, 200, 0), (1, 300, 33), (2, 512, 32), (1, 800, 20)])
+@pytest.mark.parametrize("dims", [(1, 0, 5), (1, 300, 33), (2, 512, 32), (1, 800, 20)])
 def test_packing_in_block_floating_point(dims: tuple[int, int, int], tiles: int) -> None:
     """Bytes and units stand where csrc/kernels/kernels.h says and make the elements, and pieces are the whole."""
     rng, slices = np.random.default_rng(0), BFP_BYTES[tiles]
