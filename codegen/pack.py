@@ -193,6 +193,7 @@ def _bfp_panels(matrix: np.ndarray, tiles: int, columns: int) -> np.ndarray:
 
 
 def _bfp_some(matrix: np.ndarray, tiles: int, columns: int) -> np.ndarray:
+    """The same at once: a panel after the other, each k-block's bytes and units."""
     depth, held = matrix.shape
     slices = BFP_BYTES[tiles]
     count, deepest = columns // BFP_PANEL, tile_blocks(1, depth, tiles).depth

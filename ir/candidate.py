@@ -20,7 +20,7 @@ UNITS = "units"
 #: below a value, in the root mean square by about 1.65e-3 of the value, and a sum of products by sqrt(2) times as much; the rest is
 #: for operands whose values are spread unluckily. bfp24 rounds operands to 24 bits below the greatest of their row or column in a
 #: block of k, which loses no more than a chain of f32 multiply-adds against the norms of both (csrc/kernels/tile_bfp.h); bfp16 to
-#: 16 bits, which loses 4.5e-5 of normal values, and 8e-5 where those of each row are spread as far as it goes. winograd is no worse
+#: 16 bits, which loses at most 8e-5 where the values of each row are spread as far as it goes. winograd is no worse
 #: than such a chain against the largest values of a window, as tests measure
 MODE_ERRORS: Mapping[str, float] = {
     "f32": 0.0,

@@ -50,7 +50,10 @@ static inline int bfp_exponent(float greatest, int slices)
     return ST_MAX((int)(bits >> 23) - 126, bfp_least(slices));
 }
 
-static inline vf bfp_load(const float *from, int64_t left) { return left >= VL ? vf_load(from) : left > 0 ? vf_load_n(from, left) : vf_zero(); }
+static inline vf bfp_load(const float *from, int64_t left)
+{
+    return left >= VL ? vf_load(from) : left > 0 ? vf_load_n(from, left) : vf_zero();
+}
 
 /* A row that is not as rows are: its spikes to the notes, and what is left to `rest`.  Returns e. */
 static __attribute__((noinline)) int bfp_spikes(const float *from, int64_t count, float *rest, bfp_notes *notes, int slices)
@@ -113,11 +116,13 @@ BLOCK_INLINE void bfp_store(const vi q[4], char *to, const int slices)
     vi u[4]; /* bytes, from the last on: q1, q2, q3 */
     for (int b = 0; b < 4; b++)
         u[b] = vi_xor(vi_add(q[b], half), half);
-    for (int n = slices - 1; n >= 0; n--, to += BFP_SLICE)
-        vi_store((int32_t *)(void *)to, vi_or(vi_or(bfp_byte(u[0], n, 0), bfp_byte(u[1], n, 1)), vi_or(bfp_byte(u[2], n, 2), bfp_byte(u[3], n, 3))));
+    for (int n = slices - 1; n >= 0; n--, to += BFP_SLICE) {
+        const vi low = vi_or(bfp_byte(u[0], n, 0), bfp_byte(u[1], n, 1)), high = vi_or(bfp_byte(u[2], n, 2), bfp_byte(u[3], n, 3));
+        vi_store((int32_t *)(void *)to, vi_or(low, high));
+    }
 }
 
-/* Lanes of `w` and the three places 16 elements on. */
+/* A vector of elements and those 16, 32 and 48 elements on; beyond `left` zeros. */
 BLOCK_INLINE void bfp_load4(const float *from, int64_t left, vf x[4])
 {
     if (left >= 48 + VL) {
@@ -295,8 +300,6 @@ BLOCK_INLINE void bfp_multiply(tile_file *t, const char *a, const char *b, int64
     bfp_add(other, 16, ld, slices);
 }
 
-typedef void bfp_fn(tile_file *t, const char *a, const char *b, int64_t steps, int32_t *to, bfp_sums *other, int64_t ld, const char *fetch,
-                    int64_t lines);
 #define BFP_MULTIPLY(slices)                                                                                               \
     static __attribute__((noinline)) void bfp_multiply_##slices(tile_file *t, const char *a, const char *b, int64_t steps, int32_t *to, \
                                                                 bfp_sums *other, int64_t ld, const char *fetch, int64_t lines)          \

@@ -1,4 +1,4 @@
-/* The blocked loop of the modes that multiply tiles of bf16: bf16, bf16x3 and bf16x6.
+/* The blocked loop of the modes that multiply tiles: bf16, bf16x3 and bf16x6, and block floating point (tile_bfp.h).
  *
  * Operands are sums of one, two or three bf16 (`tiles`, the number of parts), sums are f32.  Of the products of parts those that
  * reach the mode's precision are taken, from the smallest on, so that nothing is lost to what is already there:
@@ -27,9 +27,9 @@
 #define PRODUCTS 6            /* of parts, then */
 #define PAIR (2 * 16)         /* ... from 16 of an even row and 16 of the odd one below */
 #define STEP_PAIRS (TILE_DEPTH * COLUMNS / PAIR)
-#define BFP_FLOATS (2 * 4 * 256 + 768) /* sums of two tiles by weight, and a row of a k-block without its spikes */
+#define BFP_FLOATS (2 * 4 * 256 + 768) /* sums of two tiles by weight, and a row of a k-block (k_most) without its spikes */
 
-/* Elements of k whose parts of 32 rows, and of a panel of B, are 18 to 20 KiB. */
+/* Elements of k whose parts of 32 rows, or bytes of 16, and of a panel of B, are 18 to 24 KiB. */
 static int64_t k_most(int parts)
 {
     const int64_t most[] = {0, 320, 160, 96, 512, 768};
@@ -138,13 +138,13 @@ static void split_rows(const run *u, rows_split *s)
         const float *from = floats_of(u, s->row + s->done, rows, s->k0, s->count, &ld);
         for (int64_t i = 0; i < rows; i++, from += ld) {
             const int64_t row = s->done + i;
-            char *to = (char *)(s->to + row / ROWS * u->tile) + row % ROWS * 64;
+            float *tile = s->to + row / ROWS * u->tile;
             if (slices) {
-                bfp_notes *notes = (bfp_notes *)(void *)(s->to + (row / ROWS + 1) * u->tile) - ROWS + row % ROWS;
-                to = (char *)(s->to + row / ROWS * u->tile) + row % ROWS / 16 * u->half + row % 16 * 64;
-                bfp_split(from, s->count, to, notes, u->rest, slices);
+                bfp_notes *notes = (bfp_notes *)(void *)(tile + u->tile) - ROWS + row % ROWS;
+                bfp_split(from, s->count, (char *)tile + row % ROWS / 16 * u->half + row % 16 * 64, notes, u->rest, slices);
                 continue;
             }
+            char *to = (char *)tile + row % ROWS * 64;
             for (int64_t k = 0; k < s->count; k += TILE_DEPTH, to += parts * PART)
                 tile_split(from + k, ST_MIN(s->count - k, (int64_t)TILE_DEPTH), parts, to, PART);
         }
@@ -469,7 +469,8 @@ static void run_block(run *u, const block *b, const block *after, const float *s
         float *group = u->sums + (keep ? column / GROUP : column / GROUP % 2) * ROWS * GROUP;
         for (int64_t r = 0; r < tiles; r++) {
             const int64_t rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
-            const piece c = {split + r * u->tile, (const char *)panel, group + r * row_sums + column - from, b->i + r * ROWS, rows, b->k0, steps};
+            float *sums = group + r * row_sums + column - from;
+            const piece c = {split + r * u->tile, (const char *)panel, sums, b->i + r * ROWS, rows, b->k0, steps};
             if (bfp_slices(parts))
                 bfp_panel(u, &c, &x);
             else

@@ -3,8 +3,8 @@
  *   C[i][j] += sum over 16 words w of A[i][w] . B[w][j]
  *
  * A word is two bf16, and sums are f32 (tile_dot), or four signed bytes, and sums are int32 and wrap around (tile_dot_i8).  On
- * processors with AMX the second is TDPBSSD and the first TDPBF16PS; elsewhere the same arithmetic is done step by step, as Intel documents it
- * (Instruction Set Extensions Programming Reference, TDPBF16PS): the even and the odd elements are two chains of fused
+ * processors with AMX the second is TDPBSSD and the first TDPBF16PS; elsewhere the same arithmetic is done step by step, as Intel
+ * documents it (Instruction Set Extensions Programming Reference).  Of bf16 the even and the odd elements are two chains of fused
  * multiply-adds from zero, the two chains are added, and that sum is added to C; each step is rounded to the nearest float, ties to
  * even, and denormals, taken or made, are zero.  So C is rounded once for 32 elements of the depth.
  *

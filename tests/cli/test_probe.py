@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stratac.codegen.facts import TILE_EXTENSION, TILE_MODES
+from stratac.codegen.facts import BFP_EXTENSION, PRODUCT_TILES, TILE_EXTENSION
 from stratac.codegen.toolchain import ToolchainOptions
 from stratac.compiler import machine_report, profiles
 from stratac.compiler.artifact import write_artifact
@@ -192,11 +192,12 @@ def test_tiles_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """As on a machine that has them, with the instructions emulated: the rate by mode, then samples, then a price for each term."""
     plain = load_machine("generic-portable")
     device = replace(plain.device("cpu"), arch=platform.machine(), isa=isa_levels()[0])
-    tiles = replace(device, extensions=(TILE_EXTENSION,))
+    tiles = replace(device, extensions=(TILE_EXTENSION, BFP_EXTENSION))
     loops = Loops(device.isa, tmp_path, ToolchainOptions())
-    monkeypatch.setattr(loops, "tile_flops", lambda: Loops.tile_flops(loops, 0.002))
+    monkeypatch.setattr(loops, "tile_flops", lambda of_bytes=False: Loops.tile_flops(loops, 0.002, of_bytes))
     modes = measure_modes(loops, tiles.extensions, lambda figure: None)
     assert modes["bf16"] == pytest.approx(3 * modes["bf16x3"]) == pytest.approx(6 * modes["bf16x6"])
+    assert modes["bfp16"] == pytest.approx(2 * modes["bfp24"])
     machine = replace(plain, devices=(replace(tiles, modes=modes),))
 
     def write(levels: Levels, *rest: Any) -> Any:
@@ -210,7 +211,7 @@ def test_tiles_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert not kind[1] or any(call.family in kernels.families_of(kind) for call in calls)
         timed += calls
     tables = kernels.fit_tables(timed, outside, machine, 1)
-    for mode in TILE_MODES:
+    for mode in PRODUCT_TILES:
         assert tables.kernels[f"matmul_tiles_{mode}"]["dot"] >= 1024 / modes["bf16"]
 
 

@@ -301,7 +301,7 @@ def test_three_parts_are_the_value() -> None:
 
 
 @pytest.mark.parametrize("tiles", BFP_BYTES)
-@pytest.mark.parametrize("dims", [(1, 0, 5), (1, 300, 33), (2, 512, 32), (1, 800, 20)])
+@pytest.mark.parametrize("dims", [(1, 0, 5), (1, 300, 33), (2, 512, 32), (1, 800, 20), (1, 600, 900)])
 def test_packing_in_block_floating_point(dims: tuple[int, int, int], tiles: int) -> None:
     """Bytes and units stand where csrc/kernels/kernels.h says and make the elements, and pieces are the whole."""
     rng, slices = np.random.default_rng(0), BFP_BYTES[tiles]
@@ -376,3 +376,11 @@ def test_rows_with_spikes_in_block_floating_point(isa: str, mode: str) -> None:
     )[:, None] * 4
     assert (off[finite] <= WITHIN[mode] * bound[finite]).all(), (off / bound)[finite].max()
     check_bits({"y": got}, {"y": plan.run({f"x{depth}": values}, 3)[f"y{depth}"]}, "three threads")
+
+
+@pytest.mark.parametrize("mode", BFP_MODES)
+def test_whole_numbers_stay_whole_in_block_floating_point(mode: str) -> None:
+    rng = np.random.default_rng(6)
+    values, weight = (rng.integers(-100, 101, shape).astype(np.float32) for shape in ((20, 600), (600, 40)))
+    got, wanted = odd_values(tiled(plain([600], {600: weight}, 20), library=Tiles(mode)), weight, values)
+    np.testing.assert_array_equal(got, wanted)

@@ -16,6 +16,7 @@
 #endif
 
 #include "../../csrc/kernels/reference.h"
+#include "sweep_pack.h"
 
 static uint64_t state;
 static uint32_t draw(void)
@@ -89,96 +90,6 @@ static void digest_add(const sink *s)
 /* What a mode loses of a product beside f32, in steps of 2e-6. */
 static double loss(void) { return tiles == 1 ? 4000.0 : tiles == 2 ? 10.0 : tiles == 5 ? 60.0 : 1.0; }
 
-static uint32_t rounded(float value, int down)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if (isnan(value))
-        return bits >> 16 | 0x40;
-    uint32_t near = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    return down ? bits >> 16 : near;
-}
-
-static int64_t bfp_block(int64_t k)
-{
-    const int64_t most = tiles == 4 ? 512 : 768;
-    int64_t blocks = k > most ? (k + most - 1) / most : 1, each = ((k + blocks - 1) / blocks + 63) / 64 * 64;
-    return each ? each : 64;
-}
-
-static int64_t tiles_words(int64_t k, int64_t n)
-{
-    if (tiles >= 4)
-        return (n + 31) / 32 * 2 * ((k ? (k + 63) / 64 : 1) * 256 * (7 - tiles) + (k ? (k + bfp_block(k) - 1) / bfp_block(k) : 1) * 16);
-    return (n + 31) / 32 * ((k + 31) / 32) * (tiles == 3 ? 2 : tiles) * 512;
-}
-
-/* In block floating point: see kernels.h. */
-static void pack_bfp(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, unsigned char *to)
-{
-    const int64_t each = bfp_block(k);
-    const int bytes = 7 - tiles, least = 8 * bytes - 128, most = bytes == 3 ? 8355711 : 32639;
-    memset(to, 0, (size_t)(4 * tiles_words(k, n)));
-    for (int64_t j0 = 0; j0 < (n + 31) / 32 * 32; j0 += 16)
-        for (int64_t k0 = 0; k0 == 0 || k0 < k; k0 += each) {
-            const int64_t count = k - k0 < each ? k - k0 : each, steps = count ? (count + 63) / 64 : 1;
-            for (int64_t j = j0; j < j0 + 16; j++) {
-                float greatest = 0, stored;
-                int e = least, odd = 0;
-                for (int64_t i = 0; j < n && i < count; i++) {
-                    const float x = b[(k0 + i) * b_row + j * b_col];
-                    odd |= !isfinite(x);
-                    greatest = isfinite(x) ? fmaxf(greatest, fabsf(x)) : greatest;
-                }
-                if (greatest > 0)
-                    frexp(greatest * 1.004, &e);
-                e = e < least ? least : e;
-                const float unit = j % 2 && e > least ? greatest / (float)most : (float)ldexp(1, e - 8 * bytes + 1); /* one or the other */
-                for (int64_t i = 0; j < n && i < count; i++) {
-                    const float x = b[(k0 + i) * b_row + j * b_col];
-                    int32_t q = isfinite(x) ? (int32_t)rint(x / (double)unit) : -(1 << (8 * bytes - 1)) + (isnan(x) ? 0 : x > 0 ? 1 : 2);
-                    if (q == 0 && x != 0)
-                        q = x > 0 ? 1 : -1;
-                    unsigned char *at = to + i / 64 * bytes * 1024 + i % 16 * 64 + j % 16 * 4 + i % 64 / 16;
-                    for (int part = bytes - 1; part >= 0; part--) {
-                        const int8_t low = (int8_t)(uint8_t)q;
-                        at[part * 1024] = (unsigned char)low;
-                        q = (q - low) / 256;
-                    }
-                }
-                stored = unit * (bytes == 3 ? 65536 : 256) * (odd ? -1 : 1);
-                memcpy(to + steps * bytes * 1024 + j % 16 * 4, &stored, sizeof stored);
-            }
-            to += steps * bytes * 1024 + 64;
-        }
-}
-
-/* b[k*b_row + j*b_col] as kernels.h says panels for tiles are packed. */
-static void pack_tiles(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, uint32_t *packed)
-{
-    if (tiles >= 4) {
-        pack_bfp(b, k, n, b_row, b_col, (unsigned char *)packed);
-        return;
-    }
-    int64_t steps = (k + 31) / 32;
-    memset(packed, 0, (size_t)(4 * tiles_words(k, n)));
-    for (int64_t i = 0; i < k; i++)
-        for (int64_t j = 0; j < n; j++) {
-            float rest = b[i * b_row + j * b_col];
-            if (tiles == 3) {
-                memcpy(packed + (((j / 32 * steps + i / 32) * 16 + i % 32 / 2) * 2 + j % 32 / 16) * 32 + i % 2 * 16 + j % 16, &rest, sizeof rest);
-                continue;
-            }
-            int down = tiles > 1 && isfinite(rest) && (rounded(rest, 0) & 0x7fff) == 0x7f80;
-            for (int part = 0; part < tiles; part++) {
-                uint32_t near = rounded(rest, down), bits = near << 16;
-                float value;
-                memcpy(&value, &bits, sizeof value);
-                packed[(((j / 32 * steps + i / 32) * tiles + part) * 16 + i % 32 / 2) * 32 + j % 32] |= i % 2 ? bits : near;
-                rest = isfinite(value) ? rest - value : 0.0f;
-            }
-        }
-}
 static void compare(const char *what, const sink *got, const sink *want, const sink *first, double scale, int check_written)
 {
     for (int64_t i = 0; i < got->size; i++) {
@@ -253,10 +164,10 @@ static void gemm_case(const char *name)
             b[draw() % (uint64_t)b_size] = (float[]){INFINITY, -INFINITY, NAN, 1e-40f}[draw() % 4];
     g.b = b, g.b_batch = b_step, g.b_row = b_row, g.b_col = b_col;
     if (tiles) {
-        int64_t size = tiles_words(g.k, g.n), copies = b_step || !g.batch ? g.batch : 1;
+        int64_t size = tiles_words(tiles, g.k, g.n), copies = b_step || !g.batch ? g.batch : 1;
         packed = malloc(sizeof(float) * (size_t)(size * copies) + 1);
         for (int64_t i = 0; i < copies; i++)
-            pack_tiles(b + i * b_step, g.k, g.n, b_row, b_col, (uint32_t *)packed + i * size);
+            pack_tiles(tiles, b + i * b_step, g.k, g.n, b_row, b_col, (uint32_t *)packed + i * size);
         g.b_packed = 1, g.tiles = tiles, g.b = packed, g.b_batch = b_step ? size : 0, g.b_row = g.b_col = -1000000;
     } else if (draw() % 2 == 0) {
         int64_t size = (g.n + st_panel() - 1) / st_panel() * st_panel() * g.k;
@@ -315,25 +226,6 @@ static void gemm_case(const char *name)
     free(a), free(b), free(packed);
 }
 
-/* 3x3 filters g[ky][kx][channel][out] at the 16 points of the transform, packed. */
-static float *at_points(const float *filter, int64_t cg, int64_t og)
-{
-    static const double G[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
-    int64_t size = cg * ((og + st_panel() - 1) / st_panel() * st_panel());
-    float *packed = malloc(sizeof(float) * (size_t)(16 * size)), *point = malloc(sizeof(float) * (size_t)(cg * og + 1));
-    for (int p = 0; p < 16; p++) {
-        for (int64_t e = 0; e < cg * og; e++) {
-            double sum = 0;
-            for (int tap = 0; tap < 9; tap++)
-                sum += G[p / 4][tap / 3] * G[p % 4][tap % 3] * filter[tap * cg * og + e];
-            point[e] = (float)sum;
-        }
-        st_pack_f32(point, cg, og, og, 1, packed + p * size);
-    }
-    free(point);
-    return packed;
-}
-
 static void conv_case(const char *name, const char *family)
 {
     const int depthwise = !strcmp(family, "depthwise"), winograd = !strcmp(family, "winograd");
@@ -371,14 +263,14 @@ static void conv_case(const char *name, const char *family)
     if (tiles) {
         c.direct = tiles < 4 && draw() % 3 != 0; /* the number of steps comes below */
         const int64_t run = !c.direct ? k : w.kh * w.kw > 1 && w.cg % 32 && w.dilation_w == 1 ? w.kw * w.cg : w.cg;
-        const int64_t padded = c.direct ? (run + 31) / 32 * 32 : run, deep = k / run * padded, size = tiles_words(deep, w.og);
+        const int64_t padded = c.direct ? (run + 31) / 32 * 32 : run, deep = k / run * padded, size = tiles_words(tiles, deep, w.og);
         c.direct = c.direct ? deep / 32 : 0;
         float *apart = calloc((size_t)(deep * channels + 1), sizeof *apart);
         for (int64_t i = 0; i < k; i++)
             memcpy(apart + (i / run * padded + i % run) * channels, filter + i * channels, sizeof(float) * (size_t)channels);
         packed = malloc(sizeof(float) * (size_t)(size * w.groups));
         for (int64_t group = 0; group < w.groups; group++)
-            pack_tiles(apart + group * w.og, deep, w.og, channels, 1, (uint32_t *)packed + group * size);
+            pack_tiles(tiles, apart + group * w.og, deep, w.og, channels, 1, (uint32_t *)packed + group * size);
         free(apart);
         c.filter = packed, c.tiles = tiles;
     } else if (!depthwise) {
