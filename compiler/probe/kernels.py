@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...codegen.emit_kernels import emit_kernels
-from ...codegen.facts import BFP_EXTENSION, TILE_EXTENSION
+from ...codegen.facts import BFP_EXTENSION, TILE_EXTENSION, TILE_MODES
 from ...codegen.library import FAMILIES, LIGHT, Library
 from ...ir.candidate import EXACT_MODES, MODE_ERRORS, UNITS, Candidate
 from ...ir.graph import Graph, Node
@@ -82,8 +82,10 @@ SHARED = frozenset(
 #: the register tile's terms, and the families that are made of it
 PRODUCT_TERMS = frozenset(("fma", "b_vector", "tile", "parked", "a_again", "b_again", "pack", "turn", "copy", "fill"))
 PRODUCTS = ("matmul", "conv", "winograd", "attention")
-#: the same of products in tiles, whatever the parts
-TILE_TERMS = frozenset(("dot", "b_tile", "split", "b_split", "block", "a_again", "b_again"))
+#: the same of products in tiles, whatever the parts; but how far loads of tiles hide behind products depends on how many of
+#: these there are to a load
+TILE_TERMS = frozenset(("split", "b_split", "block", "a_again", "b_again"))
+PARTS_TERMS = frozenset(("dot", "b_tile"))
 TILED = tuple(row.name for row in FAMILIES if row.extension == TILE_EXTENSION)
 #: and of products in block floating point
 BFP_TILED = tuple(row.name for row in FAMILIES if row.extension == BFP_EXTENSION)
@@ -92,13 +94,17 @@ STREAMING = tuple(row.name for row in FAMILIES if row.name not in LIGHT)
 #: and of whole numbers, whose register tiles are the same with other multiplications
 WHOLE = tuple(row.name for row in FAMILIES if row.mode == "i8")
 _PRODUCT, _TILED, _BFP_TILED, _WHOLE = "product", "tiled", "bfp", "whole"
+_PARTS = {f"{_TILED} {mode}": tuple(n for n in TILED if n.endswith(f"_{mode}")) for mode in TILE_MODES}
 #: owners of terms that several families share, which are then fitted as one
 _OWNERS = {
     _PRODUCT: (PRODUCTS, PRODUCT_TERMS),
     _TILED: (TILED, TILE_TERMS),
-    _BFP_TILED: (BFP_TILED, TILE_TERMS),
+    _BFP_TILED: (BFP_TILED, TILE_TERMS | PARTS_TERMS),
     _WHOLE: (WHOLE, PRODUCT_TERMS),
+    **{owner: (families, PARTS_TERMS) for owner, families in _PARTS.items()},
 }
+#: owners whose families a machine may lack
+_OPTIONAL = (_TILED, _BFP_TILED, *_PARTS)
 LAUNCH = "launch"
 _BRIEF_S = 50e-6  # calls that a barrier is a visible part of
 
@@ -245,19 +251,21 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
         least[f"{_WHOLE}.fma"] = 8 * device.lanes / device.modes["i8"]
     if TILE_EXTENSION in device.extensions and "bf16" in device.modes:
         row = 2 * 16 * 32 / device.modes["bf16"]  # a row of one product of tiles, of bytes too
-        least |= {f"{_TILED}.dot": row, f"{_BFP_TILED}.dot": row}
+        least |= {f"{owner}.dot": row for owner in (_BFP_TILED, *_PARTS)}
     if len(device.caches) > 1:  # a vector packed is read from one place and written to another
         least |= {f"{_PRODUCT}.{term}": 8 * device.lanes / device.caches[1].bandwidth for term in ("pack", "copy")}
     seen = {t.family for t in kept}
     traffic = frozenset(_column(family, term) for family in seen for term in TRAFFIC)
     fixed = {f"{family}.ram": 1 / machine.tier("ram").core_bandwidth for family in STREAMING}
+    # left operands walked again are split again, which has a price of its own: too alike to be told apart
+    fixed |= {f"{owner}.a_again": 1 / device.caches[-1].bandwidth for owner in (_TILED, _BFP_TILED) if device.caches}
     prices, residual = fit_prices(columns, [t.typical(1) for t in kept], least, fixed, traffic, OVERLAP_LOSS)
     launch = prices.pop(LAUNCH)
     kernels: dict[str, dict[str, float]] = {}
     for column, price in sorted(prices.items()):
         owner, _, term = column.partition(".")
         families = _OWNERS[owner][0] if owner in _OWNERS else (owner,)
-        for family in sorted(seen & {*families}) if owner in (_TILED, _BFP_TILED) else families:
+        for family in sorted(seen & {*families}) if owner in _OPTIONAL else families:
             kernels.setdefault(family, {})[term] = price
     errors = {}
     for family in sorted(seen):

@@ -94,6 +94,30 @@ def test_shares_are_of_the_rate_of_the_mode() -> None:
         assert kernels.fit_tables(timed, [0.0], machine, 1).efficiency == {family: 0.25}
 
 
+def test_a_mode_of_tiles_has_its_own_price_of_a_product_but_shares_the_rest() -> None:
+    """And an operand walked again costs what the last cache gives, however much time went by in calls that walk one."""
+    machine = load_machine("generic-x86_64-amx")
+    rng, timed, true = random.Random(6), [], {"bf16": 6e-10, "bf16x6": 4e-10}
+    for mode, dot in true.items():
+        for _ in range(40):
+            passes = rng.randrange(4)
+            terms = {
+                "dot": 10 ** rng.uniform(4, 6),
+                "block": 10 ** rng.uniform(1, 3),
+                "a_again": passes * 1e5,
+                "units": 64.0,
+            }
+            seconds = terms["dot"] * dot + terms["block"] * 1e-7 + passes * 3e-6
+            timed.append(
+                kernels.Timed("k", True, f"matmul_tiles_{mode}", terms, terms["dot"] * 1024, {1: (seconds,) * 3})
+            )
+    found = kernels.fit_tables(timed, [0.0], machine, 1).kernels
+    blocks, walked = ({found[f"matmul_tiles_{mode}"][term] for mode in true} for term in ("block", "a_again"))
+    assert len(blocks) == 1 and walked == {1 / machine.device("cpu").caches[-1].bandwidth}
+    for mode, dot in true.items():
+        assert found[f"matmul_tiles_{mode}"]["dot"] == pytest.approx(dot, rel=0.1)
+
+
 def test_memory_is_not_free_where_the_last_cache_held_the_samples() -> None:
     machine = load_machine("generic-portable")
     rows = {"matmul": {"fma": 1e-10}, "conv": {"ram": 5.0}, "loops": {"op": 1e-10}, "rows": {"op": 1e-10}}
