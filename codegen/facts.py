@@ -59,7 +59,7 @@ PRODUCT_TILES = {**TILE_MODES, **BFP_MODES}
 PRODUCTS_OF_PARTS = {1: 1, 2: 3, 3: 6, BFP24: 8, BFP16: 4}
 #: the least depth at which 24 bits are as exact as a chain of f32 multiply-adds
 _BFP24_DEPTH = 128
-_DEEPEST = {1: 320, 2: 160, 3: 96, BFP24: 512, BFP16: 768}  # k_most
+_DEEPEST = {1: 320, 2: 160, 3: 96, BFP24: 768, BFP16: 768}  # k_most
 #: so many parts of a right operand would take more room than its floats: it is packed as floats, and split when it is needed
 SPLIT_IN_TIME = (3,)
 

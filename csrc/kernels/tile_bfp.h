@@ -266,10 +266,10 @@ BLOCK_INLINE void bfp_multiply(tile_file *t, const char *a, const char *b, int64
     for (; steps > 0; steps--, a += slices * BFP_SLICE, b += slices * BFP_SLICE) {
         for (const char *end = fetch + lines * 64; fetch < end; fetch += 64)
             __builtin_prefetch(fetch, 0, 2);
-        tile_load(t, 4, a, 64);
+        tile_load_passing(t, 4, a, 64);
         if (slices == 3) {
-            tile_load(t, 5, a + BFP_SLICE, 64);
-            tile_load(t, 6, a + 2 * BFP_SLICE, 64);
+            tile_load_passing(t, 5, a + BFP_SLICE, 64);
+            tile_load_passing(t, 6, a + 2 * BFP_SLICE, 64);
             tile_load(t, 7, b + 2 * BFP_SLICE, 64);
             tile_dot_i8(t, 2, 4, 7);
             tile_dot_i8(t, 3, 5, 7);
@@ -288,7 +288,7 @@ BLOCK_INLINE void bfp_multiply(tile_file *t, const char *a, const char *b, int64
             tile_load(t, 7, b + BFP_SLICE, 64);
             tile_dot_i8(t, 1, 4, 7);
             bfp_add(other, share, ld, slices);
-            tile_load(t, 5, a + BFP_SLICE, 64);
+            tile_load_passing(t, 5, a + BFP_SLICE, 64);
             tile_dot_i8(t, 2, 5, 6);
             tile_dot_i8(t, 3, 5, 7);
         }

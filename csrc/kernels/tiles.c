@@ -29,10 +29,11 @@
 #define STEP_PAIRS (TILE_DEPTH * COLUMNS / PAIR)
 #define BFP_FLOATS (2 * 4 * 256 + 768) /* sums of two tiles by weight, and a row of a k-block (k_most) without its spikes */
 
-/* Elements of k whose parts of 32 rows, or bytes of 16, and of a panel of B, are 18 to 24 KiB. */
+/* Elements of k whose parts of 32 rows and of a panel of B are 18 to 24 KiB each.  Of bytes a panel of B is 36 KiB, and has most of L1:
+ * rows pass by. */
 static int64_t k_most(int parts)
 {
-    const int64_t most[] = {0, 320, 160, 96, 512, 768};
+    const int64_t most[] = {0, 320, 160, 96, 768, 768};
     return most[parts];
 }
 static int64_t depth_of(int parts) { return bfp_slices(parts) ? BFP_DEPTH : TILE_DEPTH; } /* of a step */

@@ -44,12 +44,16 @@ static inline void tile_release(tile_file *t)
 }
 #define tile_zero(t, n) ((void)(t), tile_zero_(n))
 #define tile_load(t, n, from, stride) ((void)(t), tile_load_(n, from, stride))
+/* The same of what others load before it is loaded again: it does not drive out of the first cache what stays there. */
+#define tile_load_passing(t, n, from, stride) ((void)(t), tile_load_passing_(n, from, stride))
 #define tile_store(t, n, to, stride) ((void)(t), tile_store_(n, to, stride))
 #define tile_dot(t, c, a, b) ((void)(t), tile_dot_(c, a, b))
 #define tile_dot_i8(t, c, a, b) ((void)(t), tile_dot_i8_(c, a, b))
 #define tile_zero_(n) ({ __asm__ volatile("tilezero %%tmm" #n : :); })
 #define tile_load_(n, from, stride)                                                                                        \
     ({ __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #n : : "r"((const void *)(from)), "r"((int64_t)(stride)) : "memory"); })
+#define tile_load_passing_(n, from, stride)                                                                                \
+    ({ __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #n : : "r"((const void *)(from)), "r"((int64_t)(stride)) : "memory"); })
 #define tile_store_(n, to, stride)                                                                                         \
     ({ __asm__ volatile("tilestored %%tmm" #n ", (%0,%1,1)" : : "r"((void *)(to)), "r"((int64_t)(stride)) : "memory"); })
 #define tile_dot_(c, a, b) ({ __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :); })
@@ -74,6 +78,7 @@ static inline void tile_load(tile_file *t, int n, const void *from, int64_t stri
     for (int i = 0; i < t->shape.rows[n]; i++)
         memcpy(t->at[n][i], (const char *)from + i * stride, 64);
 }
+#define tile_load_passing tile_load
 static inline void tile_store(const tile_file *t, int n, void *to, int64_t stride)
 {
     for (int i = 0; i < t->shape.rows[n]; i++)

@@ -144,7 +144,7 @@ static void on_illegal(int signal_, siginfo_t *info, void *context)
         if (op == 0x49 && prefix == 3 && mod == 3 && rm == 0) {
             MUST(unit.rows[tile]);
             memset(unit.at[tile], 0, sizeof unit.at[tile]);
-        } else if (op == 0x4b && prefix == 3) {
+        } else if (op == 0x4b && (prefix == 3 || prefix == 1)) {
             MUST(unit.rows[tile] && third == 0);
             memset(unit.at[tile], 0, sizeof unit.at[tile]);
             for (int i = 0; i < unit.rows[tile]; i++)

@@ -19,9 +19,9 @@ static uint32_t rounded(float value, int down)
     return down ? bits >> 16 : near;
 }
 
-static int64_t bfp_block(int tiles, int64_t k)
+static int64_t bfp_block(int64_t k)
 {
-    const int64_t most = tiles == 4 ? 512 : 768;
+    const int64_t most = 768;
     int64_t blocks = k > most ? (k + most - 1) / most : 1, each = ((k + blocks - 1) / blocks + 63) / 64 * 64;
     return each ? each : 64;
 }
@@ -29,14 +29,14 @@ static int64_t bfp_block(int tiles, int64_t k)
 static int64_t tiles_words(int tiles, int64_t k, int64_t n)
 {
     if (tiles >= 4)
-        return (n + 31) / 32 * 2 * ((k ? (k + 63) / 64 : 1) * 256 * (7 - tiles) + (k ? (k + bfp_block(tiles, k) - 1) / bfp_block(tiles, k) : 1) * 16);
+        return (n + 31) / 32 * 2 * ((k ? (k + 63) / 64 : 1) * 256 * (7 - tiles) + (k ? (k + bfp_block(k) - 1) / bfp_block(k) : 1) * 16);
     return (n + 31) / 32 * ((k + 31) / 32) * (tiles == 3 ? 2 : tiles) * 512;
 }
 
 /* In block floating point: see kernels.h. */
 static void pack_bfp(int tiles, const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, unsigned char *to)
 {
-    const int64_t each = bfp_block(tiles, k);
+    const int64_t each = bfp_block(k);
     const int bytes = 7 - tiles, least = 8 * bytes - 128, most = bytes == 3 ? 8355711 : 32639;
     memset(to, 0, (size_t)(4 * tiles_words(tiles, k, n)));
     for (int64_t j0 = 0; j0 < (n + 31) / 32 * 32; j0 += 16)
