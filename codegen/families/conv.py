@@ -25,7 +25,7 @@ from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
 from ..terms_heavy import conv_terms, conv_tile_terms, depthwise_terms, whole_conv_terms, winograd_terms
-from .contraction import CallParts, emit_call, is_accumulator, new_printer, store_callback
+from .contraction import CallParts, Finish, emit_call, finish_fields, finish_of, is_accumulator, new_printer, store_callback
 
 
 def _root(kernel: Kernel) -> Conv:
@@ -93,6 +93,14 @@ class ConvFamily(Plain):
             return conv_tile_terms(kernel, symbols, device.isa, self.parts)
         return conv_terms(kernel, symbols, device.isa, self.pairs)
 
+    def finish(self, kernel: Contraction) -> Finish | None:
+        """The epilogue, if the function applies it."""
+        root = _root(kernel)
+        if self.parts or self.function not in ("st_conv_f32", "st_depthwise_f32") or len(root.rows) != 1:
+            return None
+        finish = finish_of(kernel, root.rows[0].name, root.column.name)
+        return None if finish and finish.add and _is_depthwise(root) else finish
+
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:
         root = _root(kernel)
         assert isinstance(kernel, Contraction)
@@ -129,6 +137,8 @@ class ConvFamily(Plain):
         if plain and first.index.coefficient(root.column.name) == 1:
             fields.append(("c", f"a{first.operand} + {dim(first.index.base)}"))
             fields.append(("c_row", dim(first.index.coefficient(root.rows[0].name))))
+        elif finish := self.finish(kernel):
+            fields += finish_fields(finish, root.rows[0].name, printer)
         else:
             store = store_callback(kernel, symbols, (), root.rows, root.column)
             fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
