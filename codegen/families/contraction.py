@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...ir.kernel import Accumulator, Apply, Axis, Const, Contraction, Index, Read, Scalar, Store
+from ...ir.kernel import Accumulator, Apply, Axis, Const, Contraction, Conv, Index, Read, Scalar, Store
 from ...ir.types import bool_, f32
 from ..c_printer import Printer
 from ..c_scalar import literal
@@ -201,10 +201,18 @@ class Finish:
     high: float
 
 
-def finish_of(kernel: Contraction, row: str, column: str) -> Finish | None:
-    """The epilogue as what kernels apply themselves, if it is no more than that."""
-    (store, *others) = kernel.epilogue
-    if others or kernel.sums != f32 or kernel.operands[store.operand].dtype != f32 or not _dense(store.index, row, column):
+def finish_of(kernel: Contraction) -> Finish | None:
+    """The epilogue of a convolution as what st_conv_f32 and st_depthwise_f32 apply themselves, if it is no more than that."""
+    root, (store, *others) = kernel.root, kernel.epilogue
+    if not isinstance(root, Conv) or len(root.rows) != 1:
+        return None
+    row, column = root.rows[0].name, root.column.name
+    if (
+        others
+        or kernel.sums != f32
+        or kernel.operands[store.operand].dtype != f32
+        or not _dense(store.index, row, column)
+    ):
         return None
     low, high, value = -math.inf, math.inf, store.value
     while isinstance(value, Apply) and value.function in ("min", "max"):
@@ -231,7 +239,13 @@ def finish_of(kernel: Contraction, row: str, column: str) -> Finish | None:
             return None
         reads[moves] = read
         value = rest
-    return Finish(store, reads.get(False), reads.get(True), low, high) if isinstance(value, Accumulator) else None
+    if not isinstance(value, Accumulator) or (True in reads and is_depthwise(root)):
+        return None
+    return Finish(store, reads.get(False), reads.get(True), low, high)
+
+
+def is_depthwise(root: Conv) -> bool:
+    return root.groups > 1 and root.size[3] == 1 and root.column.extent == root.groups
 
 
 def _dense(index: Index, row: str, column: str) -> bool:
@@ -246,7 +260,10 @@ def finish_fields(finish: Finish, row: str, printer: Printer) -> list[tuple[str,
     def place(operand: int, index: Index) -> str:
         return f"a{operand} + {printer.dim(index.base)}"
 
-    fields = [("c", place(finish.store.operand, finish.store.index)), ("c_row", printer.dim(finish.store.index.coefficient(row)))]
+    fields = [
+        ("c", place(finish.store.operand, finish.store.index)),
+        ("c_row", printer.dim(finish.store.index.coefficient(row))),
+    ]
     fields.append(("finish.on", "1"))
     if finish.bias:
         fields.append(("finish.bias", place(finish.bias.operand, finish.bias.index)))
