@@ -33,6 +33,8 @@ static void copy_rows(const float *a, int64_t a_row, int64_t rows, int64_t count
     }
 }
 
+#define FETCHED 32 /* lines of A that a panel's multiply-adds hide the way of from L2 to L1 */
+
 /* What is brought into L2, a stretch per panel, while a tile computes: the rows of A the next tile will want, and of each panel of
  * the block of packed B that comes after this one the share from..to.  For a lone tile of rows, which reads B once: the panel it
  * wants next, at the rate at which it reads this one. */
@@ -44,14 +46,19 @@ typedef struct ahead {
     int lone;
 } ahead;
 
-static void fetch(const ahead *next, int64_t piece, int64_t pieces)
+/* Short rows into L1, with every panel, a ragged one too; long ones into L2. */
+static void fetch(const ahead *next, int64_t piece, int64_t full, int64_t panels)
 {
-    if (next->rows == 0)
+    const int near = next->rows * st_ceil_div(next->count, 16) <= FETCHED * panels;
+    const int64_t pieces = near ? panels : full;
+    if (next->rows == 0 || piece >= pieces)
         return;
     const int64_t to = next->rows * (piece + 1) / pieces;
-    for (int64_t i = next->rows * piece / pieces; i < to; i++)
+    for (int64_t i = next->rows * piece / pieces; i < to; i++) {
+        const float *row = next->a + i * next->a_row;
         for (int64_t j = 0; j < next->count; j += 16)
-            __builtin_prefetch(next->a + i * next->a_row + j, 0, 2);
+            near ? __builtin_prefetch(row + j, 0, 3) : __builtin_prefetch(row + j, 0, 2);
+    }
 }
 
 /* Every k costs the products of many rows a hundredth; a few tiles of rows are over before every fourth has brought it all. */
@@ -124,12 +131,13 @@ static void tile_row(const st_micro_fn *micro, int64_t mr, st_left *left, const 
             micro[ST_TWO](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
         }
     for (; q < full; q++) {
-        fetch(next, q, full);
+        fetch(next, q, full, panels);
         fetch_b(left, next, b, panel, panels, q);
         target_at(target, q, &at);
         micro[ST_ONE](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
     }
     if (over) {
+        fetch(next, q, full, panels);
         fetch_b(left, next, b, panel, panels, q);
         target_at(target, q, &at);
         micro[over <= VL ? ST_HALF : ST_ONE](left, b + q * panel, ldb, panel, edge, edge_ld, resume);
