@@ -230,15 +230,15 @@ def finish_of(kernel: Contraction) -> Finish | None:
     reads: dict[bool, Read] = {}
     while isinstance(value, Apply) and value.function == "add" and value.dtype == f32:
         read = next((x for x in value.args if isinstance(x, Read)), None)
-        rest = next((x for x in value.args if not isinstance(x, Read)), None)
-        if read is None or rest is None or kernel.operands[read.operand].dtype != f32:
+        term = next((x for x in value.args if not isinstance(x, Read)), None)
+        if read is None or term is None or kernel.operands[read.operand].dtype != f32:
             return None
         moves = read.index.coefficient(row) != 0
         # the bias is added first
         if moves in reads or (moves and False in reads) or not _dense(read.index, row if moves else "", column):
             return None
         reads[moves] = read
-        value = rest
+        value = term
     if not isinstance(value, Accumulator) or (True in reads and is_depthwise(root)):
         return None
     return Finish(store, reads.get(False), reads.get(True), low, high)

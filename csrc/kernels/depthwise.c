@@ -10,9 +10,9 @@
 
 #define PIXELS 8 /* most outputs along x kept in registers */
 #define TILE_FLOATS 4096
-#define NEAR_FLOATS 8192 /* of input rows that output rows share */
+#define NEAR_FLOATS 8192 /* of input rows that stay in L1 */
 #define MOST_CHANNELS 256
-#define RUN_START 24 /* channels that could be read in the time that a run of others takes to begin */
+#define RUN_START 24 /* channels that could be read in the time it takes to begin with a pixel's */
 
 /* Loops spelled out: clang unrolls nested loops too late to keep an array of accumulators in registers. */
 #define EACH_PIXEL(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
@@ -36,7 +36,7 @@ typedef struct stretch {
 ALWAYS_INLINE vf load(const float *at, int64_t lanes) { return lanes == VL ? vf_load(at) : vf_load_n(at, lanes); }
 
 /* kw and stride known to the compiler, dilation 1.  Columns left of `left` and from `right` on are outside the image; if `some`, so
- * may others be. */
+ * may others be.  A constant `count` costs nothing. */
 ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, int64_t v, int64_t lanes, const int pixels, const int kw, const int stride,
                          const int left, const int right, const int some, int64_t count)
 {
