@@ -34,7 +34,7 @@ from .facts import (
     tile_blocks,
     winograd_tiles,
 )
-from .families.contraction import is_accumulator, new_printer
+from .families.contraction import finish_of, is_accumulator, new_printer
 from .family import Symbols
 from .terms import Terms, ceil_div, column_blocks, product
 from .terms_loops import stores_terms, value_terms
@@ -88,7 +88,8 @@ def conv_terms(kernel: Contraction, symbols: Symbols, isa: str, pairs: bool = Fa
         terms.add("round", at.groups * passes * at.m * ceil_div(at.k, tile.lanes))
     if not at.pixels:
         _gather(terms, at, tile, passes, in_place, tile.lanes)
-    _epilogue(kernel, terms, symbols, tile.lanes, at.m, at.og * at.groups, passes * at.groups)
+    if finish_of(kernel) is None:
+        _epilogue(kernel, terms, symbols, tile.lanes, at.m, at.og * at.groups, passes * at.groups)
     terms.units = at.groups * max(at.m, ceil_div(at.og, tile.panel))
     return terms
 
@@ -267,15 +268,16 @@ def depthwise_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     pixels = 7 if known and ceil_div(ow, 7) == ceil_div(ow, 8) else _PIXELS
     # rows of taps that lie inside the image
     taps = sum(0 <= y * stride_h - top + i * dilation_h < h for y in range(oh) for i in range(kh)) * n
-    width = min(256, vectors * tile.lanes)
-    span = max(4096 // width // pixels, 1) * pixels
-    inside = edge = 0
     reach = (pixels - 1) * stride_w + (kw - 1) * dilation_w
+    span, width = _depthwise_block(root, ow, w, pixels, tile.lanes)
+    # stretches that leave the image by as much as a window's half do not cost more
+    inside = edge = 0
     for x0 in range(0, ow, span):
         end = min(x0 + span, ow)
-        for x in range(x0, end, pixels):
-            first = x * stride_w - left
-            fits = first >= 0 and first + reach < w and x + pixels <= end
+        for begin in range(x0, end, pixels):
+            first = max(min(begin, end - pixels), x0) * stride_w - left
+            outside = {max(-first, 0), max(first + reach + 1 - w, 0)} - {0}
+            fits = end - x0 >= pixels and outside <= ({kw // 2} if known else set())
             inside, edge = inside + fits, edge + (not fits)
     for count, name in ((inside, ""), (edge, "_edge")):
         each = float(count * vectors)
@@ -288,9 +290,30 @@ def depthwise_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     blocks = ceil_div(root.groups, width)
     stretches = n * oh * ceil_div(ow, span) * blocks
     terms.add("block", stretches)
-    _epilogue(kernel, terms, symbols, tile.lanes, n * oh * ow, root.groups, blocks)
+    if finish_of(kernel) is None:
+        _epilogue(kernel, terms, symbols, tile.lanes, n * oh * ow, root.groups, blocks)
     terms.units = n * oh
     return terms
+
+
+def _depthwise_block(root: Conv, ow: int, w: int, pixels: int, lanes: int) -> tuple[int, int]:
+    """The outputs of a row and the channels that output rows follow each other over: block_of of depthwise.c."""
+    kh, kw, stride_h, stride_w, dilation_h, dilation_w = root.window[:6]
+    in_use = (kh - 1) * dilation_h + 1 + stride_h
+    best, least = (0, 0), float("inf")
+    for span in range(pixels, 4096 // lanes + 1, pixels):
+        columns = min((span - 1) * stride_w + (kw - 1) * dilation_w + 1, w)
+        room = min(8192 // (in_use * columns), 4096 // span, 256) // lanes * lanes
+        if room == 0 and best[0]:
+            break
+        blocks = ceil_div(root.groups, max(room, lanes))
+        width = ceil_div(ceil_div(root.groups, blocks), lanes) * lanes
+        cost = columns / min(span, ow) * (1 + 24 / width)
+        if cost < least:
+            best, least = (span, width), cost
+        if span >= ow:
+            break
+    return best
 
 
 def _looked_at(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...ir.kernel import Accumulator, Axis, Contraction, Scalar, Store
-from ...ir.types import bool_
+from ...ir.kernel import Accumulator, Apply, Axis, Const, Contraction, Conv, Index, Read, Scalar, Store
+from ...ir.types import bool_, f32
 from ..c_printer import Printer
+from ..c_scalar import literal
 from ..family import Emitted, Symbols
 from ..render import render
 from .loops import decode
@@ -185,6 +187,90 @@ def emit_call(kernel: Contraction, name: str, symbols: Symbols, parts: CallParts
         lines=[*printer.dim_lines(tuple(symbols)), *pointer_lines(kernel), *map(str.strip, printer.out.rows)],
     )
     return Emitted(text, parts.workspace)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """An epilogue that kernels apply in registers (`st_finish`): the sum, with a bias by column and a matrix of the rows' stride
+    added, within bounds."""
+
+    store: Store
+    bias: Read | None
+    add: Read | None
+    low: float
+    high: float
+
+
+def finish_of(kernel: Contraction) -> Finish | None:
+    """The epilogue of a convolution as what st_conv_f32 and st_depthwise_f32 apply themselves, if it is no more than that."""
+    root, (store, *others) = kernel.root, kernel.epilogue
+    if not isinstance(root, Conv) or len(root.rows) != 1:
+        return None
+    row, column = root.rows[0].name, root.column.name
+    if (
+        others
+        or kernel.sums != f32
+        or kernel.operands[store.operand].dtype != f32
+        or not _dense(store.index, row, column)
+    ):
+        return None
+    low, high, value = -math.inf, math.inf, store.value
+    while isinstance(value, Apply) and value.function in ("min", "max"):
+        bound = next((x for x in value.args if isinstance(x, Const)), None)
+        rest = next((x for x in value.args if not isinstance(x, Const)), None)
+        if bound is None or rest is None or value.dtype != f32 or math.isnan(bound.value):
+            return None
+        if value.function == "min":
+            high = min(high, bound.value)
+        else:
+            low = max(low, bound.value)
+        value = rest
+    if low > high:
+        return None
+    reads: dict[bool, Read] = {}
+    while isinstance(value, Apply) and value.function == "add" and value.dtype == f32:
+        read = next((x for x in value.args if isinstance(x, Read)), None)
+        term = next((x for x in value.args if not isinstance(x, Read)), None)
+        if read is None or term is None or kernel.operands[read.operand].dtype != f32:
+            return None
+        moves = read.index.coefficient(row) != 0
+        # the bias is added first
+        if moves in reads or (moves and False in reads) or not _dense(read.index, row if moves else "", column):
+            return None
+        reads[moves] = read
+        value = term
+    if not isinstance(value, Accumulator) or (True in reads and is_depthwise(root)):
+        return None
+    return Finish(store, reads.get(False), reads.get(True), low, high)
+
+
+def is_depthwise(root: Conv) -> bool:
+    return root.groups > 1 and root.size[3] == 1 and root.column.extent == root.groups
+
+
+def _dense(index: Index, row: str, column: str) -> bool:
+    """Whether columns lie one after the other, and nothing moves but them and the rows."""
+    axes = {axis for axis, _ in index.terms}
+    return index.coefficient(column) == 1 and axes <= {row, column} and not index.gathers
+
+
+def finish_fields(finish: Finish, row: str, printer: Printer) -> list[tuple[str, str]]:
+    """The fields of a call whose kernel applies the epilogue."""
+
+    def place(operand: int, index: Index) -> str:
+        return f"a{operand} + {printer.dim(index.base)}"
+
+    fields = [
+        ("c", place(finish.store.operand, finish.store.index)),
+        ("c_row", printer.dim(finish.store.index.coefficient(row))),
+    ]
+    fields.append(("finish.on", "1"))
+    if finish.bias:
+        fields.append(("finish.bias", place(finish.bias.operand, finish.bias.index)))
+    if finish.add:
+        fields.append(("finish.add", place(finish.add.operand, finish.add.index)))
+        fields.append(("finish.add_row", printer.dim(finish.add.index.coefficient(row))))
+    return [*fields, ("finish.low", literal(finish.low, f32)), ("finish.high", literal(finish.high, f32))]
 
 
 def is_accumulator(store: Store) -> bool:

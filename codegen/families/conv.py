@@ -25,16 +25,21 @@ from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
 from ..terms_heavy import conv_terms, conv_tile_terms, depthwise_terms, whole_conv_terms, winograd_terms
-from .contraction import CallParts, emit_call, is_accumulator, new_printer, store_callback
+from .contraction import (
+    CallParts,
+    emit_call,
+    finish_fields,
+    finish_of,
+    is_accumulator,
+    is_depthwise,
+    new_printer,
+    store_callback,
+)
 
 
 def _root(kernel: Kernel) -> Conv:
     assert isinstance(kernel, Contraction) and isinstance(kernel.root, Conv)
     return kernel.root
-
-
-def _is_depthwise(root: Conv) -> bool:
-    return root.groups > 1 and root.size[3] == 1 and root.column.extent == root.groups
 
 
 class ConvFamily(Plain):
@@ -46,13 +51,14 @@ class ConvFamily(Plain):
     parts = 0  # of bf16 in tiles, if any
     sums = f32
     struct, function = "st_conv", "st_conv_f32"
+    finishes = True  # the function applies simple epilogues, where it does not work in tiles
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         if not (isinstance(kernel, Contraction) and isinstance(kernel.root, Conv) and kernel.sums == self.sums):
             return False
         root = kernel.root
         constant = isinstance(root.size[3], int) and isinstance(root.column.extent, int)
-        return constant and _is_depthwise(root) == (self.function == "st_depthwise_f32")
+        return constant and is_depthwise(root) == (self.function == "st_depthwise_f32")
 
     def packings(self, kernel: Kernel, weights: frozenset[int], device: Device) -> tuple[Packing, ...]:
         root = _root(kernel)
@@ -87,7 +93,7 @@ class ConvFamily(Plain):
 
     def terms(self, kernel: Kernel, packed: frozenset[int], symbols: Symbols, device: Device) -> Terms:
         assert isinstance(kernel, Contraction)
-        if _is_depthwise(_root(kernel)):
+        if is_depthwise(_root(kernel)):
             return depthwise_terms(kernel, symbols, device.isa)
         if self.parts:
             return conv_tile_terms(kernel, symbols, device.isa, self.parts)
@@ -129,6 +135,8 @@ class ConvFamily(Plain):
         if plain and first.index.coefficient(root.column.name) == 1:
             fields.append(("c", f"a{first.operand} + {dim(first.index.base)}"))
             fields.append(("c_row", dim(first.index.coefficient(root.rows[0].name))))
+        elif self.finishes and not self.parts and (finish := finish_of(kernel)):
+            fields += finish_fields(finish, root.rows[0].name, printer)
         else:
             store = store_callback(kernel, symbols, (), root.rows, root.column)
             fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
@@ -151,6 +159,7 @@ class WholeConvFamily(ConvFamily):
     mode = "i8"
     sums = i32
     struct, function = "st_whole_conv", "st_conv_i8"
+    finishes = False
 
     def _layout(self, root: Conv, device: Device) -> Layout:
         return replace(super()._layout(root, device), quads=True)
@@ -175,6 +184,7 @@ class WinogradFamily(ConvFamily):
     name = "winograd"
     mode = "winograd"
     function = "st_winograd_f32"
+    finishes = False
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         if not super().accepts(kernel, device):

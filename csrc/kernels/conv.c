@@ -61,7 +61,7 @@ void st_conv_f32(const st_conv *c, int part, int parts)
     st_product p = {
         .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = k,
         .a_row = w->x_w, .fill = c->pairs ? gather_pairs : in_place ? NULL : gather, .fill_ctx = &src, .b_packed = 1, .pairs = c->pairs, .tiles = c->tiles,
-        .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .workspace = workspace,
+        .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .finish = c->finish.on ? &c->finish : NULL, .workspace = workspace,
     };
     if (p.fill && !c->pairs && !c->tiles && st_windows_in_line(w)) {
         p.place = place;

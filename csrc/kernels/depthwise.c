@@ -1,7 +1,8 @@
 /* Depthwise convolution: vectors of channels, a stretch of one output row in registers.
  *
  * An input vector is loaded once and used by every output of the stretch that needs it.  Each output sums its taps in
- * (ky, kx) order; rows of taps above or below the image are left out, taps left or right of it multiply zero.
+ * (ky, kx) order, from the bias on where there is one; taps outside the image are left out.  Output rows follow each other
+ * over so few channels and columns that the input rows they share are still in L1.
  */
 #include "tile.h"
 
@@ -9,43 +10,46 @@
 
 #define PIXELS 8 /* most outputs along x kept in registers */
 #define TILE_FLOATS 4096
+#define NEAR_FLOATS 8192 /* of input rows that stay in L1 */
+#define MOST_CHANNELS 256
+#define RUN_START 24 /* channels that could be read in the time it takes to begin with a pixel's */
 
 /* Loops spelled out: clang unrolls nested loops too late to keep an array of accumulators in registers. */
 #define EACH_PIXEL(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
 #define EACH_COLUMN(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15) M(16) M(17) M(18) M(19) M(20)
-#define CLEAR(I) acc[I] = vf_zero();
+#define CLEAR(I) acc[I] = begin;
 #define STORE(I)                                                                                                           \
-    if (I < pixels && I < count)                                                                                           \
-        lanes == VL ? vf_store(out + I * ld, acc[I]) : vf_store_n(out + I * ld, acc[I], lanes);
+    if (I < pixels && I < count) {                                                                                         \
+        vf v = vf_at_most(vf_at_least(acc[I], low), high);                                                                 \
+        lanes == VL ? vf_store(out + I * s->ld, v) : vf_store_n(out + I * s->ld, v, lanes);                                \
+    }
 
-/* Where a stretch begins: its first input column (may be left of the image), its rows of taps inside the image. */
+/* A stretch of an output row, over some channels. */
 typedef struct stretch {
-    const float *x; /* first image row used, column 0, first channel */
-    const float *filter;
-    int64_t ix, rows, channel;
+    const float *x; /* first image row used, first channel, at input column ix (may be left of the image) */
+    const float *filter, *bias; /* the latter may be NULL */
+    float *out;
+    int64_t ld, ix, rows, count, channels; /* rows of taps inside the image, outputs, channels */
+    float low, high;
 } stretch;
 
-/* The vector at input column ix, which `at` points to if it is inside the image. */
-ALWAYS_INLINE vf column(const st_conv *c, const float *at, int64_t ix, int64_t lanes, const int inside)
-{
-    if (!inside && (ix < 0 || ix >= c->window.w))
-        return vf_zero();
-    return lanes == VL ? vf_load(at) : vf_load_n(at, lanes);
-}
+ALWAYS_INLINE vf load(const float *at, int64_t lanes) { return lanes == VL ? vf_load(at) : vf_load_n(at, lanes); }
 
-/* kw and stride known to the compiler, dilation 1: out[i*ld] for i < pixels. */
-ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, const int pixels, const int kw, const int stride, int64_t count,
-                         int64_t lanes, const int inside, float *out, int64_t ld)
+/* kw and stride known to the compiler, dilation 1.  Columns left of `left` and from `right` on are outside the image; if `some`, so
+ * may others be.  A constant `count` costs nothing. */
+ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, int64_t v, int64_t lanes, const int pixels, const int kw, const int stride,
+                         const int left, const int right, const int some, int64_t count)
 {
     vf acc[PIXELS], weight[7];
+    const vf begin = s->bias ? load(s->bias + v, lanes) : vf_zero(), low = vf_set1(s->low), high = vf_set1(s->high);
     EACH_PIXEL(CLEAR)
-    const float *row = s->x, *filter = s->filter;
-    const int64_t step = c->window.x_w;
+    const float *row = s->x + v, *filter = s->filter + v;
+    const int64_t step = c->window.x_w, taps = c->window.groups;
     for (int64_t ky = 0; ky < s->rows; ky++, row += c->window.dilation_h * c->window.x_h) {
 #define WEIGHT(KX)                                                                                                         \
     if (KX < kw) {                                                                                                         \
-        weight[KX] = lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);                                             \
-        filter += c->window.groups;                                                                                               \
+        weight[KX] = load(filter, lanes);                                                                                  \
+        filter += taps;                                                                                                    \
     }
         WEIGHT(0) WEIGHT(1) WEIGHT(2) WEIGHT(3) WEIGHT(4) WEIGHT(5) WEIGHT(6)
 #define USES(I, P) (I < pixels && P >= I * stride && P < I * stride + kw)
@@ -53,46 +57,63 @@ ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, const int pixels, c
     if (USES(I, P))                                                                                                        \
         acc[I] = vf_fma(v, weight[USES(I, P) ? P - I * stride : 0], acc[I]);
 #define COLUMN(P)                                                                                                          \
-    if (P < (pixels - 1) * stride + kw) {                                                                                  \
-        vf v = column(c, at + P * step, s->ix + P, lanes, inside);                                                         \
+    if (P >= left && P < right && (!some || (s->ix + P >= 0 && s->ix + P < c->window.w))) {                                \
+        const vf v = load(row + P * step, lanes);                                                                          \
         TAP(0, P) TAP(1, P) TAP(2, P) TAP(3, P) TAP(4, P) TAP(5, P) TAP(6, P) TAP(7, P)                                    \
     }
-        const float *at = row + s->ix * step;
         EACH_COLUMN(COLUMN)
     }
+    float *out = s->out + v;
     EACH_PIXEL(STORE)
 }
 
 /* Any kernel, stride and dilation. */
-ALWAYS_INLINE void general(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, const int inside, float *out, int64_t ld)
+ALWAYS_INLINE void general(const st_conv *c, const stretch *s, int64_t v, int64_t lanes, const int inside, int64_t count)
 {
     const int pixels = PIXELS;
     vf acc[PIXELS];
+    const vf begin = s->bias ? load(s->bias + v, lanes) : vf_zero(), low = vf_set1(s->low), high = vf_set1(s->high);
     EACH_PIXEL(CLEAR)
-    const float *row = s->x, *filter = s->filter;
+    const float *row = s->x + v, *filter = s->filter + v;
     for (int64_t ky = 0; ky < s->rows; ky++, row += c->window.dilation_h * c->window.x_h)
         for (int64_t kx = 0; kx < c->window.kw; kx++, filter += c->window.groups) {
-            vf weight = lanes == VL ? vf_load(filter) : vf_load_n(filter, lanes);
-            int64_t ix = s->ix + kx * c->window.dilation_w, step = c->window.stride_w * c->window.x_w;
-            const float *at = row + ix * c->window.x_w;
-#define ANY_TAP(I) acc[I] = vf_fma(column(c, at + I * step, ix + I * c->window.stride_w, lanes, inside), weight, acc[I]);
+            const vf weight = load(filter, lanes);
+            const int64_t from = kx * c->window.dilation_w, ix = s->ix + from, step = c->window.stride_w * c->window.x_w;
+            const float *at = row + from * c->window.x_w;
+#define ANY_TAP(I)                                                                                                         \
+    if (inside || (ix + I * c->window.stride_w >= 0 && ix + I * c->window.stride_w < c->window.w))                         \
+        acc[I] = vf_fma(load(at + I * step, lanes), weight, acc[I]);
             EACH_PIXEL(ANY_TAP)
         }
+    float *out = s->out + v;
     EACH_PIXEL(STORE)
 }
 
-typedef void (*stretch_fn)(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, int inside, float *out, int64_t ld);
+/* Which columns of a stretch are outside the image: none, as many as a window's middle is from its edge on one side or both, or
+ * others, or it is not a whole stretch. */
+enum { INSIDE, LEFT, RIGHT, BOTH, OTHER };
+typedef void (*stretch_fn)(const st_conv *c, const stretch *s, int edges);
 
+#define OVER(...)                                                                                                          \
+    for (; v + VL <= s->channels; v += VL)                                                                                 \
+        __VA_ARGS__;
 #define DENSE(P, KW, S)                                                                                                    \
-    static void dense_##P##_##KW##_##S(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, int inside,       \
-                                       float *out, int64_t ld)                                                             \
+    static void dense_##P##_##KW##_##S(const st_conv *c, const stretch *s, int edges)                                      \
     {                                                                                                                      \
-        if (lanes == VL && inside)                                                                                         \
-            dense(c, s, P, KW, S, P, VL, 1, out, ld);                                                                      \
-        else if (lanes == VL)                                                                                              \
-            dense(c, s, P, KW, S, count, VL, 0, out, ld);                                                                  \
+        enum { HALF = KW / 2, END = (P - 1) * S + KW };                                                                    \
+        int64_t v = 0;                                                                                                     \
+        if (edges == INSIDE)                                                                                               \
+            OVER(dense(c, s, v, VL, P, KW, S, 0, END, 0, P))                                                               \
+        else if (edges == LEFT)                                                                                            \
+            OVER(dense(c, s, v, VL, P, KW, S, HALF, END, 0, P))                                                            \
+        else if (edges == RIGHT)                                                                                           \
+            OVER(dense(c, s, v, VL, P, KW, S, 0, END - HALF, 0, P))                                                        \
+        else if (edges == BOTH)                                                                                            \
+            OVER(dense(c, s, v, VL, P, KW, S, HALF, END - HALF, 0, P))                                                     \
         else                                                                                                               \
-            dense(c, s, P, KW, S, count, lanes, 0, out, ld);                                                               \
+            OVER(dense(c, s, v, VL, P, KW, S, 0, END, 1, s->count))                                                        \
+        if (v < s->channels)                                                                                               \
+            dense(c, s, v, s->channels - v, P, KW, S, 0, END, 1, s->count);                                                \
     }
 DENSE(7, 3, 1)
 DENSE(8, 3, 1)
@@ -110,52 +131,96 @@ static const stretch_fn dense_table[3][2][2] = {{{dense_7_3_1, dense_8_3_1}, {de
                                                 {{dense_7_5_1, dense_8_5_1}, {dense_7_5_2, dense_8_5_2}},
                                                 {{dense_7_7_1, dense_8_7_1}, {dense_7_7_2, dense_8_7_2}}};
 
-static void any_shape(const st_conv *c, const stretch *s, int64_t count, int64_t lanes, int inside, float *out, int64_t ld)
+static void any_shape(const st_conv *c, const stretch *s, int edges)
 {
-    if (lanes == VL && inside)
-        general(c, s, PIXELS, VL, 1, out, ld);
+    int64_t v = 0;
+    if (edges == INSIDE)
+        OVER(general(c, s, v, VL, 1, PIXELS))
     else
-        general(c, s, count, lanes, 0, out, ld);
+        OVER(general(c, s, v, VL, 0, s->count))
+    if (v < s->channels)
+        general(c, s, v, s->channels - v, 0, s->count);
+}
+
+static int edges_of(int64_t left, int64_t right, int64_t half)
+{
+    if ((left > 0 && left != half) || (right > 0 && right != half))
+        return OTHER;
+    return left > 0 ? right > 0 ? BOTH : LEFT : right > 0 ? RIGHT : INSIDE;
+}
+
+/* What output rows follow each other over: `span` outputs of `width` channels. */
+typedef struct block {
+    int64_t span, width;
+} block;
+
+/* Of as many stretches as make the input rows in use, and those that come next, stay in L1 and cost least: columns at the ends of a
+ * block are read for its neighbours too, and short runs of channels take longer each. */
+static block block_of(const st_window *w, int64_t pixels, int64_t channels)
+{
+    const int64_t in_use = (w->kh - 1) * w->dilation_h + 1 + w->stride_h;
+    block best = {0, 0};
+    double least = INFINITY;
+    for (int64_t span = pixels; span * VL <= TILE_FLOATS; span += pixels) {
+        const int64_t columns = ST_MIN((span - 1) * w->stride_w + (w->kw - 1) * w->dilation_w + 1, w->w);
+        const int64_t room = ST_MIN(ST_MIN(NEAR_FLOATS / (in_use * columns), TILE_FLOATS / span), MOST_CHANNELS) / VL * VL;
+        if (room == 0 && best.span > 0)
+            break;
+        const int64_t width = st_round_up(st_ceil_div(channels, st_ceil_div(channels, ST_MAX(room, VL))), VL);
+        const double cost = (double)columns / (double)ST_MIN(span, w->ow) * (1 + (double)RUN_START / (double)width);
+        if (cost < least)
+            least = cost, best = (block){span, width};
+        if (span >= w->ow)
+            break;
+    }
+    return best;
 }
 
 void st_depthwise_f32(const st_conv *c, int part, int parts)
 {
-    int64_t channels = c->window.groups, rows = c->window.n * c->window.oh;
+    const st_window *w = &c->window;
+    const int64_t channels = w->groups, rows = w->n * w->oh;
     /* Split rows first; channels too when rows are fewer than parts. */
-    int64_t by_row = ST_MAX(ST_MIN(rows, (int64_t)parts), (int64_t)1);
-    int64_t by_channel = ST_MAX(ST_MIN((int64_t)parts / by_row, st_ceil_div(channels, VL)), (int64_t)1);
-    if (part >= by_row * by_channel || rows <= 0 || channels <= 0 || c->window.ow <= 0)
+    const int64_t by_row = ST_MAX(ST_MIN(rows, (int64_t)parts), (int64_t)1);
+    const int64_t by_channel = ST_MAX(ST_MIN((int64_t)parts / by_row, st_ceil_div(channels, VL)), (int64_t)1);
+    if (part >= by_row * by_channel || rows <= 0 || channels <= 0 || w->ow <= 0)
         return;
-    int64_t groups = st_ceil_div(channels, VL), at = part % by_channel;
-    int64_t from = groups * at / by_channel * VL, to = ST_MIN(groups * (at + 1) / by_channel * VL, channels);
-    int64_t row0 = rows * (part / by_channel) / by_row, row1 = rows * (part / by_channel + 1) / by_row;
+    const int64_t groups = st_ceil_div(channels, VL), at = part % by_channel;
+    const int64_t from = groups * at / by_channel * VL, to = ST_MIN(groups * (at + 1) / by_channel * VL, channels);
+    const int64_t row0 = rows * (part / by_channel) / by_row, row1 = rows * (part / by_channel + 1) / by_row;
 
     /* Seven pixels at a time where that divides the row better: images are so often a multiple of 7 wide. */
-    int known = (c->window.kw == 3 || c->window.kw == 5 || c->window.kw == 7) && c->window.stride_w <= 2 && c->window.dilation_w == 1;
-    int64_t pixels = known && st_ceil_div(c->window.ow, 7) == st_ceil_div(c->window.ow, 8) ? 7 : 8;
-    stretch_fn compute = known ? dense_table[c->window.kw / 2 - 1][c->window.stride_w == 2][pixels == 8] : any_shape;
-    int64_t width = ST_MIN((int64_t)256, st_round_up(to - from, VL)), span = TILE_FLOATS / width / pixels * pixels;
-    int64_t reach = (pixels - 1) * c->window.stride_w + (c->window.kw - 1) * c->window.dilation_w; /* last input column of a stretch */
-    float tile[TILE_FLOATS] __attribute__((aligned(64)));
+    const int known = (w->kw == 3 || w->kw == 5 || w->kw == 7) && w->stride_w <= 2 && w->dilation_w == 1;
+    const int64_t pixels = known && st_ceil_div(w->ow, 7) == st_ceil_div(w->ow, 8) ? 7 : 8;
+    const stretch_fn compute = known ? dense_table[w->kw / 2 - 1][w->stride_w == 2][pixels == 8] : any_shape;
+    const int64_t end = (pixels - 1) * w->stride_w + (w->kw - 1) * w->dilation_w + 1; /* columns of a stretch */
+    const int64_t half = known ? w->kw / 2 : 0;
 
-    for (int64_t row = row0; row < row1; row++) {
-        int64_t iy = row % c->window.oh * c->window.stride_h - c->window.pad_top, low = iy < 0 ? st_ceil_div(-iy, c->window.dilation_h) : 0;
-        int64_t high = iy < c->window.h ? ST_MIN(c->window.kh, (c->window.h - 1 - iy) / c->window.dilation_h + 1) : 0;
-        const float *image = c->x + row / c->window.oh * c->window.x_n;
-        for (int64_t x0 = 0; x0 < c->window.ow; x0 += span)
-            for (int64_t ch = from; ch < to; ch += width) {
-                int64_t x1 = ST_MIN(x0 + span, c->window.ow), c1 = ST_MIN(ch + width, to), ld = c->store ? width : c->c_row;
-                float *out = c->store ? tile : c->c + (row * c->window.ow + x0) * c->c_row + ch;
-                for (int64_t x = x0; x < x1; x += pixels)
-                    for (int64_t v = ch; v < c1; v += VL) {
-                        stretch s = {.ix = x * c->window.stride_w - c->window.pad_left, .rows = ST_MAX(high - low, (int64_t)0)};
-                        s.filter = c->filter + low * c->window.kw * channels + v;
-                        s.x = image + v + (s.rows ? (iy + low * c->window.dilation_h) * c->window.x_h : 0);
-                        int inside = s.ix >= 0 && s.ix + reach < c->window.w && x + pixels <= x1;
-                        compute(c, &s, x1 - x, ST_MIN((int64_t)VL, c1 - v), inside, out + (x - x0) * ld + v - ch, ld);
-                    }
+    const block b = block_of(w, pixels, to - from);
+    float tile[TILE_FLOATS] __attribute__((aligned(64)));
+    const st_finish plain = {.low = -INFINITY, .high = INFINITY}, *finish = !c->store && c->finish.on ? &c->finish : &plain;
+
+    for (int64_t x0 = 0; x0 < w->ow; x0 += b.span)
+        for (int64_t ch = from; ch < to; ch += b.width)
+            for (int64_t row = row0; row < row1; row++) {
+                const int64_t iy = row % w->oh * w->stride_h - w->pad_top, low = iy < 0 ? st_ceil_div(-iy, w->dilation_h) : 0;
+                const int64_t high = iy < w->h ? ST_MIN(w->kh, (w->h - 1 - iy) / w->dilation_h + 1) : 0;
+                const int64_t x1 = ST_MIN(x0 + b.span, w->ow), c1 = ST_MIN(ch + b.width, to);
+                stretch s = {.rows = ST_MAX(high - low, (int64_t)0), .ld = c->store ? b.width : c->c_row, .channels = c1 - ch,
+                             .low = finish->low, .high = finish->high, .bias = finish->bias ? finish->bias + ch : NULL};
+                s.filter = c->filter + low * w->kw * channels + ch;
+                const float *image = c->x + row / w->oh * w->x_n + ch + (s.rows ? (iy + low * w->dilation_h) * w->x_h : 0);
+                float *out = c->store ? tile : c->c + (row * w->ow + x0) * c->c_row + ch;
+                for (int64_t next = x0; next < x1; next += pixels) {
+                    /* The last is a whole one too, if it can be: what it computes again comes out the same. */
+                    const int64_t x = ST_MAX(ST_MIN(next, x1 - pixels), x0);
+                    s.ix = x * w->stride_w - w->pad_left;
+                    s.count = ST_MIN(x1 - x, pixels);
+                    s.x = image + s.ix * w->x_w;
+                    s.out = out + (x - x0) * s.ld;
+                    compute(c, &s, s.count < pixels ? OTHER : edges_of(-s.ix, s.ix + end - w->w, half));
+                }
                 if (c->store)
-                    c->store(c->store_ctx, 0, row * c->window.ow + x0, x1 - x0, ch, c1 - ch, tile, width);
+                    c->store(c->store_ctx, 0, row * w->ow + x0, x1 - x0, ch, c1 - ch, tile, b.width);
             }
-    }
 }

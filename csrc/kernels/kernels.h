@@ -64,6 +64,16 @@ typedef struct st_whole_gemm {
 } st_whole_gemm;
 void st_gemm_i8(const st_whole_gemm *g, int part, int parts);
 
+/* An epilogue that kernels apply to sums in registers: c[row*c_row + col] = min(max(sum + bias[col] + add[row*add_row + col], low), high),
+ * where a NaN stays one. */
+typedef struct st_finish {
+    int on;                        /* else nothing else of this is read, and sums are stored as they are */
+    const float *bias;             /* or NULL */
+    const float *add;              /* or NULL; may be c.  Not of depthwise convolutions */
+    int64_t add_row;
+    float low, high;               /* infinite: no bound */
+} st_finish;
+
 /* Two-dimensional convolution, channels last: X[n, h, w, groups*cg], packed filters, output row r = (n*oh + y)*ow + x,
  * output column = channel in [0, groups*og).  The store callback gets batch = 0, row = r, col = output channel. */
 typedef struct st_window {
@@ -84,6 +94,7 @@ typedef struct st_conv {
     const void *store_ctx;
     float *c;                      /* used when store is NULL: c[r*c_row + channel] */
     int64_t c_row;
+    st_finish finish;              /* used when store is NULL; not in tiles, nor by st_winograd_f32 */
     void *workspace;
 } st_conv;
 void st_conv_f32(const st_conv *c, int part, int parts);

@@ -6,5 +6,6 @@
 #define ST_MULTIPLY_LANE vf_fma_lane
 #endif
 #define ST_ADD vf_add
+#define ST_FINISHES 1
 #define ST_TABLE st_micro
 #include "micro.h"

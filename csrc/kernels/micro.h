@@ -5,7 +5,8 @@
  *
  * Whoever includes this says what is multiplied: ST_MULTIPLY(a, b, c) adds the product of two vectors to a third,
  * ST_MULTIPLY_LANE(a, lane, b, c), where an instruction does that, the product of one lane of a and a vector,
- * ST_ADD(a, b) how sums are added, and the functions are found in ST_TABLE.
+ * ST_ADD(a, b) how sums are added, ST_FINISHES whether they are floats, which may have a target, and the functions are found
+ * in ST_TABLE.
  */
 
 #ifdef __clang__
@@ -37,6 +38,35 @@
 #else
 #define BY_LANES(MR, NV)
 #endif
+
+/* Column by column of vectors, so that bounds and bias are all that is kept beside the sums. */
+#define FINISH(MR, NV)                                                                                                     \
+    const st_target *target = left->target;                                                                                \
+    const vf low = vf_set1(target->low), high = vf_set1(target->high);                                                     \
+    UNROLL for (int j = 0; j < NV; j++)                                                                                    \
+    {                                                                                                                      \
+        const int64_t lanes = j + 1 < NV ? VL : ST_MIN(target->columns - j * VL, (int64_t)VL);                             \
+        float *to = target->c + j * VL;                                                                                    \
+        const float *add = target->add;                                                                                    \
+        if (target->bias) {                                                                                                \
+            const vf bias = lanes == VL ? vf_load(target->bias + j * VL) : vf_load_n(target->bias + j * VL, lanes);        \
+            UNROLL for (int i = 0; i < MR; i++) acc[i][j] = vf_add(acc[i][j], bias);                                       \
+        }                                                                                                                  \
+        if (add) {                                                                                                         \
+            add += j * VL;                                                                                                 \
+            UNROLL for (int i = 0; i < MR; i++, add += target->add_row)                                                    \
+            {                                                                                                              \
+                FORGET(add)                                                                                                \
+                acc[i][j] = vf_add(acc[i][j], lanes == VL ? vf_load(add) : vf_load_n(add, lanes));                         \
+            }                                                                                                              \
+        }                                                                                                                  \
+        UNROLL for (int i = 0; i < MR; i++, to += target->c_row)                                                           \
+        {                                                                                                                  \
+            FORGET(to)                                                                                                     \
+            const vf v = vf_at_most(vf_at_least(acc[i][j], low), high);                                                    \
+            lanes == VL ? vf_store(to, v) : vf_store_n(to, v, lanes);                                                      \
+        }                                                                                                                  \
+    }
 
 #define MICRO(MR, NV)                                                                                                      \
     static void micro_##MR##x##NV(const st_left *left, const float *b, int64_t ldb, int64_t panel, float *c, int64_t ldc,  \
@@ -79,6 +109,10 @@
                     FORGET(to)                                                                                             \
                     UNROLL for (int j = 0; j < NV; j++) acc[i][j] = ST_ADD(vf_load(to + j * VL), acc[i][j]);               \
                 }                                                                                                          \
+            }                                                                                                              \
+            if (ST_FINISHES && left->target && runs == 0) {                                                                \
+                FINISH(MR, NV)                                                                                             \
+                return;                                                                                                    \
             }                                                                                                              \
             float *to = c;                                                                                                 \
             UNROLL for (int i = 0; i < MR; i++, to += ldc)                                                                 \

@@ -7,5 +7,6 @@
 #define ST_MULTIPLY_LANE vf_dot2_lane
 #endif
 #define ST_ADD vf_add
+#define ST_FINISHES 1
 #define ST_TABLE st_micro_pairs
 #include "micro.h"

@@ -33,6 +33,8 @@ static void copy_rows(const float *a, int64_t a_row, int64_t rows, int64_t count
     }
 }
 
+#define FETCHED 32 /* lines of A that a panel's multiply-adds hide the way of from L2 to L1 */
+
 /* What is brought into L2, a stretch per panel, while a tile computes: the rows of A the next tile will want, and of each panel of
  * the block of packed B that comes after this one the share from..to.  For a lone tile of rows, which reads B once: the panel it
  * wants next, at the rate at which it reads this one. */
@@ -44,14 +46,19 @@ typedef struct ahead {
     int lone;
 } ahead;
 
-static void fetch(const ahead *next, int64_t piece, int64_t pieces)
+/* Short rows into L1, with every panel, a ragged one too; long ones into L2. */
+static void fetch(const ahead *next, int64_t piece, int64_t full, int64_t panels)
 {
-    if (next->rows == 0)
+    const int near = next->rows * st_ceil_div(next->count, 16) <= FETCHED * panels;
+    const int64_t pieces = near ? panels : full;
+    if (next->rows == 0 || piece >= pieces)
         return;
-    int64_t from = next->count * piece / pieces, to = next->count * (piece + 1) / pieces;
-    for (int64_t i = 0; i < next->rows; i++)
-        for (int64_t j = from / 16 * 16; j < to; j += 16)
-            __builtin_prefetch(next->a + i * next->a_row + j, 0, 2);
+    const int64_t to = next->rows * (piece + 1) / pieces;
+    for (int64_t i = next->rows * piece / pieces; i < to; i++) {
+        const float *row = next->a + i * next->a_row;
+        for (int64_t j = 0; j < next->count; j += 16)
+            near ? __builtin_prefetch(row + j, 0, 3) : __builtin_prefetch(row + j, 0, 2);
+    }
 }
 
 /* Every k costs the products of many rows a hundredth; a few tiles of rows are over before every fourth has brought it all. */
@@ -90,26 +97,49 @@ static void block_ahead(const st_product *p, ahead *next, int64_t j, int64_t col
     next->to = bytes * (r + mr - start) / (end - start);
 }
 
+/* The target, if any, of the panels from q on. */
+static void target_at(const st_target *whole, int64_t q, st_target *at)
+{
+    if (!whole)
+        return;
+    const int64_t col = q * ST_PANEL;
+    *at = *whole;
+    at->c += col, at->columns -= col;
+    if (at->bias)
+        at->bias += col;
+    if (at->add)
+        at->add += col;
+}
+
 /* One row tile over all panels of the block.  The last panel, if ragged, goes to `edge`. */
 static void tile_row(const st_micro_fn *micro, int64_t mr, st_left *left, const float *b, int64_t ldb, int64_t panel, int64_t cols,
-                     float *c, int64_t ldc, float *edge, int64_t edge_ld, int resume, const ahead *next)
+                     float *c, int64_t ldc, float *edge, int64_t edge_ld, int resume, const ahead *next, const st_target *target)
 {
+    st_target at;
+    left->target = target ? &at : NULL;
     int64_t full = cols / ST_PANEL, over = cols % ST_PANEL, panels = full + (over > 0), q = 0;
     left->ahead = (const char *)left->a;
     left->pace = 0;
     if (mr <= ST_WIDE4)
-        for (; q + 4 <= full; q += 4)
+        for (; q + 4 <= full; q += 4) {
+            target_at(target, q, &at);
             micro[ST_FOUR](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
+        }
     if (mr <= ST_WIDE2)
-        for (; q + 2 <= full; q += 2)
+        for (; q + 2 <= full; q += 2) {
+            target_at(target, q, &at);
             micro[ST_TWO](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
+        }
     for (; q < full; q++) {
-        fetch(next, q, full);
+        fetch(next, q, full, panels);
         fetch_b(left, next, b, panel, panels, q);
+        target_at(target, q, &at);
         micro[ST_ONE](left, b + q * panel, ldb, panel, c + q * ST_PANEL, ldc, resume);
     }
     if (over) {
+        fetch(next, q, full, panels);
         fetch_b(left, next, b, panel, panels, q);
+        target_at(target, q, &at);
         micro[over <= VL ? ST_HALF : ST_ONE](left, b + q * panel, ldb, panel, edge, edge_ld, resume);
     }
 }
@@ -151,6 +181,16 @@ static void begin_tile(const st_product *p, int64_t j, int64_t panel, int64_t mr
         for (int64_t r = 0; r < mr; r++)
             vf_store(to + r * (i < whole ? ldc : edge_ld), begin);
     }
+}
+
+/* The target of the row tile at r and columns [j, j + cols). */
+static st_target target_of(const st_product *p, const st_finish *f, int64_t r, int64_t j, int64_t cols)
+{
+    const int64_t row = p->row_base + r, col = p->col_base + j;
+    return (st_target){
+        .c = p->c + row * p->c_row + col, .c_row = p->c_row, .bias = f->bias ? f->bias + col : NULL,
+        .add = f->add ? f->add + row * f->add_row + col : NULL, .add_row = f->add_row, .columns = cols, .low = f->low, .high = f->high,
+    };
 }
 
 void st_product_run(const st_product *p)
@@ -196,7 +236,11 @@ void st_product_run(const st_product *p)
                         block_ahead(p, &next, j, cols, nb, k0, kc, i, r, mr, end);
                     float *acc = parked + (k_blocks == 1 ? 0 : (r - i) * ld), *to = acc;
                     int64_t ldc = ld;
-                    if (!p->store) {
+                    const st_finish *const f = p->store ? NULL : p->finish;
+                    st_target target;
+                    if (f) {
+                        target = target_of(p, f, r, j, cols);
+                    } else if (!p->store) {
                         to = p->c + (p->row_base + r) * p->c_row + p->col_base + j;
                         ldc = p->c_row;
                     }
@@ -205,12 +249,13 @@ void st_product_run(const st_product *p)
                         begin_tile(p, j, panel, mr, cols, to, ldc, acc + whole, ld);
                         resume = 1;
                     }
-                    tile_row(table[mr], mr, &left, b, ldb, panel, cols, to, ldc, acc + whole, ld, resume, &next);
+                    tile_row(table[mr], mr, &left, b, ldb, panel, cols, to, ldc, acc + whole, ld, resume, &next,
+                             f && kb + 1 == k_blocks ? &target : NULL);
                     if (kb + 1 < k_blocks)
                         continue;
                     if (p->store)
                         p->store(p->store_ctx, p->batch, p->row_base + r, mr, p->col_base + j, cols, acc, ld);
-                    else if (whole < cols)
+                    else if (!f && whole < cols)
                         copy_rows(acc + whole, ld, mr, cols - whole, to + whole, ldc);
                 }
             }

@@ -7,5 +7,6 @@
 #define ST_MULTIPLY_LANE vf_dot4_lane
 #endif
 #define ST_ADD vf_add_whole
+#define ST_FINISHES 0
 #define ST_TABLE st_micro_quads
 #include "micro.h"

@@ -31,6 +31,14 @@ void st_ref_gemm_f32(const st_gemm *g)
     free(out);
 }
 
+static float finished(const st_finish *f, int64_t row, int64_t col, float sum)
+{
+    double x = sum;
+    x += f->bias ? f->bias[col] : 0.0f;
+    x += f->add ? f->add[row * f->add_row + col] : 0.0f;
+    return x < f->low ? f->low : x > f->high ? f->high : (float)x;
+}
+
 /* filter index of (group, tap, input channel, output channel) is the only difference between the two convolutions. */
 static void convolve(const st_conv *c, int depthwise)
 {
@@ -58,7 +66,7 @@ static void convolve(const st_conv *c, int depthwise)
         if (c->store)
             c->store(c->store_ctx, 0, r, 1, 0, channels, out, channels);
         for (int64_t ch = 0; ch < channels && !c->store; ch++)
-            c->c[r * c->c_row + ch] = out[ch];
+            c->c[r * c->c_row + ch] = c->finish.on ? finished(&c->finish, r, ch, out[ch]) : out[ch];
     }
     free(out);
 }

@@ -71,20 +71,31 @@ static inline int64_t st_row_stride(int64_t n)
 
 static inline float *st_align64(void *p) { return (float *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 
+/* Where the finished elements of a register tile go and what is done to them on the way (st_finish), from its first element on;
+ * `columns` of them exist. */
+typedef struct st_target {
+    float *c;
+    int64_t c_row;
+    const float *bias, *add;
+    int64_t add_row, columns;
+    float low, high;
+} st_target;
+
 /* A row tile of the left operand: row i is a + i*row, its k columns are `runs` stretches of `length`, `jump` apart (one
  * stretch for a matrix; one per filter row for a convolution that reads X in place).  `into`: how far into a chain it begins.
  * `ahead`: where memory begins that is brought into L2 meanwhile, `pace` bytes for every fourth k, or for every one if
- * `eager`; anywhere readable if pace is 0. */
+ * `eager`; anywhere readable if pace is 0.  `target`: where finished elements go, or NULL. */
 typedef struct st_left {
     const float *a;
     int64_t row, runs, length, jump, into;
     const char *ahead;
     int64_t pace;
     int eager;
+    const st_target *target;
 } st_left;
 
 /* C[mr][columns] (+)= A[mr][k] * B[k][columns]; resume adds to what c holds.  Columns are fixed by the function:
- * one vector, or 1, 2 or 4 panels, `panel` floats apart. */
+ * one vector, or 1, 2 or 4 panels, `panel` floats apart.  With a target c is room for sums of chains. */
 typedef void (*st_micro_fn)(const st_left *left, const float *b, int64_t ldb, int64_t panel, float *c, int64_t ldc, int resume);
 enum { ST_HALF, ST_ONE, ST_TWO, ST_FOUR };
 extern const st_micro_fn st_micro[ST_MR + 1][4] ST_HIDDEN;
@@ -133,6 +144,7 @@ typedef struct st_product {
     int64_t batch, row_base, col_base; /* added to what the callback is told, and to where c is written */
     float *c;
     int64_t c_row;
+    const st_finish *finish; /* or NULL; used when store is NULL, not in tiles */
     float *workspace; /* st_product_floats() or st_tiles_floats() */
 } st_product;
 ST_HIDDEN void st_product_run(const st_product *p);

@@ -192,6 +192,17 @@ def residual_block(net: Net) -> tuple[str, ...]:
     return pooled, net.matmul(flat, net.constant((8, 5))), net.concat(x, y, axis=1)
 
 
+@case(*itertools.product((1, 2, 20), (0, 1), (True, False)), tolerance=LOOSE)
+def conv_within_bounds(net: Net, groups: int, pad: int, residual: bool) -> tuple[str, ...]:
+    x = net.input((N, 9, 8, 20))
+    attrs = {"strides": (1, 1), "pads": (pad,) * 4, "dilations": (1, 1), "groups": groups, "channels_last": True}
+    weights = net.constant((20, 20 // groups, 1 + 2 * pad, 1 + 2 * pad))
+    y = net.conv(x, weights, net.constant((20,)), **attrs)
+    if residual:
+        y = net.add(y, net.input((N, 9, 8, 20)))
+    return (net.clip(y, min=-0.5, max=1.5),)
+
+
 @case(tolerance=LOOSE)
 def filter_from_an_input(net: Net) -> str:
     attrs = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "groups": 1}

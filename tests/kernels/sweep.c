@@ -285,6 +285,13 @@ static void conv_case(const char *name, const char *family)
     int callback = draw() % 2;
     if (callback)
         c.store = store;
+    float *bias = numbers(channels), *beside = numbers(size);
+    const int finish = !callback && !tiles && !winograd && draw() % 4, add = finish && !depthwise ? (int)between(0, 2) : 0;
+    if (finish) {
+        c.finish = (st_finish){.on = 1, .bias = draw() % 4 ? bias : NULL, .add = add ? beside : NULL, .add_row = c.c_row};
+        c.finish.low = draw() % 2 ? -0.5f : -INFINITY;
+        c.finish.high = draw() % 2 ? 1.25f : INFINITY;
+    }
     sink want = new_sink(0, c.c_row, size), first = new_sink(0, c.c_row, size);
     c.c = want.out, c.store_ctx = &want;
     st_conv twin = c;
@@ -303,23 +310,28 @@ static void conv_case(const char *name, const char *family)
     for (int p = 0; p < PART_COUNTS; p++) {
         sink got = p ? new_sink(0, c.c_row, size) : first;
         c.c = callback ? NULL : got.out, c.store_ctx = &got;
+        if (add == 2) { /* in place, but for what lies between rows */
+            for (int64_t i = 0; i < size; i++)
+                got.out[i] = i % c.c_row < channels ? beside[i] : got.out[i];
+            c.finish.add = got.out;
+        }
         for (int part = 0; part < all_parts[p]; part++) {
             c.workspace = depthwise ? NULL : malloc((size_t)(winograd ? st_winograd_workspace(w.cg) : st_conv_workspace(k, w.og, 0, tiles, c.direct)));
             (depthwise ? st_depthwise_f32 : winograd ? st_winograd_f32 : st_conv_f32)(&c, part, all_parts[p]);
             free(c.workspace);
         }
         char what[250];
-        snprintf(what, sizeof what, "%s%s %s n %lld %lldx%lld cg %lld og %lld groups %lld kernel %lldx%lld stride %lld,%lld out %lldx%lld store %d parts %d",
+        snprintf(what, sizeof what, "%s%s %s n %lld %lldx%lld cg %lld og %lld groups %lld kernel %lldx%lld stride %lld,%lld out %lldx%lld store %d finish %d parts %d",
                  family, c.direct ? " direct" : "", name, (long long)w.n, (long long)w.h, (long long)w.w, (long long)w.cg, (long long)w.og,
                  (long long)w.groups, (long long)w.kh, (long long)w.kw, (long long)w.stride_h, (long long)w.stride_w, (long long)w.oh,
-                 (long long)w.ow, callback, all_parts[p]);
+                 (long long)w.ow, callback, finish ? 1 + add : 0, all_parts[p]);
         compare(what, &got, &want, p ? &first : NULL, scale, callback);
         if (p)
             free_sink(got);
     }
     digest_add(&first);
     free_sink(want), free_sink(first);
-    free(x), free(filter), free(packed), free(points);
+    free(x), free(filter), free(packed), free(points), free(bias), free(beside);
 }
 
 static void mask_scores(const void *ctx, int64_t batch, int64_t head, int64_t query, int64_t queries, int64_t key, int64_t keys,
