@@ -60,6 +60,7 @@ PRODUCTS_OF_PARTS = {1: 1, 2: 3, 3: 6, BFP24: 8, BFP16: 4}
 #: the least depth at which 24 bits are as exact as a chain of f32 multiply-adds
 _BFP24_DEPTH = 128
 _DEEPEST = {1: 320, 2: 160, 3: 96, BFP24: 768, BFP16: 768}  # k_most
+_FEW_DEPTH = 128
 #: so many parts of a right operand would take more room than its floats: it is packed as floats, and split when it is needed
 SPLIT_IN_TIME = (3,)
 
@@ -83,35 +84,41 @@ class Blocks:
     columns: int
 
 
+def _block_depth(k: int, parts: int, few: bool = False) -> int:
+    """k_block; of few rows k_block_of."""
+    most, step = _DEEPEST[parts], BFP_STEP if parts in BFP_BYTES else STEP
+    blocks = max(-(-k // (_FEW_DEPTH if few and parts == 2 and k > most else most)), 1)
+    return max(_up(-(-k // blocks), step), step)
+
+
 def tile_blocks(m: int, k: int, parts: int, direct: bool = False) -> Blocks:
     """What st_tiles_run takes for m rows by k in so many parts of bf16; `direct`: rows that lie in parts already."""
-    blocks, step = max(-(-k // _DEEPEST[parts]), 1), BFP_STEP if parts in BFP_BYTES else STEP
-    depth = max(_up(-(-k // blocks), step), step)
     few = m <= 128
+    depth = _block_depth(k, parts, few)
     rows, columns = (128, 1024) if few else (_DIRECT_ROWS, 256) if direct else (256, 512)
     return Blocks(depth, rows, _ALL if depth >= k else columns)
 
 
 def _tiles_floats(tile: Tile, m: int, n: int, k: int, parts: int) -> int:
     """st_tiles_floats."""
-    blocks = tile_blocks(m, k, parts)
-    panel = blocks.depth // STEP * parts * 512
+    blocks, depth = tile_blocks(m, k, parts), _block_depth(k, parts)
+    panel = depth // STEP * parts * 512
     extra = 0
     if parts in BFP_BYTES:
-        panel, extra = blocks.depth // BFP_STEP * BFP_BYTES[parts] * 512 + TILE_ROWS * 32, 2 * 4 * 256 + 768
+        panel, extra = depth // BFP_STEP * BFP_BYTES[parts] * 512 + TILE_ROWS * 32, 2 * 4 * 256 + 768
     rows, columns = min(_up(m, TILE_ROWS), blocks.rows), _up(n, _GROUP)
     sums = rows * 2 * _GROUP
-    if k > blocks.depth:
+    if k > depth:
         few = min(_up(m, TILE_ROWS), 128) * min(columns, 1024)
         sums = few if m <= 128 else max(few, rows * min(columns, 512))
     split_here = 2 if parts in SPLIT_IN_TIME else 0
-    return (2 * rows // TILE_ROWS + split_here) * panel + tile.rows * (blocks.depth + tile.pad) + sums + extra
+    return (2 * rows // TILE_ROWS + split_here) * panel + tile.rows * (depth + tile.pad) + sums + extra
 
 
 def _direct_floats(isa: str, og: int, steps: int, parts: int) -> int:
     """st_conv_tiles_floats."""
     tile, k = TILES[isa], steps * STEP
-    depth = tile_blocks(1, k, parts).depth
+    depth = _block_depth(k, parts)
     columns = min(_up(og, _GROUP), 256) if k > depth else 2 * _GROUP
     panels = 2 * (depth // STEP * parts * 512) if parts in SPLIT_IN_TIME else 0
     room = panels + tile.rows * (depth + tile.pad) + _DIRECT_ROWS * columns

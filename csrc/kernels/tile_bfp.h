@@ -259,37 +259,50 @@ BLOCK_INLINE void bfp_multiply(tile_file *t, const char *a, const char *b, int64
                                const char *fetch, int64_t lines, const int slices)
 {
     const int share = steps ? (int)st_ceil_div(16, steps) : 0;
+    const int64_t ahead = lines * 64, stride = block_stride(ahead, slices == 3 ? 8 : 4);
     tile_zero(t, 0);
     tile_zero(t, 1);
     tile_zero(t, 2);
     tile_zero(t, 3);
     for (; steps > 0; steps--, a += slices * BFP_SLICE, b += slices * BFP_SLICE) {
-        for (const char *end = fetch + lines * 64; fetch < end; fetch += 64)
-            __builtin_prefetch(fetch, 0, 2);
+        const char *line = fetch;
+        fetch += ahead;
         tile_load_passing(t, 4, a, 64);
         if (slices == 3) {
             tile_load_passing(t, 5, a + BFP_SLICE, 64);
             tile_load_passing(t, 6, a + 2 * BFP_SLICE, 64);
             tile_load(t, 7, b + 2 * BFP_SLICE, 64);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 2, 4, 7);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 3, 5, 7);
             tile_load(t, 7, b, 64);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 1, 5, 7);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 2, 6, 7);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 0, 4, 7);
             bfp_add(other, share, ld, slices);
             tile_load(t, 7, b + BFP_SLICE, 64);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 3, 6, 7);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 1, 4, 7);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 2, 5, 7);
         } else {
             tile_load(t, 6, b, 64);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 0, 4, 6);
             tile_load(t, 7, b + BFP_SLICE, 64);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 1, 4, 7);
             bfp_add(other, share, ld, slices);
             tile_load_passing(t, 5, a + BFP_SLICE, 64);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 2, 5, 6);
+            line = block_fetch(line, stride);
             tile_dot_i8(t, 3, 5, 7);
         }
     }

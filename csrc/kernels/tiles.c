@@ -7,10 +7,11 @@
  *
  * A block of C is 2 x 2 tiles.  The left operand's rows of a k-block are split ahead, all of those whose sums are kept, and go past
  * a panel of B from L2, the panel being in L1.  So B is read from memory once for all these rows, a panel ahead and evenly, since a core
- * reads hardly faster than it multiplies.  B in three parts would be half as large again as the floats they are parts of: it is stored as
- * floats, and the next panel is split while this one is multiplied.  So are the rows of the next block, a few at a time between the
- * panels, where the tile unit has work queued.  Sums grow by one step of 32 elements and one product of parts at a time, in the order
- * of k, whatever the blocks: neither tiles nor threads show in the bits.
+ * reads hardly faster than it multiplies, and a few lines between any two loads of tiles: many at once take all the places where lines
+ * that come wait, and the loads have to wait for one.  B in three parts would be half as large again as the floats they are parts of: it
+ * is stored as floats, and the next panel is split while this one is multiplied.  So are the rows of the next block, a few at a time
+ * between the panels, where the tile unit has work queued.  Sums grow by one step of 32 elements and one product of parts at a time, in
+ * the order of k, whatever the blocks: neither tiles nor threads show in the bits.
  *
  * Where a part is not finite, infinities meet or zeros meet infinities that fp32 never sees.  A result of split operands that is
  * not finite is therefore taken again, as one chain of f32 multiply-adds over k.
@@ -22,11 +23,10 @@
 #define KEPT_COLUMNS 512
 #define FEW_ROWS 128          /* ... or, with at most this many rows, fewer rows and more columns */
 #define MORE_COLUMNS 1024
+#define FEW_DEPTH 128
 #define DIRECT_COLUMNS 256    /* with ST_DIRECT_ROWS */
-#define WHOLE 3               /* so many parts of B are made of floats when they are needed ... */
-#define PRODUCTS 6            /* of parts, then */
-#define PAIR (2 * 16)         /* ... from 16 of an even row and 16 of the odd one below */
-#define STEP_PAIRS (TILE_DEPTH * COLUMNS / PAIR)
+#define PRODUCTS 6            /* of parts, where there are WHOLE of them */
+#define NEAR_WORDS (1 << 17)  /* of B: they stay in L2 */
 #define BFP_FLOATS (2 * 4 * 256 + 768) /* sums of two tiles by weight, and a row of a k-block (k_most) without its spikes */
 
 /* Elements of k whose parts of 32 rows and of a panel of B are 18 to 24 KiB each.  Of bytes a panel of B is 36 KiB, and has most of L1:
@@ -43,6 +43,13 @@ static int64_t k_block(int64_t k, int parts)
 {
     const int64_t blocks = ST_MAX(st_ceil_div(k, k_most(parts)), 1), depth = depth_of(parts);
     return ST_MAX(st_round_up(st_ceil_div(k, blocks), depth), depth);
+}
+
+/* The same, or less, for m rows: few wait for B, and in two parts are the faster the more of L1 is left to it. */
+static int64_t k_block_of(int64_t m, int64_t k, int parts)
+{
+    const int shorter = parts == 2 && m <= FEW_ROWS && k > k_most(parts);
+    return shorter ? st_round_up(st_ceil_div(k, st_ceil_div(k, FEW_DEPTH)), TILE_DEPTH) : k_block(k, parts);
 }
 
 /* Words of 32 rows, or of a panel of B, of a k-block in parts; of a step of B as it is stored. */
@@ -127,6 +134,12 @@ typedef struct rows_split {
     float *to;
 } rows_split;
 
+BLOCK_INLINE void split_row(const float *from, int64_t count, char *to, const int parts)
+{
+    for (; count > 0; count -= TILE_DEPTH, from += TILE_DEPTH, to += parts * PART)
+        tile_split(from, count, parts, to, PART);
+}
+
 /* The next `share` rows. */
 static void split_rows(const run *u, rows_split *s)
 {
@@ -146,33 +159,15 @@ static void split_rows(const run *u, rows_split *s)
                 continue;
             }
             char *to = (char *)tile + row % ROWS * 64;
-            for (int64_t k = 0; k < s->count; k += TILE_DEPTH, to += parts * PART)
-                tile_split(from + k, ST_MIN(s->count - k, (int64_t)TILE_DEPTH), parts, to, PART);
+            if (parts == 1)
+                split_row(from, s->count, to, 1);
+            else if (parts == 2)
+                split_row(from, s->count, to, 2);
+            else
+                split_row(from, s->count, to, 3);
         }
         s->done += rows;
     }
-}
-
-/* Floats of a panel of B as parts, 16 columns of a pair of rows: the float's first 8 bits, the next 8 and the last.  That of A the
- * nearest are taken keeps what is left out small and without a sign of its own. */
-static inline void split_pair(const float *floats, char *to)
-{
-    const vi high = vi_set1((int32_t)0xffff0000u);
-    for (int64_t j = 0; j < 16; j += VL) {
-        vf even = vf_load(floats + j), odd = vf_load(floats + 16 + j);
-        for (int part = 0; part < WHOLE; part++) {
-            const vi e = vf_as_vi(even), o = vi_and(vf_as_vi(odd), high);
-            vf_store((float *)(void *)(to + part * PART) + j, vi_as_vf(vi_or(vi_shr(e, 16), o)));
-            even = vf_sub(even, vi_as_vf(vi_and(e, high)));
-            odd = vf_sub(odd, vi_as_vf(o));
-        }
-    }
-}
-static inline int64_t split_pairs(const float *floats, float *to, int64_t pair, int64_t end)
-{
-    for (; pair < end; pair++)
-        split_pair(floats + pair * PAIR, (char *)to + (uint64_t)pair / STEP_PAIRS * (WHOLE * PART) + (uint64_t)pair % STEP_PAIRS * 64);
-    return pair;
 }
 
 /* A row tile of the left operand: part p at step s is a + (steps ? steps[s] : s * parts * PART) + p * part, rows `row` bytes apart. */
@@ -200,23 +195,33 @@ static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const 
     const int32_t *place = l->steps;
     const char *a = l->a, *fetch = x->fetch;
     int64_t pair = x->pair;
+    const int64_t ahead = x->lines * 64, stride = block_stride(ahead, parts == WHOLE ? PRODUCTS : (2 * parts - 1) << tall << wide);
+    const char *line;
 /* Loads between the products, so that the tile unit waits for none. */
 #define MULTIPLY(part_a, load_b, part_b)                                                                                   \
     do {                                                                                                                   \
         if (load_b)                                                                                                        \
             tile_load(t, 6, b + (part_b)*PART, 128);                                                                       \
         tile_load(t, 4, a + (part_a)*part, row);                                                                           \
+        line = block_fetch(line, stride);                                                                                  \
         tile_dot(t, 0, 4, 6);                                                                                              \
         if (tall) {                                                                                                        \
             tile_load(t, 5, a + (part_a)*part + half, row);                                                                \
+            if (parts != WHOLE)                                                                                            \
+                line = block_fetch(line, stride);                                                                          \
             tile_dot(t, 2, 5, 6);                                                                                          \
         }                                                                                                                  \
         if (wide) {                                                                                                        \
             if (load_b)                                                                                                    \
                 tile_load(t, 7, b + (part_b)*PART + 64, 128);                                                              \
+            if (parts != WHOLE)                                                                                            \
+                line = block_fetch(line, stride);                                                                          \
             tile_dot(t, 1, 4, 7);                                                                                          \
-            if (tall)                                                                                                      \
+            if (tall) {                                                                                                    \
+                if (parts != WHOLE)                                                                                        \
+                    line = block_fetch(line, stride);                                                                      \
                 tile_dot(t, 3, 5, 7);                                                                                      \
+            }                                                                                                              \
         }                                                                                                                  \
         if (parts == WHOLE)                                                                                                \
             pair = split_pairs(x->floats, x->to, pair, ST_MIN(pair + x->pairs, x->last));                                  \
@@ -225,8 +230,8 @@ static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const 
     for (; steps > 0; steps--, b += parts * PART) {
         if (direct)
             a = l->a + *place++;
-        for (const char *end = fetch + x->lines * 64; fetch < end; fetch += 64)
-            __builtin_prefetch(fetch, 0, 2);
+        line = fetch;
+        fetch += ahead;
         if (parts == 1) {
             MULTIPLY(0, 1, 0);
         } else if (parts == 2) {
@@ -324,16 +329,27 @@ static void own_row(run *u, int64_t row, int64_t column, int64_t cols, float *su
     u->configured = 0;
 }
 
+/* Columns of a tile beyond the last are sums of zeros, finite if the others are. */
+static int all_finite(const float *sums, int64_t rows, int64_t cols)
+{
+    vf even = vf_zero(), odd = vf_zero();
+    for (int64_t i = 0; i < rows; i++, sums += GROUP)
+        for (int64_t j = 0; j < cols; j += 16) {
+            even = vf_fma(vf_load(sums + j), vf_zero(), even);
+            for (int64_t l = VL; l < 16; l += VL)
+                odd = vf_fma(vf_load(sums + j + l), vf_zero(), odd);
+        }
+    const vf rest = vf_add(even, odd);
+    return !vm_any(vf_ne(rest, rest));
+}
+
 static void mend(run *u, int64_t row, int64_t rows, int64_t column, int64_t cols, float *sums)
 {
     const float *panels = u->p->b + column / u->columns * u->panel;
+    if (all_finite(sums, rows, cols))
+        return;
     for (int64_t i = 0; i < rows; i++, sums += GROUP) {
-        vf rest = vf_zero();
-        for (int64_t j = 0; j < cols; j += VL) {
-            const vf x = vf_load_n(sums + j, ST_MIN((int64_t)VL, cols - j));
-            rest = vf_add(rest, vf_sub(x, x));
-        }
-        if (!vm_any(vf_ne(rest, rest)))
+        if (all_finite(sums, 1, cols))
             continue;
         if (u->p->planes && u->p->planes->foreign)
             own_row(u, row + i, column, cols, sums);
@@ -498,11 +514,42 @@ static void run_block(run *u, const block *b, const block *after, const float *s
         hand_over(u, b, &out, ROWS, row_sums);
 }
 
+/* The same in one or two parts where k is one block: panels of a GROUP for 32 rows, whose sums are handed over next and so never leave
+ * L1.  Once B is in L2, the rows are completed: memory is then read and written in longer stretches. */
+static void run_rows(run *u, const block *b, const block *after, const float *split, rows_split *next)
+{
+    const int64_t most = GROUP / COLUMNS, steps = st_ceil_div(b->count, TILE_DEPTH), panels = st_ceil_div(b->cols, COLUMNS);
+    const int64_t tiles = st_ceil_div(b->rows, ROWS), groups = st_ceil_div(panels, most);
+    const int64_t lines = st_ceil_div(steps * u->p->tiles * PART / 64, tiles * ST_MAX(steps, (int64_t)1));
+    const int near = panels * u->panel <= NEAR_WORDS && b->i > u->p->m0;
+    finished out = {0};
+    float *sums = u->sums;
+    for (int64_t i = 0; i < tiles * groups; i++) {
+        const int64_t r = near ? i / groups : i % tiles, g = near ? i % groups : i / tiles, first = panels * g / groups;
+        const int64_t here = panels * (g + 1) / groups - first, column = first * COLUMNS;
+        for (int64_t q = first; q < first + here; q++) {
+            const char *ahead = near ? NULL : (const char *)stored_panel(u, b, after, panels, q + most);
+            const beside x = {.fetch = ahead ? ahead + r * lines * steps * 64 : NULL, .lines = ahead ? lines : 0};
+            const piece c = {split + r * u->tile, (const char *)stored_panel(u, b, after, panels, q), sums + (q - first) * COLUMNS,
+                             b->i + r * ROWS, ST_MIN((int64_t)ROWS, b->rows - r * ROWS), 0, steps};
+            parts_panel(u, &c, b->cols - q * COLUMNS > 16, &x);
+            if (next->done < next->rows)
+                split_rows(u, next);
+            if (out.row < out.rows)
+                hand_over(u, b, &out, st_ceil_div(ROWS, here), 0);
+        }
+        out = (finished){b->j + column, ST_MIN(b->cols - column, here * COLUMNS), r * ROWS, ST_MIN((r + 1) * ROWS, b->rows), sums};
+        sums = sums == u->sums ? u->sums + ROWS * GROUP : u->sums;
+    }
+    while (out.row < out.rows)
+        hand_over(u, b, &out, ROWS, 0);
+}
+
 void st_tiles_run(const st_product *p)
 {
     if (p->m1 <= p->m0 || p->n1 <= p->n0)
         return;
-    run u = {.p = p, .kc = k_block(p->k, p->tiles), .columns = columns_of(p->tiles)};
+    run u = {.p = p, .kc = k_block_of(p->m1 - p->m0, p->k, p->tiles), .columns = columns_of(p->tiles)};
     u.tile = split_words(u.kc, p->tiles);
     u.half = u.kc / BFP_DEPTH * bfp_slices(p->tiles) * BFP_SLICE;
     u.panel = st_tiles_words(p->k, p->tiles) / (COLUMNS / u.columns);
@@ -523,13 +570,14 @@ void st_tiles_run(const st_product *p)
     split_rows(&u, &first);
     if (p->tiles == WHOLE)
         split_pairs(stored_panel(&u, &b, &b, 1, 0), u.parts[0], 0, st_ceil_div(b.count, TILE_DEPTH) * STEP_PAIRS);
+    const int by_rows = p->tiles < WHOLE && u.kc >= p->k && p->n1 - p->n0 > ST_MAX(p->k / 2, (int64_t)COLUMNS); /* sums, not rows */
     while (b.rows) { /* a block without elements of k is one, too */
         const block after = block_after(&u, &b);
         const int same = after.i == b.i && after.k0 == b.k0; /* rows */
         const int64_t calls = st_ceil_div(b.cols, u.columns) * st_ceil_div(b.rows, ROWS);
         rows_split next = {.row = after.i, .rows = same || p->planes ? 0 : after.rows, .k0 = after.k0, .count = after.count, .to = other};
         next.share = st_round_up(ST_MAX(st_ceil_div(next.rows, calls), (int64_t)2), ST_MAX(p->together, (int64_t)1));
-        run_block(&u, &b, &after, split, &next);
+        (by_rows ? run_rows : run_block)(&u, &b, &after, split, &next);
         if (!same) {
             float *swap = split;
             split = other;

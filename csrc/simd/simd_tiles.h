@@ -163,16 +163,15 @@ static inline vf vf_nearest_bf16(vf x)
  * (then the sum is not either) or parts are denormal. */
 static inline void tile_split(const float *from, int64_t count, int parts, char *to, int64_t stride)
 {
-    float whole[TILE_DEPTH];
-    if (count < TILE_DEPTH) {
-        for (int64_t i = 0; i < TILE_DEPTH; i += VL) {
-            const int64_t here = count - i < 0 ? 0 : count - i < VL ? count - i : VL;
-            vf_store(whole + i, here == 0 ? vf_zero() : vf_load_n(from + i, here));
-        }
-        from = whole;
-    }
 #if defined(__AVX512BF16__) && VL == 16
-    vf low = vf_load(from), high = vf_load(from + 16);
+    vf low, high;
+    if (count >= TILE_DEPTH) {
+        low = vf_load(from);
+        high = vf_load(from + 16);
+    } else {
+        low = count < 16 ? vf_load_n(from, count) : vf_load(from);
+        high = count > 16 ? vf_load_n(from + 16, count - 16) : vf_zero();
+    }
     for (int p = 0; p < parts; p++, to += stride) {
         const __m512i near = (__m512i)_mm512_cvtne2ps_pbh(high, low);
         _mm512_storeu_si512((void *)to, near);
@@ -182,7 +181,14 @@ static inline void tile_split(const float *from, int64_t count, int parts, char 
         }
     }
 #else
-    float rest[TILE_DEPTH], near[TILE_DEPTH];
+    float whole[TILE_DEPTH], rest[TILE_DEPTH], near[TILE_DEPTH];
+    if (count < TILE_DEPTH) {
+        for (int64_t i = 0; i < TILE_DEPTH; i += VL) {
+            const int64_t here = count - i < 0 ? 0 : count - i < VL ? count - i : VL;
+            vf_store(whole + i, here == 0 ? vf_zero() : vf_load_n(from + i, here));
+        }
+        from = whole;
+    }
     for (int p = 0; p < parts; p++, from = rest, to += stride) {
         uint16_t halves[TILE_DEPTH];
         for (int i = 0; i < TILE_DEPTH; i += VL) {
