@@ -81,6 +81,7 @@ static inline vm vm_and(vm a, vm b) { return a & b; }
 static inline vm vm_or(vm a, vm b) { return a | b; }
 static inline vm vm_xor(vm a, vm b) { return a ^ b; }
 static inline vm vm_not(vm a) { return ~a; }
+static inline vm vm_and_lt(vm m, vf a, vf b) { return vm_and(m, vf_lt(a, b)); }
 static inline int vm_any(vm a) { return (a[0] | a[1] | a[2] | a[3]) != 0; }
 static inline int vm_all(vm a) { return (a[0] & a[1] & a[2] & a[3]) != 0; }
 static inline vf vf_select(vm m, vf a, vf b) { return (vf)((m & (vi)a) | (~m & (vi)b)); }
