@@ -46,6 +46,15 @@ SOFT_INLINE soft_scale soft_scale_of(float shift)
 SOFT_INLINE vf soft_power(vf x, soft_scale s, int parts)
 {
     const vf log2e = vf_set1(1.44269504f);
+#ifdef SIMD_UNFUSED /* a product that is rounded has to be small: most of the shift is taken off before, rounded alike for a whole row */
+    const vf shift = vf_sub(vf_set1(12582912.0f), s.base), off = vf_mul(shift, vf_set1(0.693147182f));
+    const vm far = vf_gt(vf_abs(shift), vf_set1(32.0f));
+    const vm few = vf_lt(x, s.least);
+    x = vf_select(far, vf_sub(x, off), x);
+    s.base = vf_select(far, vf_set1(12582912.0f), s.base);
+#else
+    const vm few = vf_lt(x, s.least);
+#endif
     const vf t = vf_fma(x, log2e, s.base), r = vf_fma(x, log2e, vf_sub(s.base, t));
     vf p;
     if (parts == 1) {
@@ -59,7 +68,7 @@ SOFT_INLINE vf soft_power(vf x, soft_scale s, int parts)
         p = vf_fma(p, r, vf_set1(0.693147004f));
         p = vf_fma(p, r, vf_set1(1.0f));
     }
-    return vf_select(vf_lt(x, s.least), vf_zero(), vi_as_vf(vi_add(vf_as_vi(p), vi_shl(vf_as_vi(t), 23))));
+    return vf_select(few, vf_zero(), vi_as_vf(vi_add(vf_as_vi(p), vi_shl(vf_as_vi(t), 23))));
 }
 
 SOFT_INLINE vf soft_score(const float *s, const float *bias, int64_t n)

@@ -63,6 +63,7 @@ static inline vf vf_fma(vf a, vf b, vf c)
                 __builtin_fmaf(a[3], b[3], c[3])};
 }
 #else
+#define SIMD_UNFUSED
 static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 #endif
 static inline vf vf_fnma(vf a, vf b, vf c) { return vf_fma(-a, b, c); }
