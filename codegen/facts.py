@@ -331,7 +331,7 @@ def attention_workspace(isa: str, rows: int, keys: int, dim: int, v_dim: int, pa
 
 #: attention_tiles.c: rows that share a key/value head and are computed in f32; keys of an item; floats of K and V held at once
 ATTENTION_FEW, ATTENTION_KEYS, _ATTENTION_PACKED = 8, 128, 327680
-_SLOT_HEAD = 656
+_SLOT_HEAD = 688
 
 
 def attention_key_floats(dim: int, v_dim: int, parts: int) -> int:

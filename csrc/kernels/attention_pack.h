@@ -4,6 +4,13 @@
 
 #include "attention_work.h"
 
+/* Words of two elements each in bf16, rounded as `put` does. */
+SOFT_INLINE vi halves(vf low, vf high)
+{
+    const vi half = vi_set1(0x8000);
+    return vi_upper_halves(vi_add(vf_as_vi(low), half), vi_add(vf_as_vi(high), half));
+}
+
 /* VL words of two elements each as a sum of so many parts; halves are rounded away from zero.  Three parts are the float itself. */
 SOFT_INLINE void put(vf low, vf high, int parts, float *to)
 {
@@ -12,7 +19,7 @@ SOFT_INLINE void put(vf low, vf high, int parts, float *to)
         vi x = vf_as_vi(low), y = vf_as_vi(high);
         if (p < 2) /* the third is exact */
             x = vi_add(x, half), y = vi_add(y, half);
-        vf_store(to, vi_as_vf(vi_or(vi_shr(x, 16), vi_and(y, upper))));
+        vf_store(to, vi_as_vf(vi_upper_halves(x, y)));
         if (p + 1 < parts) {
             low = vf_sub(low, vi_as_vf(vi_and(x, upper)));
             high = vf_sub(high, vi_as_vf(vi_and(y, upper)));
@@ -73,12 +80,20 @@ SOFT_INLINE vi pack_keys(const work *w, const float *k, int64_t keys, int parts,
                     low[i] = c + i < keys ? load_some(from, dim - d - x) : vf_zero();
                     high[i] = c + i < keys ? load_some(from + 16, dim - d - x - 16) : vf_zero();
                 }
+                for (int64_t i = 0; i < VL; i++)
+                    most = greater(greater(most, low[i]), high[i]);
+                if (parts == 1) { /* words of two are half as much to transpose */
+                    for (int64_t i = 0; i < VL; i++)
+                        low[i] = vi_as_vf(halves(low[i], high[i]));
+                    vf_transpose(low);
+                    for (int64_t i = 0; i < VL; i++)
+                        vf_store(to + (x + i) * WIDE + c, low[i]);
+                    continue;
+                }
                 vf_transpose(low);
                 vf_transpose(high);
-                for (int64_t i = 0; i < VL; i++) {
-                    most = greater(greater(most, low[i]), high[i]);
+                for (int64_t i = 0; i < VL; i++)
                     put(low[i], high[i], parts, to + (x + i) * WIDE + c);
-                }
             }
     return most;
 }

@@ -2,9 +2,13 @@
  *
  * K and V of a key/value head are split and laid out as right operands once, as many keys as fit into most of L2 (a chunk), for all
  * blocks of up to ROWS query rows that a part computes.  A block takes KEYS keys at a time, an item: scores on tiles, then weights
- * by a running maximum and sum for each row as in attention.c, split as left operands, then their product with V on tiles.  Items
- * follow each other like in a pipe: while vectors make the weights of one, a row after the other, tiles multiply the weights of the
- * item before with V and Q with the keys of the next, also where that one belongs to the next block.
+ * and their sum for each row, split as left operands, then their product with V on tiles.  Items follow each other like in a pipe:
+ * while vectors make the weights of one, a row after the other, tiles multiply Q with the keys of the next, also where that one
+ * belongs to the next block, and the weights of the item before with V.
+ *
+ * No maximum is looked for in advance.  Weights are e^score 2^-shift, where a row's shift is a whole number, at first 0.  Only where one
+ * of them reaches 2^32, or none counts so far, does the shift follow the greatest score; then the row's weights of that item are made
+ * again.  Powers of two change no bits of what is divided by the sum in the end.
  *
  * Within a step of 32 along the depth (of Q and K; or keys) word w holds elements w and w + 16: to what is multiplied with each
  * other that order is all the same, and whole vectors can be split and put down without moving lanes.
@@ -59,6 +63,8 @@ static void begin(work *w, const st_attention *a)
     w->state = w->v + w->panels * w->chunk / 2 * WIDE * parts;
     w->bias = w->state + (w->chunks == 1 ? 3 : ST_MAX(ST_MIN(w->slots, w->blocks), (int64_t)3)) * w->slot_floats;
     w->plain = w->bias + w->chunk;
+    for (int64_t i = 0; i < ROWS; i++)
+        w->fade[i] = 1.0f;
     configure(w);
 }
 
@@ -97,88 +103,123 @@ static int is_whole(const work *w, const item *t)
     return whole;
 }
 
-/* Change the scores, find each row's greatest so far, and by what its sums have to be multiplied for that; whether any weight of
- * the item is not exactly zero. */
-SOFT_INLINE int prepare(work *w, item *t, const float *bias, int whole)
+/* Whether row i has any weights as yet that count. */
+SOFT_INLINE int has_weights(const slot *s, int64_t i)
+{
+    vm any = vf_gt(vf_load(s->sum[i]), vf_set1(LEAST_SUM));
+    for (int x = VL; x < 16; x += VL)
+        any = vm_or(any, vf_gt(vf_load(s->sum[i] + x), vf_set1(LEAST_SUM)));
+    return vm_any(any);
+}
+
+/* Change the scores; whether any weight of the item may not be zero. */
+SOFT_INLINE int prepare(const work *w, const item *t)
 {
     const st_attention *a = w->a;
     slot *s = t->slot;
     float *scores = w->scores + t->turn * (ROWS * SCORE_LD);
-    if (a->score && !a->score_by_key)
-        for (stretch n = {0}; next_stretch(a, &s->rows, &n);)
-            a->score(a->score_ctx, s->rows.batch, n.head, n.query, n.rows, w->key0 + t->from, t->keys, scores + n.at * SCORE_LD, SCORE_LD);
+    if (!a->score || a->score_by_key)
+        return 1;
+    for (stretch n = {0}; next_stretch(a, &s->rows, &n);)
+        a->score(a->score_ctx, s->rows.batch, n.head, n.query, n.rows, w->key0 + t->from, t->keys, scores + n.at * SCORE_LD, SCORE_LD);
     int live = 0;
-    for (int64_t i = 0; i < s->rows.rows; i += VL) {
-        vf top[VL];
-        for (int64_t r = 0; r < VL; r++)
-            top[r] = i + r >= s->rows.rows ? vf_set1(-SIMD_INF)
-                     : whole               ? row_tops(scores + (i + r) * SCORE_LD, NULL, KEYS)
-                                           : row_tops(scores + (i + r) * SCORE_LD, bias, seen_of(w, t, i + r));
-        vf_transpose(top);
-        for (int half = VL / 2; half > 0; half /= 2)
-            for (int r = 0; r < half; r++)
-                top[r] = vf_max_fast(top[r], top[r + half]);
-        const vf old = vf_load(s->top + i), now = vf_max_fast(top[0], old);
-        const vf shift = vf_select(vf_eq(now, vf_set1(-SIMD_INF)), vf_zero(), now);
-        vf_store(s->top + i, now);
-        vf_store(w->shift + i, shift);
-        vf_store(w->fade + i, vf_select(vf_gt(now, old), soft_exp(vf_sub(old, shift)), vf_set1(1.0f)));
-        live |= vm_any(vm_not(vf_lt(vf_sub(top[0], shift), vf_set1(SOFT_UNDERFLOW)))); /* infinities that meet are NaN */
+    for (int64_t i = 0; i < s->rows.rows && !live; i++) {
+        const vf least = has_weights(s, i) ? soft_scale_of(s->shift[i]).least : vf_set1(LEAST_SCORE);
+        for (int64_t j = 0, n = seen_of(w, t, i); j < n; j += VL) {
+            const int64_t count = ST_MIN((int64_t)VL, n - j);
+            live |= vm_any(vm_and(vm_first(count), vm_not(vf_lt(vf_load_n(scores + i * SCORE_LD + j, count), least))));
+        }
     }
     for (int64_t i = 0; i < s->rows.rows && !live; i++)
-        live = soft_odd(scores + i * SCORE_LD, bias, seen_of(w, t, i));
+        if (!has_weights(s, i))
+            s->top[i] = ST_MAX(s->top[i], vf_reduce_max(row_tops(scores + i * SCORE_LD, NULL, seen_of(w, t, i))));
     return live;
 }
 
-SOFT_INLINE vf weight(const float *s, const float *bias, vf shift, int64_t n)
+/* Row i's weights were too great, or all too small to count: have its shift follow the greatest of the scores at hand.  Whether it
+ * does; it does not for rows that see nothing, whose weights are zero, and for those left to attention.c. */
+static __attribute__((noinline)) int move_shift(work *w, slot *s, int64_t i, const float *scores, const float *bias, int64_t n)
 {
-    if (n >= VL)
-        return soft_exp(vf_sub(soft_score(s, bias, VL), shift));
-    return n > 0 ? vf_select(vm_first(n), soft_exp(vf_sub(soft_score(s, bias, n), shift)), vf_zero()) : vf_zero();
+    const float top = vf_reduce_max(row_tops(scores, bias, n)), old = s->shift[i];
+    s->top[i] = ST_MAX(s->top[i], top);
+    if (soft_odd(scores, bias, n) || top > -LEAST_SCORE)
+        s->odd = 1;
+    if (s->odd || !(top > LEAST_SCORE))
+        return 0;
+    s->shift[i] = vf_first(vf_round(vf_set1(top * 1.44269504f)));
+    if (has_weights(s, i)) {
+        w->fade[i] = vf_first(vf_ldexp(vf_set1(1.0f), vf_set1(ST_MAX(old - s->shift[i], -200.0f))));
+        w->fades = 1;
+    }
+    return 1;
 }
 
-/* Row i's weights as left operand; `whole`: it sees all KEYS keys.  Of three parts tiles have so much to do that they take turns with
- * every step. */
+SOFT_INLINE vf score_or_none(const float *s, const float *bias, int64_t n)
+{
+    if (n >= VL)
+        return soft_score(s, bias, VL);
+    return n > 0 ? vf_select(vm_first(n), soft_score(s, bias, n), vf_set1(-SIMD_INF)) : vf_set1(-SIMD_INF);
+}
+
+/* Row i's weights as left operand; `whole`: it sees all KEYS keys.  Tiles take turns with every step: what they wait for holds up
+ * vectors behind it. */
 SOFT_INLINE void row_weights(work *w, const item *t, int64_t i, const float *bias, int parts, int whole, queue *q)
 {
+    slot *s = t->slot;
     const float *from = w->scores + t->turn * (ROWS * SCORE_LD) + i * SCORE_LD;
-    float *to = w->weights + t->turn * (KEYS / STEP * parts * PART_WORDS) + i * 16, *sums = t->slot->sum[i];
     const int64_t n = whole ? KEYS : seen_of(w, t, i), keys = whole ? KEYS : t->keys;
-    const vf shift = vf_set1(w->shift[i]), fade = vf_set1(w->fade[i]);
     vf sum[16 / VL];
-    for (int x = 0; x < 16 / VL; x++)
-        sum[x] = vf_mul(vf_load(sums + x * VL), fade);
-    for (int64_t j = 0; j < keys; j += STEP, to += parts * PART_WORDS) {
-        for (int x = 0; x < 16 / VL; x++) {
-            const int64_t at = j + x * VL;
-            vf low, high;
-            if (at + 16 + VL <= n) {
-                low = soft_exp(vf_sub(soft_score(from + at, bias ? bias + at : NULL, VL), shift));
-                high = soft_exp(vf_sub(soft_score(from + at + 16, bias ? bias + at + 16 : NULL, VL), shift));
-            } else {
-                low = weight(from + at, bias ? bias + at : NULL, shift, n - at);
-                high = weight(from + at + 16, bias ? bias + at + 16 : NULL, shift, n - at - 16);
+    for (int again = 0;; again = 1) {
+        const soft_scale scale = soft_scale_of(s->shift[i]);
+        float *to = w->weights + t->turn * (KEYS / STEP * parts * PART_WORDS) + i * 16;
+        vm fits = vf_eq(scale.base, scale.base), counts = vm_not(fits);
+        for (int x = 0; x < 16 / VL; x++)
+            sum[x] = vf_mul(vf_load(s->sum[i] + x * VL), vf_set1(w->fade[i]));
+        for (int64_t j = 0; j < keys; j += STEP, to += parts * PART_WORDS) {
+            for (int x = 0; x < 16 / VL; x++) {
+                const int64_t at = j + x * VL;
+                vf low, high;
+                if (!whole && j >= n) {
+                    put(vf_zero(), vf_zero(), parts, to + x * VL);
+                    continue;
+                }
+                if (whole) {
+                    low = soft_score(from + at, bias ? bias + at : NULL, VL);
+                    high = soft_score(from + at + 16, bias ? bias + at + 16 : NULL, VL);
+                } else {
+                    low = score_or_none(from + at, bias ? bias + at : NULL, n - at);
+                    high = score_or_none(from + at + 16, bias ? bias + at + 16 : NULL, n - at - 16);
+                }
+                fits = vm_and_lt(vm_and_lt(fits, low, scale.most), high, scale.most);
+                low = soft_power(low, scale, parts);
+                high = soft_power(high, scale, parts);
+                sum[x] = vf_add(sum[x], vf_add(low, high));
+                put(low, high, parts, to + x * VL);
             }
-            sum[x] = vf_add(sum[x], vf_add(low, high));
-            put(low, high, parts, to + x * VL);
+            if (parts > 1 || j + STEP >= keys)
+                progress(w, q, i * keys + j + STEP, t->slot->rows.rows * keys, parts);
         }
-        if (parts == 3 || j + STEP >= keys)
-            progress(w, q, i * keys + j + STEP, t->slot->rows.rows * keys, parts);
+        for (int x = 0; x < 16 / VL; x++)
+            counts = vm_or(counts, vf_gt(sum[x], vf_set1(LEAST_SUM)));
+        if ((vm_all(fits) && vm_any(counts)) || again || !move_shift(w, s, i, from, bias, n))
+            break;
     }
     for (int x = 0; x < 16 / VL; x++)
-        vf_store(sums + x * VL, sum[x]);
+        vf_store(s->sum[i] + x * VL, sum[x]);
 }
 
 /* What came before, to the scale of what comes. */
-static void fade(const work *w, slot *s)
+static void fade(work *w, slot *s)
 {
+    w->fades = 0;
     for (int64_t i = 0; i < s->rows.rows; i++) {
         if (w->fade[i] == 1.0f)
             continue;
         float *out = out_of(s) + i * w->v_p;
         const vf by = vf_set1(w->fade[i]);
-        for (int64_t d = 0; d < w->v_p; d += VL)
+        for (int64_t d = 0; d < w->v_p && s->begun; d += VL)
             vf_store(out + d, vf_mul(vf_load(out + d), by));
+        w->fade[i] = 1.0f;
     }
 }
 
@@ -229,21 +270,41 @@ static void plainly(const work *w, const block *b)
     }
 }
 
+static float sum_of(const slot *s, int64_t i)
+{
+    vf sums = vf_load(s->sum[i]);
+    for (int x = VL; x < 16; x += VL)
+        sums = vf_add(sums, vf_load(s->sum[i] + x));
+    return vf_reduce_add(sums);
+}
+
+/* A row's greatest score is no less: one weight at least is a key's share of their sum. */
+static float least_top(const work *w, const slot *s, int64_t i)
+{
+    const float sum = sum_of(s, i), keys = (float)w->a->keys;
+    int32_t share, exponent = -1;
+    memcpy(&share, &(float){sum / keys}, sizeof share);
+    exponent += (share >> 23) - 127;
+    return sum > 0.0f ? (s->shift[i] + (float)exponent) * 0.693147182f : -SIMD_INF;
+}
+
 /* Whether no key that the mask hides has a weight in any row, see `spare` in attention.c. */
 static int spare(const work *w, const slot *s)
 {
     for (int64_t i = 0; i < s->rows.rows && w->hidden != -SIMD_INF; i++) {
         const float most = 1.02f * s->absolute[i] * w->reach + w->hidden;
-        if (!(most == -SIMD_INF || most - s->top[i] < SOFT_UNDERFLOW))
+        if (!(most == -SIMD_INF || most - least_top(w, s, i) < SOFT_UNDERFLOW))
             return 0;
     }
     return 1;
 }
 
-/* Divide by the sums; rows that saw nothing are zero. */
+/* Divide by the sums; rows that saw nothing are zero.  Those whose scores are all of a size of masks are left to attention.c. */
 static void finish(const work *w, slot *s)
 {
     const st_attention *a = w->a;
+    for (int64_t i = 0; i < s->rows.rows; i++)
+        s->odd |= s->top[i] != -SIMD_INF && !has_weights(s, i);
     if (s->odd || !spare(w, s)) {
         plainly(w, &s->rows);
         return;
@@ -253,14 +314,15 @@ static void finish(const work *w, slot *s)
         for (int64_t i = 0; i < t.rows; i++) {
             float *from = out + (t.at + i) * w->v_p;
             float *to = a->store ? from : a->out + s->rows.batch * a->out_batch + t.head * a->out_head + (t.query + i) * a->out_row;
-            vf sums = vf_load(s->sum[t.at + i]);
-            for (int x = VL; x < 16; x += VL)
-                sums = vf_add(sums, vf_load(s->sum[t.at + i] + x));
-            const float sum = vf_reduce_add(sums);
+            const float sum = sum_of(s, t.at + i);
+            const int none = !s->begun || sum == 0.0f;
             const vf norm = vf_set1(1.0f / sum);
-            for (int64_t d = 0; d < a->v_dim; d += VL) {
+            int64_t d = 0;
+            for (; d + VL <= a->v_dim && !none; d += VL)
+                vf_store(to + d, vf_mul(vf_load(from + d), norm));
+            for (; d < a->v_dim; d += VL) {
                 const int64_t n = ST_MIN((int64_t)VL, a->v_dim - d);
-                vf_store_n(to + d, s->begun && sum != 0.0f ? vf_mul(vf_load_n(from + d, n), norm) : vf_zero(), n);
+                vf_store_n(to + d, none ? vf_zero() : vf_mul(vf_load_n(from + d, n), norm), n);
             }
         }
         if (a->store)
@@ -276,7 +338,7 @@ SOFT_INLINE void turn(work *w, const item *before, item *now, const item *next, 
         const float *bias = w->a->score_by_key ? w->bias + now->from : NULL;
         const int64_t rows = now->slot->rows.rows;
         const int whole = is_whole(w, now);
-        now->live = whole ? prepare(w, now, NULL, 1) : prepare(w, now, bias, 0);
+        now->live = prepare(w, now);
         for (int64_t i = 0; i < rows && now->live; i++) {
             if (whole)
                 row_weights(w, now, i, NULL, parts, 1, &q);
@@ -289,7 +351,7 @@ SOFT_INLINE void turn(work *w, const item *before, item *now, const item *next, 
     progress(w, &q, 1, 1, parts);
     if (before->slot && before->final)
         finish(w, before->slot);
-    if (now->slot && now->live && now->slot->begun)
+    if (w->fades)
         fade(w, now->slot);
 }
 
@@ -324,7 +386,7 @@ SOFT_INLINE int begin_block(work *w, items *g, slot *s, int parts)
         most = ST_MAX(most, s->seen[i]);
     g->from = w->lo;
     g->end = ST_MIN(w->hi, most - w->key0);
-    s->odd |= w->rows <= ST_ATTENTION_FEW || (g->from < g->end && !(w->most_v < FINITE));
+    s->odd |= w->rows <= ST_ATTENTION_FEW || (g->from < g->end && !(w->most_v < FINITE_V));
     if (s->odd || (g->from >= g->end && w->hidden == -SIMD_INF))
         return 0;
     split_queries(w, s, parts);

@@ -14,17 +14,22 @@
 #define PACKED 327680           /* floats of K and V that are held at once */
 #define SLOTS 65536             /* floats of unfinished rows */
 #define FINITE 1e30f            /* sums that must stay below this are, and no part of a value up to this is infinite */
+#define FINITE_V 1e21f          /* nor are sums of values up to this with weights of up to 2^32 */
+#define LEAST_SCORE (-0.5e6f)   /* of those that shifts follow, and the opposite of the greatest */
+#define LEAST_SUM 0x1p-32f      /* of weights that count */
 
 /* Unfinished rows of a block; behind it their sums, out[ROWS][v_p]. */
 typedef struct slot {
     float sum[ROWS][16]; /* of weights, in sixteen parts */
-    float top[ROWS], absolute[ROWS];
+    float shift[ROWS];   /* weights are 2^shift times too small: a whole number */
+    float top[ROWS];     /* the greatest of the scores that were looked at for want of weights that count, or of room for them */
+    float absolute[ROWS];
     int64_t seen[ROWS];  /* keys */
     int64_t begun, odd;  /* whether out holds anything; whether attention.c shall compute it instead */
     block rows;
     int64_t unused[2];
 } slot;
-#define SLOT_HEAD 656 /* floats */
+#define SLOT_HEAD 688 /* floats */
 _Static_assert(sizeof(slot) == SLOT_HEAD * sizeof(float), "as codegen/facts.py has it");
 
 typedef struct item {
@@ -39,7 +44,8 @@ typedef struct work {
     int64_t rows, blocks, steps, v_p, panels; /* steps of the depth; columns of V in whole tiles, panels of them */
     int64_t chunks, chunk, slots, slot_floats;
     float *q, *scores, *weights, *k, *v, *bias, *state, *plain;
-    float fade[ROWS], shift[ROWS]; /* of the item at hand */
+    float fade[ROWS]; /* by what the item at hand changes the scale of what came before */
+    int fades;
     int tall;
     tile_file tiles;
     int64_t number, key0, keys, lo, hi; /* the chunk at hand: of its keys the mask leaves [lo, hi) */

@@ -29,6 +29,48 @@ SOFT_INLINE vf soft_exp(vf x)
     return vf_select(vf_lt(x, vf_set1(SOFT_UNDERFLOW)), vf_zero(), vf_mul(p, vi_as_vf(vi_shl(vf_as_vi(t), 23))));
 }
 
+/* What soft_power takes beside x, for results 2^shift times too small; shift is a whole number, of at most 2^20. */
+typedef struct soft_scale {
+    vf base, least, most;
+} soft_scale;
+SOFT_INLINE soft_scale soft_scale_of(float shift)
+{
+    const float ln2 = 0.693147182f;
+    return (soft_scale){vf_set1(12582912.0f - shift), vf_set1((shift - 125.0f) * ln2), vf_set1((shift + 32.0f) * ln2)};
+}
+
+/* e^x 2^-shift, zero for x < least; anything where not x < most.  As soft_exp, but the exponent is added to, and whatever the shift
+ * is, the other bits are the same.  Where tiles multiply, vectors have one unit for multiplications, maxima and shifts, and two for
+ * additions: hence as few of the former as can be.  `parts` says how many of bf16 the result becomes: for one, a polynomial of
+ * degree 3 does (minimax as the other, its own error 2^-13.7). */
+SOFT_INLINE vf soft_power(vf x, soft_scale s, int parts)
+{
+    const vf log2e = vf_set1(1.44269504f);
+#ifdef SIMD_UNFUSED /* a product that is rounded has to be small: most of the shift is taken off before, rounded alike for a whole row */
+    const vf shift = vf_sub(vf_set1(12582912.0f), s.base), off = vf_mul(shift, vf_set1(0.693147182f));
+    const vm far = vf_gt(vf_abs(shift), vf_set1(32.0f));
+    const vm few = vf_lt(x, s.least);
+    x = vf_select(far, vf_sub(x, off), x);
+    s.base = vf_select(far, vf_set1(12582912.0f), s.base);
+#else
+    const vm few = vf_lt(x, s.least);
+#endif
+    const vf t = vf_fma(x, log2e, s.base), r = vf_fma(x, log2e, vf_sub(s.base, t));
+    vf p;
+    if (parts == 1) {
+        p = vf_fma(vf_set1(0.05517167f), r, vf_set1(0.24261113f));
+        p = vf_fma(p, r, vf_set1(0.69326097f));
+        p = vf_fma(p, r, vf_set1(0.99992806f));
+    } else {
+        p = vf_fma(vf_set1(0.0013269406f), r, vf_set1(0.00967129413f));
+        p = vf_fma(p, r, vf_set1(0.0555071123f));
+        p = vf_fma(p, r, vf_set1(0.240222469f));
+        p = vf_fma(p, r, vf_set1(0.693147004f));
+        p = vf_fma(p, r, vf_set1(1.0f));
+    }
+    return vf_select(few, vf_zero(), vi_as_vf(vi_add(vf_as_vi(p), vi_shl(vf_as_vi(t), 23))));
+}
+
 SOFT_INLINE vf soft_score(const float *s, const float *bias, int64_t n)
 {
     vf x = n == VL ? vf_load(s) : vf_load_n(s, n);

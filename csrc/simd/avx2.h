@@ -67,6 +67,7 @@ static inline vm vm_and(vm a, vm b) { return _mm256_and_ps(a, b); }
 static inline vm vm_or(vm a, vm b) { return _mm256_or_ps(a, b); }
 static inline vm vm_xor(vm a, vm b) { return _mm256_xor_ps(a, b); }
 static inline vm vm_not(vm a) { return _mm256_xor_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(-1))); }
+static inline vm vm_and_lt(vm m, vf a, vf b) { return vm_and(m, vf_lt(a, b)); }
 static inline int vm_any(vm a) { return _mm256_movemask_ps(a) != 0; }
 static inline int vm_all(vm a) { return _mm256_movemask_ps(a) == 0xff; }
 static inline vf vf_select(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, m); }

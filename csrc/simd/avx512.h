@@ -76,6 +76,8 @@ static inline vm vm_and(vm a, vm b) { return (vm)(a & b); }
 static inline vm vm_or(vm a, vm b) { return (vm)(a | b); }
 static inline vm vm_xor(vm a, vm b) { return (vm)(a ^ b); }
 static inline vm vm_not(vm a) { return (vm)~a; }
+/* m where also a < b: one instruction, while compilers would have a mask go through general registers. */
+static inline vm vm_and_lt(vm m, vf a, vf b) { return _mm512_mask_cmp_ps_mask(m, a, b, _CMP_LT_OQ); }
 static inline int vm_any(vm a) { return a != 0; }
 static inline int vm_all(vm a) { return a == 0xffff; }
 static inline vf vf_select(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); }

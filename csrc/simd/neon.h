@@ -89,6 +89,7 @@ static inline vm vm_and(vm a, vm b) { return vandq_u32(a, b); }
 static inline vm vm_or(vm a, vm b) { return vorrq_u32(a, b); }
 static inline vm vm_xor(vm a, vm b) { return veorq_u32(a, b); }
 static inline vm vm_not(vm a) { return vmvnq_u32(a); }
+static inline vm vm_and_lt(vm m, vf a, vf b) { return vm_and(m, vf_lt(a, b)); }
 static inline int vm_any(vm a) { return vmaxvq_u32(a) != 0; }
 static inline int vm_all(vm a) { return vminvq_u32(a) != 0; }
 static inline vf vf_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }

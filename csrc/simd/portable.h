@@ -63,6 +63,7 @@ static inline vf vf_fma(vf a, vf b, vf c)
                 __builtin_fmaf(a[3], b[3], c[3])};
 }
 #else
+#define SIMD_UNFUSED
 static inline vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 #endif
 static inline vf vf_fnma(vf a, vf b, vf c) { return vf_fma(-a, b, c); }
@@ -81,6 +82,7 @@ static inline vm vm_and(vm a, vm b) { return a & b; }
 static inline vm vm_or(vm a, vm b) { return a | b; }
 static inline vm vm_xor(vm a, vm b) { return a ^ b; }
 static inline vm vm_not(vm a) { return ~a; }
+static inline vm vm_and_lt(vm m, vf a, vf b) { return vm_and(m, vf_lt(a, b)); }
 static inline int vm_any(vm a) { return (a[0] | a[1] | a[2] | a[3]) != 0; }
 static inline int vm_all(vm a) { return (a[0] & a[1] & a[2] & a[3]) != 0; }
 static inline vf vf_select(vm m, vf a, vf b) { return (vf)((m & (vi)a) | (~m & (vi)b)); }

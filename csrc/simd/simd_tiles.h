@@ -148,6 +148,16 @@ static __attribute__((noinline, unused)) void tile_dot_i8(tile_file *t, int c, i
 
 #endif
 
+/* The upper halves of words of x below those of y. */
+static inline vi vi_upper_halves(vi x, vi y)
+{
+#if VL == 16 && defined(__AVX512BW__)
+    return _mm512_mask_alignr_epi8(y, 0x3333333333333333u, x, x, 2);
+#else
+    return vi_or(vi_shr(x, 16), vi_and(y, vi_set1((int32_t)0xffff0000u)));
+#endif
+}
+
 /* The nearest bfloat16 as a float, ties to even; NaN stays NaN and denormals become zero, as vcvtne2ps2bf16 has it. */
 static inline vf vf_nearest_bf16(vf x)
 {
