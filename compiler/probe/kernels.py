@@ -259,6 +259,8 @@ def fit_tables(timed: Sequence[Timed], outside: Sequence[float], machine: Machin
     fixed = {f"{family}.ram": 1 / machine.tier("ram").core_bandwidth for family in STREAMING}
     # left operands walked again are split again, which has a price of its own: too alike to be told apart
     fixed |= {f"{owner}.a_again": 1 / device.caches[-1].bandwidth for owner in (_TILED, _BFP_TILED) if device.caches}
+    # attention packs what it reads once: brief calls would take what a head costs beside for traffic
+    fixed |= {f"{n}.l{c.level}": 1 / c.bandwidth for n in TILED if n.startswith("attention") for c in device.caches}
     prices, residual = fit_prices(columns, [t.typical(1) for t in kept], least, fixed, traffic, OVERLAP_LOSS)
     launch = prices.pop(LAUNCH)
     kernels: dict[str, dict[str, float]] = {}
