@@ -39,7 +39,8 @@ from .family import Symbols
 from .terms import Terms, ceil_div, column_blocks, product
 from .terms_loops import stores_terms, value_terms
 
-_PIXELS = 8  # depthwise.c
+#: depthwise.c: outputs in registers, floats of a tile and of input rows in L1, channels at a time, what beginning with a run costs
+_PIXELS, _TILE_FLOATS, _NEAR_FLOATS, _MOST_CHANNELS, _RUN_START = 8, 4096, 8192, 256, 24
 _BLOCKS = 64  # of attention that are looked at one by one
 _TURN = 5  # a vector of dot products from as many vectors of partial sums, in multiply-adds of one
 #: tiles.c: loads of a tile of B for each step of k, by the number of parts
@@ -301,14 +302,14 @@ def _depthwise_block(root: Conv, ow: int, w: int, pixels: int, lanes: int) -> tu
     kh, kw, stride_h, stride_w, dilation_h, dilation_w = root.window[:6]
     in_use = (kh - 1) * dilation_h + 1 + stride_h
     best, least = (0, 0), float("inf")
-    for span in range(pixels, 4096 // lanes + 1, pixels):
+    for span in range(pixels, _TILE_FLOATS // lanes + 1, pixels):
         columns = min((span - 1) * stride_w + (kw - 1) * dilation_w + 1, w)
-        room = min(8192 // (in_use * columns), 4096 // span, 256) // lanes * lanes
+        room = min(_NEAR_FLOATS // (in_use * columns), _TILE_FLOATS // span, _MOST_CHANNELS) // lanes * lanes
         if room == 0 and best[0]:
             break
         blocks = ceil_div(root.groups, max(room, lanes))
         width = ceil_div(ceil_div(root.groups, blocks), lanes) * lanes
-        cost = columns / min(span, ow) * (1 + 24 / width)
+        cost = columns / min(span, ow) * (1 + _RUN_START / width)
         if cost < least:
             best, least = (span, width), cost
         if span >= ow:

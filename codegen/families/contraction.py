@@ -263,8 +263,8 @@ def finish_fields(finish: Finish, row: str, printer: Printer) -> list[tuple[str,
     fields = [
         ("c", place(finish.store.operand, finish.store.index)),
         ("c_row", printer.dim(finish.store.index.coefficient(row))),
+        ("finish.on", "1"),
     ]
-    fields.append(("finish.on", "1"))
     if finish.bias:
         fields.append(("finish.bias", place(finish.bias.operand, finish.bias.index)))
     if finish.add:

@@ -51,7 +51,7 @@ class ConvFamily(Plain):
     parts = 0  # of bf16 in tiles, if any
     sums = f32
     struct, function = "st_conv", "st_conv_f32"
-    finishes = True  # the function applies simple epilogues, where it does not work in tiles
+    finishes = True  # the function applies simple epilogues itself
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
         if not (isinstance(kernel, Contraction) and isinstance(kernel.root, Conv) and kernel.sums == self.sums):
@@ -135,7 +135,7 @@ class ConvFamily(Plain):
         if plain and first.index.coefficient(root.column.name) == 1:
             fields.append(("c", f"a{first.operand} + {dim(first.index.base)}"))
             fields.append(("c_row", dim(first.index.coefficient(root.rows[0].name))))
-        elif self.finishes and not self.parts and (finish := finish_of(kernel)):
+        elif self.finishes and (finish := finish_of(kernel)):
             fields += finish_fields(finish, root.rows[0].name, printer)
         else:
             store = store_callback(kernel, symbols, (), root.rows, root.column)
@@ -205,6 +205,8 @@ class WinogradFamily(ConvFamily):
 
 class ConvTilesFamily(ConvFamily):
     """Convolutions on tiles (AMX), pixels and filters as the operands of `TilesFamily`."""
+
+    finishes = False
 
     def __init__(self, mode: str) -> None:
         self.mode, self.parts = mode, PRODUCT_TILES[mode]

@@ -259,7 +259,7 @@ BLOCK_INLINE void bfp_multiply(tile_file *t, const char *a, const char *b, int64
                                const char *fetch, int64_t lines, const int slices)
 {
     const int share = steps ? (int)st_ceil_div(16, steps) : 0;
-    const int64_t ahead = lines * 64, stride = block_stride(ahead, slices == 3 ? 8 : 4);
+    const int64_t ahead = lines * 64, stride = st_ceil_div(ahead, slices == 3 ? 8 : 4);
     tile_zero(t, 0);
     tile_zero(t, 1);
     tile_zero(t, 2);

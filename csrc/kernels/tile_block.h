@@ -11,9 +11,6 @@
 #define GROUP 128         /* columns of a product whose sums are handed over at once */
 #define PART (ROWS * 64) /* bytes of one part of a step of TILE_DEPTH: 32 rows on the left, 16 rows of 32 words on the right */
 #define PART_WORDS (PART / 4)
-#define WHOLE 3         /* so many parts of B are made of floats when they are needed ... */
-#define PAIR (2 * 16)   /* ... from 16 of an even row and 16 of the odd one below */
-#define STEP_PAIRS (TILE_DEPTH * COLUMNS / PAIR)
 #define BLOCK_INLINE static inline __attribute__((always_inline))
 
 static inline void block_configure(tile_file *t, int64_t rows)
@@ -27,8 +24,7 @@ static inline void block_configure(tile_file *t, int64_t rows)
     tile_configure(t, &shape);
 }
 
-/* `bytes` of memory are fetched in so many turns: many lines at once leave no room for those that tiles load. */
-static inline int64_t block_stride(int64_t bytes, int64_t times) { return st_ceil_div(bytes, times); }
+/* `stride` bytes of memory are fetched, a turn of several: many lines at once leave no room for those that tiles load. */
 BLOCK_INLINE const char *block_fetch(const char *at, int64_t stride)
 {
     for (int64_t line = 0; line < stride; line += 64)
@@ -68,28 +64,6 @@ BLOCK_INLINE void block_end(tile_file *t, float *c, int64_t ld, int tall, int wi
         tile_store(t, 2, lower, row);
     if (tall && wide)
         tile_store(t, 3, lower + 16, row);
-}
-
-/* Floats of a panel of B as parts, 16 columns of a pair of rows: the float's first 8 bits, the next 8 and the last.  That of A the
- * nearest are taken keeps what is left out small and without a sign of its own. */
-static inline void split_pair(const float *floats, char *to)
-{
-    const vi high = vi_set1((int32_t)0xffff0000u);
-    for (int64_t j = 0; j < 16; j += VL) {
-        vf even = vf_load(floats + j), odd = vf_load(floats + 16 + j);
-        for (int part = 0; part < WHOLE; part++) {
-            const vi e = vf_as_vi(even), o = vi_and(vf_as_vi(odd), high);
-            vf_store((float *)(void *)(to + part * PART) + j, vi_as_vf(vi_or(vi_shr(e, 16), o)));
-            even = vf_sub(even, vi_as_vf(vi_and(e, high)));
-            odd = vf_sub(odd, vi_as_vf(o));
-        }
-    }
-}
-static inline int64_t split_pairs(const float *floats, float *to, int64_t pair, int64_t end)
-{
-    for (; pair < end; pair++)
-        split_pair(floats + pair * PAIR, (char *)to + (uint64_t)pair / STEP_PAIRS * (WHOLE * PART) + (uint64_t)pair % STEP_PAIRS * 64);
-    return pair;
 }
 
 #endif

@@ -18,6 +18,7 @@
  */
 #include "tile_bfp.h"
 #include "tile_block.h"
+#include "tile_pairs.h"
 
 #define KEPT_ROWS 256         /* rows and columns of sums kept while k is blocked ... */
 #define KEPT_COLUMNS 512
@@ -195,7 +196,7 @@ static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const 
     const int32_t *place = l->steps;
     const char *a = l->a, *fetch = x->fetch;
     int64_t pair = x->pair;
-    const int64_t ahead = x->lines * 64, stride = block_stride(ahead, parts == WHOLE ? PRODUCTS : (2 * parts - 1) << tall << wide);
+    const int64_t ahead = x->lines * 64, stride = st_ceil_div(ahead, parts == WHOLE ? PRODUCTS : (2 * parts - 1) << tall << wide);
     const char *line;
 /* Loads between the products, so that the tile unit waits for none. */
 #define MULTIPLY(part_a, load_b, part_b)                                                                                   \

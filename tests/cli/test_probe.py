@@ -118,6 +118,16 @@ def test_a_mode_of_tiles_has_its_own_price_of_a_product_but_shares_the_rest() ->
         assert found[f"matmul_tiles_{mode}"]["dot"] == pytest.approx(dot, rel=0.1)
 
 
+def test_traffic_of_attention_on_tiles_costs_what_caches_give() -> None:
+    """It is too little to be told from what a head costs beside: here all time goes by with it."""
+    machine = load_machine("generic-x86_64-amx")
+    family, second = "attention_tiles_bf16", machine.device("cpu").caches[1]
+    timed = [
+        kernels.Timed("k", True, family, {"l2": 1e4 * n, "dot": 1e3 * n}, 1e6, {1: (1e-5 * n,)}) for n in range(1, 9)
+    ]
+    assert kernels.fit_tables(timed, [0.0], machine, 1).kernels[family]["l2"] == 1 / second.bandwidth
+
+
 def test_memory_is_not_free_where_the_last_cache_held_the_samples() -> None:
     machine = load_machine("generic-portable")
     rows = {"matmul": {"fma": 1e-10}, "conv": {"ram": 5.0}, "loops": {"op": 1e-10}, "rows": {"op": 1e-10}}
