@@ -41,6 +41,9 @@ class Plain:
     def past(self, kernel: Kernel, symbols: Symbols, device: Device) -> frozenset[int]:
         return frozenset()
 
+    def narrow(self, kernel: Kernel) -> frozenset[int]:
+        return frozenset()
+
 
 class Family(Protocol):
     """One way of running kernels of a certain shape."""
@@ -69,6 +72,10 @@ class Family(Protocol):
 
     def past(self, kernel: Kernel, symbols: Symbols, device: Device) -> frozenset[int]:
         """The operands that are written past the caches at the typical sizes."""
+        ...
+
+    def narrow(self, kernel: Kernel) -> frozenset[int]:
+        """The operands that it reads as bf16 at no cost, be they so or not."""
         ...
 
     def emit(self, kernel: Kernel, name: str, packed: frozenset[int], symbols: Symbols, device: Device) -> Emitted:

@@ -161,6 +161,17 @@ class Library:
         heavy = {c.device for c in found if c.executable and c.family not in LIGHT}
         return [c for c in found if self.reference or c.family != "loops" or c.device not in heavy]
 
+    def narrow_reads(self, cluster: Node, graph: Graph, machine: Machine) -> frozenset[str]:
+        """The values that a kernel offered for the cluster rounds to bf16 as it reads them, and takes as bf16 as well."""
+        if needs_pricing(cluster, graph):
+            return frozenset()
+        kernel = self.kernels(cluster, graph)[0]
+        found: set[int] = set()
+        for device in machine.devices:
+            rows = (r for r in self.families if device.kind == "cpu" and r.extension in ("", *device.extensions))
+            found |= {k for row in rows if row.accepts(kernel, device) for k in row.narrow(kernel)}
+        return frozenset(cluster.used[k] for k in found)
+
     def _candidate(self, row: Family, kernel: Kernel, cluster: Node, graph: Graph, device: Device) -> Candidate | None:
         weights = self.weights_of(cluster, graph)
         direct = row.direct(kernel, weights) if isinstance(row, RowsFamily) else ()

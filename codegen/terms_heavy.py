@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..ir.dims import Dim, typical
 from ..ir.dims import product as dim_product
 from ..ir.kernel import Attention, Contraction, Conv, Matmul
+from ..ir.types import bf16
 from .facts import (
     ATTENTION_FEW,
     ATTENTION_KEYS,
@@ -34,7 +35,7 @@ from .facts import (
     tile_blocks,
     winograd_tiles,
 )
-from .families.contraction import finish_of, is_accumulator, new_printer
+from .families.contraction import finish_of, is_accumulator, narrow_rows, new_printer
 from .family import Symbols
 from .terms import Terms, ceil_div, column_blocks, product
 from .terms_loops import stores_terms, value_terms
@@ -43,6 +44,7 @@ from .terms_loops import stores_terms, value_terms
 _PIXELS, _TILE_FLOATS, _NEAR_FLOATS, _MOST_CHANNELS, _RUN_START = 8, 4096, 8192, 256, 24
 _BLOCKS = 64  # of attention that are looked at one by one
 _TURN = 5  # a vector of dot products from as many vectors of partial sums, in multiply-adds of one
+_COPIED = 0.5  # a vector of bf16 moved to where tiles are loaded from, in vectors of floats split for that
 #: tiles.c: loads of a tile of B for each step of k, by the number of parts
 _LOADS = {1: 1, 2: 2, 3: 4}
 
@@ -167,16 +169,18 @@ def matmul_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: in
     """gemm.c in tiles: as `matmul_terms`, with a packed right operand."""
     tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
     root, times, m, n, k = _matmul(kernel, size)
-    step = gemm_load_rows(isa, k, parts) if root.prologue is not None else m
+    narrow = parts == 1 and narrow_rows(root) is not None
+    step = gemm_load_rows(isa, k, parts) if root.prologue is not None and not narrow else m
     passes = 0
     for rows, count in _pieces(m, step):
-        passes = max(passes, _tile_product(terms, rows, n, k, parts, times * count))
-    if root.prologue is not None:
+        moved = (0.0 if k % STEP == 0 else _COPIED) if narrow else 1.0
+        passes = max(passes, _tile_product(terms, rows, n, k, parts, times * count, moved=moved))
+    if root.prologue is not None and not narrow:
         value_terms(
             terms, new_printer(kernel, symbols), symbols, tile.lanes, root.prologue, root.depth.name, k, times * m
         )
         terms.add("b_again", times * (ceil_div(m, max(step, 1)) - 1) * k * n * BFP_BYTES.get(parts, 2 * parts))
-    else:
+    elif not narrow:
         row, column = (size(stride) for stride in root.a.strides[-2:])
         if column != 1 and k > 1:
             terms.add("turn" if row == 1 else "fill", times * passes * m * ceil_div(k, tile.lanes))
@@ -192,6 +196,8 @@ def conv_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: int)
     root = kernel.root
     assert isinstance(root, Conv)
     window, cg = root.window, size(root.size[3])
+    narrow = kernel.operands[root.x.operand].dtype == bf16
+    moved = (0.0 if at.pixels and at.k % STEP == 0 else _COPIED) if narrow else 1.0
     if steps := conv_direct(window, cg, parts):
         images = size(root.size[0])
         if at.m > 0 and at.og > 0:
@@ -205,11 +211,12 @@ def conv_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: int)
                 at.groups * bands.count,
                 bands.split / bands.count,
                 direct=True,
+                moved=moved,
             )
             stored = 2 if parts in SPLIT_IN_TIME else parts
             terms.add("b_again", at.groups * (bands.count - 1) * steps * STEP * at.og * 2 * stored)
     else:
-        passes = _tile_product(terms, at.m, at.og, at.k, parts, at.groups)
+        passes = _tile_product(terms, at.m, at.og, at.k, parts, at.groups, moved=moved)
     if not steps and not at.pixels:
         terms.add("gather_run", at.groups * passes * at.m * at.runs)
         terms.add("gather", at.groups * passes * at.m * at.runs * ceil_div(at.k // at.runs, tile.lanes))
@@ -219,11 +226,19 @@ def conv_tile_terms(kernel: Contraction, symbols: Symbols, isa: str, parts: int)
 
 
 def _tile_product(
-    terms: Terms, m: int, n: int, k: int, parts: int, times: float, split: float = 0.0, direct: bool = False
+    terms: Terms,
+    m: int,
+    n: int,
+    k: int,
+    parts: int,
+    times: float,
+    split: float = 0.0,
+    direct: bool = False,
+    moved: float = 1.0,
 ) -> int:
     """st_tiles_run on m x n x k: rows of products of tiles, tiles of B loaded, vectors of 32 of A split, blocks of 32 x 32 sums,
     bytes walked again, pairs of rows of B split. Returns how often the left operand is walked. `direct`: that lies in parts, made
-    of `split` vectors."""
+    of `split` vectors. `moved`: the share of a split that a vector of A takes; less than 1 of bf16."""
     if m <= 0 or n <= 0:
         return 0
     blocks = tile_blocks(m, k, parts, direct)
@@ -233,9 +248,9 @@ def _tile_product(
     passes = ceil_div(n, blocks.columns)
     terms.add("dot", times * m * wide * steps * PRODUCTS_OF_PARTS[parts])
     terms.add("b_tile", times * tall * wide * steps * _LOADS[parts])
-    terms.add("split", times * (split if direct else passes * m * steps) * parts)
+    terms.add("split", times * (split if direct else passes * m * steps) * parts * moved)
     terms.add("block", times * tall * ceil_div(n, TILE_PANEL) * max(ceil_div(k, blocks.depth), 1))
-    terms.add("a_again", 0 if direct else times * (passes - 1) * m * k * 4)
+    terms.add("a_again", 0 if direct else times * (passes - 1) * m * k * (4 if moved == 1 else 2))
     stored = 2 if parts in SPLIT_IN_TIME else parts
     again = ceil_div(m, blocks.rows)
     terms.add("b_again", times * (again - 1) * wide * steps * STEP * TILE_PANEL * stored)

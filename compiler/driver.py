@@ -75,6 +75,9 @@ def lower_model(model: Path | ModelSource, options: CompileOptions, progress: Pr
     if form.split:
         text = f"products whose weight is larger than {size_text(form.split)} are taken apart by columns"
         plan = replace(plan, notes={**plan.notes, "split": text})
+    if form.narrow:
+        text = f"{len(form.narrow)} values that products in bf16 read are stored as bf16"
+        plan = replace(plan, notes={**plan.notes, "narrow": text})
     return Levels(machine, form.graph, form.clusters, form.placed, kernels, plan, clock.seconds)
 
 

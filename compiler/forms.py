@@ -7,12 +7,16 @@ tried do not depend on the budget, so that a budget named as the smallest that w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from ..codegen.library import Library
+from ..ir.candidate import MODE_ERRORS
 from ..ir.graph import Graph, Node
 from ..ir.machine import Machine
 from ..ir.placed import Placed
-from ..passes.base import run_passes
+from ..ir.types import bf16, f32
+from ..passes.base import Pass, run_passes
+from ..passes.graph.narrow_values import narrow_values
 from ..passes.pipelines import CLUSTER_PASSES, storage_passes
 from ..passes.place.infeasible import Infeasible
 from ..passes.place.place import place
@@ -33,6 +37,12 @@ class Form:
     library: Library
     placed: Placed
     split: int = 0
+
+    @property
+    def narrow(self) -> tuple[str, ...]:
+        """The values between clusters that are stored as bf16 though the model has them in f32."""
+        made = (value for node in self.clusters.nodes for value in node.outputs)
+        return tuple(v for v in made if self.clusters.types[v].dtype == bf16 and _wide(self.graph, v))
 
     def cost(self, objective: str) -> float:
         """What the objective makes least."""
@@ -62,19 +72,38 @@ def choose_form(graph: Graph, machine: Machine, request: PlaceRequest, max_error
         library = storage if split else resident
         if split:  # the first form's clusters may come again: then with kernels that read storage by themselves
             seen.append(clusters.nodes)
-        try:
-            placed = place(clusters, library, machine, request)
-        except Infeasible as error:
-            if short is None or error.needed < short.needed:
-                short = error
+        found: list[Form] = []
+        for nodes in (clusters, *_narrowed(clusters, library, machine, max_error)):
+            try:
+                found.append(Form(form_graph, nodes, library, place(nodes, library, machine, request), split))
+            except Infeasible as error:
+                if short is None or error.needed < short.needed:
+                    short = error
+        if not found:
             continue
-        form = Form(form_graph, clusters, library, placed, split)
+        form = min(found, key=lambda one: one.cost(request.objective))
         if best is None or form.cost(request.objective) < best.cost(request.objective):
             best = form
-        streams = any(machine.tier(home.tier).kind == "disk" for home in placed.homes.values())
-        if not streams or (split and placed.solution is not None and placed.solution.gap <= CLOSE):
+        streams = any(machine.tier(home.tier).kind == "disk" for home in form.placed.homes.values())
+        if not streams or (split and form.placed.solution is not None and form.placed.solution.gap <= CLOSE):
             break
     if best is not None:
         return best
     assert short is not None
     raise short
+
+
+def _wide(graph: Graph, value: str) -> bool:
+    return value in graph.types and graph.types[value].dtype == f32
+
+
+def _narrowed(clusters: Graph, library: Library, machine: Machine, max_error: float) -> tuple[Graph, ...]:
+    """The same clusters with narrower values between them, if the error allowed is that of products in bf16 and there are such."""
+    if max_error < MODE_ERRORS["bf16"]:
+        return ()
+    reads = partial(library.narrow_reads, machine=machine)
+    step = Pass(
+        "narrow_values", partial(narrow_values, reads=reads), "clusters", "clusters", "what bf16 rounds, as bf16"
+    )
+    found = run_passes(clusters, (step,))
+    return (found,) if found is not clusters else ()

@@ -213,7 +213,7 @@ class Matmul:
 @dataclass(frozen=True)
 class Conv:
     """Channels-last convolution: rows are (n, y, x), merged where possible; columns the output channels. x strides: (n, h, w).
-    `zero` is that of `Matmul`; outside of the image lies what it takes to nothing."""
+    x may be bf16, and is widened. `zero` is that of `Matmul`; outside of the image lies what it takes to nothing."""
 
     rows: tuple[Axis, ...]
     column: Axis
@@ -239,7 +239,8 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Attention:
-    """softmax(scale q k^T, changed by `score`) v. Strides: (batch, head, row); the last axis is contiguous.
+    """softmax(scale q k^T, changed by `score`) v. Strides: (batch, head, row); the last axis is contiguous. q, k and v
+    may be bf16, and are widened.
 
     `score` is a scalar over axes b, h, i (query), j (key) with Accumulator standing for the scaled score. With `ragged`, `row`
     and `keys` count the rows of all sequences, batch strides are 0, rows see those of their own sequence, and there is no score.

@@ -31,7 +31,7 @@ from .kernel import (
 from .lower_scope import NotLowerable, Scope
 from .ops import OPS, dims_set
 from .scalars import apply, const
-from .types import DType, f32, i8, i32, u8
+from .types import DType, bf16, f32, i8, i32, u8
 
 
 def root_of(scope: Scope) -> Node | None:
@@ -75,6 +75,14 @@ def _plain(expression: Scalar) -> Read | None:
     return expression if isinstance(expression, Read) and not expression.index.gathers else None
 
 
+def _wide(expression: Scalar) -> Read | None:
+    """A plain read of a float, or of a bf16 that becomes one."""
+    match expression:
+        case Apply("cast", (Read(dtype=found) as read,), to) if found == bf16 and to == f32:
+            return _plain(read)
+    return _plain(expression)
+
+
 def _bytes(expression: Scalar, dtype: DType) -> Read | None:
     """The read of a byte that an i32 is made of."""
     match expression:
@@ -106,7 +114,7 @@ def _strided(read: Read, axes: Sequence[str]) -> Strided:
     return Strided(read.operand, read.index.base, tuple(read.index.coefficient(a) for a in axes))
 
 
-def _merged_stride(index: Index, axes: Sequence[Axis]) -> Dim | None:
+def merged_stride(index: Index, axes: Sequence[Axis]) -> Dim | None:
     """The stride of a group of axes walked as one, or None."""
     if not axes:
         return 0
@@ -185,11 +193,11 @@ def _matmul_over(scope: Scope, root: Node, row_shape: Shape) -> Contraction:
     # rows: as many leading axes as A walks with one stride and B does not depend on
     rows = axes[lead:]
     a_indices = [a_read.index] if a_read is not None else []
-    if any(_merged_stride(i, rows) is None for i in a_indices):
+    if any(merged_stride(i, rows) is None for i in a_indices):
         raise NotLowerable("the rows of a product are not walked with one stride")
     for axis in reversed(axes[:lead]):
         grown = [axis, *rows]
-        if b_read.index.coefficient(axis.name) != 0 or any(_merged_stride(i, grown) is None for i in a_indices):
+        if b_read.index.coefficient(axis.name) != 0 or any(merged_stride(i, grown) is None for i in a_indices):
             break
         rows = grown
     rest = axes[: len(axes) - len(rows)]
@@ -206,7 +214,7 @@ def _matmul_over(scope: Scope, root: Node, row_shape: Shape) -> Contraction:
         prologue = a_scalar
         a_operand = Strided(-1, 0, ())
     else:
-        stride = _merged_stride(a_read.index, rows)
+        stride = merged_stride(a_read.index, rows)
         assert stride is not None
         a_operand = operand(a_read, ("row", stride), ("k", a_read.index.coefficient("k")))
     b_strides = (("k", b_read.index.coefficient("k")), ("col", b_read.index.coefficient("col")))
@@ -235,7 +243,7 @@ def _conv(scope: Scope, root: Node) -> Contraction:
     probe = [scope.axis(f"p{i}", d) for i, d in enumerate(shape)]
     x_scalar = scope.expression(x, tuple(Index.axis(p.name) for p in probe))
     whole = scope.types[root.output].dtype == i32
-    x_read, zero = _centred(x_scalar) if whole else (_plain(x_scalar), None)
+    x_read, zero = _centred(x_scalar) if whole else (_wide(x_scalar), None)
     taps = [scope.axis(f"f{i}", d) for i, d in enumerate(filters)]
     w_scalar = scope.expression(w, tuple(Index.axis(t.name) for t in taps))
     w_read = _bytes(w_scalar, i8) if whole else _plain(w_scalar)
@@ -324,7 +332,7 @@ def _attended(scope: Scope, value: str, names: tuple[str, ...]) -> Strided:
     for name, extent in zip(names, extents, strict=True):
         scope.axis(name, extent)
     index = tuple(Index.axis(n) if e != 1 else Index() for n, e in zip(names, extents, strict=True))
-    plain = _plain(scope.expression(value, index))
+    plain = _wide(scope.expression(value, index))
     if plain is None:
         raise NotLowerable("an operand of attention is computed on the fly")
     found = _strided(plain, names)

@@ -38,7 +38,7 @@ from .kernel_bounds import Point, corners
 from .ops import OPS
 from .scalars import CASTS, PRIMITIVES, TO_BOOL
 from .text_kernel import COMPUTED
-from .types import COMPUTABLE, bool_, f32, i8, i32, i64, u8
+from .types import COMPUTABLE, DType, bf16, bool_, f32, i8, i32, i64, u8
 
 _PLAIN: tuple[type, ...] = (Const, Position, Read, Apply, Guarded)
 #: The legality table: which expressions may stand where.
@@ -290,10 +290,13 @@ class _Verifier:
         around, column = root_axes(root)
         self.sums = self.kernel.sums
         read = [strided.operand for strided, _ in strided_operands(root)]
-        for number, wanted in zip(read, (u8, i8) if self.sums == i32 else (f32,) * 3, strict=False):
+        for number, wanted in zip(read, self.root_types(root), strict=False):
             operand = self.operand(number)
-            if operand.role != "in" or operand.dtype != wanted:
-                self.fail(f"the root reads a{number}, which is {operand.role} {operand.dtype}", f"expected in {wanted}")
+            if operand.role != "in" or operand.dtype not in wanted:
+                self.fail(
+                    f"the root reads a{number}, which is {operand.role} {operand.dtype}",
+                    f"expected in {' or '.join(map(str, wanted))}",
+                )
         for strided, extents in strided_operands(root):
             for dim in (strided.offset, *strided.strides, *extents):
                 self.check_dim(dim, f"operand a{strided.operand} of the root")
@@ -318,6 +321,14 @@ class _Verifier:
                 self.fail("an epilogue stores over axes of its own")
             self.check_value("epilogue", (*around, column), store.value)
             self.check_store(store)
+
+    def root_types(self, root: Matmul | Conv | Attention) -> tuple[tuple[DType, ...], ...]:
+        """Those that each of `strided_operands` may have."""
+        if self.sums == i32:
+            return (u8,), (i8,)
+        if isinstance(root, Matmul):
+            return (f32,), (f32,)
+        return ((f32, bf16), (f32,)) if isinstance(root, Conv) else ((f32, bf16),) * 3
 
     def check_attention(self, root: Attention, around: Sequence[Axis]) -> None:
         if root.score is not None:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...ir.kernel import Accumulator, Apply, Axis, Const, Contraction, Conv, Index, Read, Scalar, Store
-from ...ir.types import bool_, f32
+from ...ir.dims import Dim
+from ...ir.kernel import Accumulator, Apply, Axis, Const, Contraction, Conv, Index, Matmul, Read, Scalar, Store
+from ...ir.lower_root import merged_stride
+from ...ir.types import bf16, bool_, f32
 from ..c_printer import Printer
 from ..c_scalar import literal
 from ..family import Emitted, Symbols
@@ -199,6 +201,7 @@ class Finish:
     add: Read | None
     low: float
     high: float
+    narrow: bool = False  # the result is stored as bf16
 
 
 def finish_of(kernel: Contraction) -> Finish | None:
@@ -207,14 +210,12 @@ def finish_of(kernel: Contraction) -> Finish | None:
     if not isinstance(root, Conv) or len(root.rows) != 1:
         return None
     row, column = root.rows[0].name, root.column.name
-    if (
-        others
-        or kernel.sums != f32
-        or kernel.operands[store.operand].dtype != f32
-        or not _dense(store.index, row, column)
-    ):
-        return None
     low, high, value = -math.inf, math.inf, store.value
+    narrow = is_depthwise(root) and value.dtype == bf16
+    if narrow and isinstance(value, Apply) and value.function == "cast":
+        value = value.args[0]
+    if others or kernel.sums != f32 or value.dtype != f32 or not _dense(store.index, row, column):
+        return None
     while isinstance(value, Apply) and value.function in ("min", "max"):
         bound = next((x for x in value.args if isinstance(x, Const)), None)
         rest = next((x for x in value.args if not isinstance(x, Const)), None)
@@ -241,7 +242,7 @@ def finish_of(kernel: Contraction) -> Finish | None:
         value = term
     if not isinstance(value, Accumulator) or (True in reads and is_depthwise(root)):
         return None
-    return Finish(store, reads.get(False), reads.get(True), low, high)
+    return Finish(store, reads.get(False), reads.get(True), low, high, narrow)
 
 
 def is_depthwise(root: Conv) -> bool:
@@ -261,7 +262,7 @@ def finish_fields(finish: Finish, row: str, printer: Printer) -> list[tuple[str,
         return f"a{operand} + {printer.dim(index.base)}"
 
     fields = [
-        ("c", place(finish.store.operand, finish.store.index)),
+        ("c_narrow" if finish.narrow else "c", place(finish.store.operand, finish.store.index)),
         ("c_row", printer.dim(finish.store.index.coefficient(row))),
         ("finish.on", "1"),
     ]
@@ -271,6 +272,30 @@ def finish_fields(finish: Finish, row: str, printer: Printer) -> list[tuple[str,
         fields.append(("finish.add", place(finish.add.operand, finish.add.index)))
         fields.append(("finish.add_row", printer.dim(finish.add.index.coefficient(row))))
     return [*fields, ("finish.low", literal(finish.low, f32)), ("finish.high", literal(finish.high, f32))]
+
+
+@dataclass(frozen=True)
+class NarrowRows:
+    """A left operand of bf16 whose rows lie along the depth: what of a prologue that only widens it is left."""
+
+    operand: int
+    base: Dim
+    loops: tuple[Dim, ...]  # strides
+    batch: Dim
+    row: Dim
+
+
+def narrow_rows(root: Matmul) -> NarrowRows | None:
+    """The left operand of a product as rows of bf16, if that is what its prologue reads."""
+    match root.prologue:
+        case Apply("cast", (Read(operand, index, dtype),), to) if dtype == bf16 and to == f32 and not index.gathers:
+            row = merged_stride(index, root.rows)
+            step = index.coefficient(root.depth.name)
+            if row is None or (step != 1 and root.depth.extent != 1):
+                return None
+            loops = tuple(index.coefficient(axis.name) for axis in root.loops)
+            return NarrowRows(operand, index.base, loops, index.coefficient(root.batch.name), row)
+    return None
 
 
 def is_accumulator(store: Store) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ...ir.dims import product
 from ...ir.kernel import Contraction, Conv, Kernel
 from ...ir.machine import Device
-from ...ir.types import f32, i32
+from ...ir.types import DType, bf16, f32, i32, u8
 from ..c_printer import Printer
 from ..facts import (
     PRODUCT_TILES,
@@ -50,6 +50,7 @@ class ConvFamily(Plain):
     pairs = False  # of bf16 along the depth
     parts = 0  # of bf16 in tiles, if any
     sums = f32
+    pixels: tuple[DType, ...] = (f32,)  # types of X
     struct, function = "st_conv", "st_conv_f32"
     finishes = True  # the function applies simple epilogues itself
 
@@ -58,7 +59,13 @@ class ConvFamily(Plain):
             return False
         root = kernel.root
         constant = isinstance(root.size[3], int) and isinstance(root.column.extent, int)
-        return constant and is_depthwise(root) == (self.function == "st_depthwise_f32")
+        if not constant or kernel.operands[root.x.operand].dtype not in self.pixels:
+            return False
+        return is_depthwise(root) == (self.function == "st_depthwise_f32")
+
+    def narrow(self, kernel: Kernel) -> frozenset[int]:
+        found = isinstance(kernel, Contraction) and isinstance(kernel.root, Conv) and bf16 in self.pixels
+        return frozenset({_root(kernel).x.operand} if found else {})
 
     def packings(self, kernel: Kernel, weights: frozenset[int], device: Device) -> tuple[Packing, ...]:
         root = _root(kernel)
@@ -127,7 +134,8 @@ class ConvFamily(Plain):
             **dict(zip(("x_n", "x_h", "x_w"), root.x.strides, strict=True)),
         }
         fields = [(f"window.{key}", dim(value)) for key, value in sizes.items()]
-        fields += [("x", f"a{root.x.operand} + {dim(root.x.offset)}"), ("filter", f"a{root.filter.operand}")]
+        x = "narrow" if kernel.operands[root.x.operand].dtype == bf16 else "x"
+        fields += [(x, f"a{root.x.operand} + {dim(root.x.offset)}"), ("filter", f"a{root.filter.operand}")]
         fields += self._marks(root, printer)
         store = ""
         (first, *others) = kernel.epilogue
@@ -158,6 +166,7 @@ class WholeConvFamily(ConvFamily):
     name = "conv_i8"
     mode = "i8"
     sums = i32
+    pixels = (u8,)
     struct, function = "st_whole_conv", "st_conv_i8"
     finishes = False
 
@@ -211,6 +220,7 @@ class ConvTilesFamily(ConvFamily):
     def __init__(self, mode: str) -> None:
         self.mode, self.parts = mode, PRODUCT_TILES[mode]
         self.name = f"conv_tiles_{mode}"
+        self.pixels = (f32, bf16) if self.parts == 1 else (f32,)
         self.extension = tile_extension(self.parts)
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
@@ -226,6 +236,7 @@ class DepthwiseFamily(ConvFamily):
 
     name = "depthwise"
     function = "st_depthwise_f32"
+    pixels = (f32, bf16)
 
     def _layout(self, root: Conv, device: Device) -> Layout:
         out, _, height, width = root.filter.strides

@@ -22,7 +22,7 @@ from ..family import Emitted, Packing, Plain, Symbols
 from ..pack import PANELS, Layout
 from ..terms import Terms
 from ..terms_heavy import matmul_terms, matmul_tile_terms, whole_matmul_terms
-from .contraction import CallParts, emit_call, is_accumulator, load_callback, new_printer, store_callback
+from .contraction import CallParts, emit_call, is_accumulator, load_callback, narrow_rows, new_printer, store_callback
 
 
 def _root(kernel: Kernel) -> Matmul:
@@ -99,7 +99,11 @@ class MatmulFamily(Plain):
             terms = [dim(base), *(f"{a.name} * {dim(s)}" for a, s in zip(root.loops, strides, strict=False) if s != 0)]
             return " + ".join(terms)
 
-        if root.prologue is None:
+        if self.parts == 1 and (rows := narrow_rows(root)) is not None:
+            moving.append(("narrow", f"a{rows.operand} + {place(rows.base, rows.loops)}"))
+            fields += [("a_batch", dim(rows.batch)), ("a_row", dim(rows.row)), ("a_col", "1")]
+            load = ""
+        elif root.prologue is None:
             a = root.a
             moving.append(("a", f"a{a.operand} + {place(a.offset, a.strides[:lead])}"))
             steps = zip(("a_batch", "a_row", "a_col"), a.strides[lead:], strict=True)
@@ -200,6 +204,15 @@ class TilesFamily(MatmulFamily):
             return False
         depth = _root(kernel).depth.extent
         return isinstance(depth, int) and depth >= tile_least_depth(self.parts)
+
+    def narrow(self, kernel: Kernel) -> frozenset[int]:
+        if self.parts > 1 or not isinstance(kernel, Contraction) or not isinstance(kernel.root, Matmul):
+            return frozenset()
+        root = kernel.root
+        if root.prologue is not None:
+            rows = narrow_rows(root)
+            return frozenset() if rows is None else frozenset({rows.operand})
+        return frozenset({root.a.operand} if root.a.strides[-1] == 1 else {})
 
 
 def _extent(rows: tuple[Axis, ...]) -> Dim:

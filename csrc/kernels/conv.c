@@ -6,6 +6,7 @@
 typedef struct source {
     const st_window *window;
     const float *x; /* at the group's first channel */
+    const uint16_t *narrow; /* or this */
     float *row;     /* of pairs: room for a pixel's stretch of k, or NULL where it lies in x as it is */
 } source;
 
@@ -13,6 +14,12 @@ static void gather(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_
 {
     const source *s = ctx;
     st_gather_windows(s->window, sizeof(float), 0, s->x, row, rows, k, count, out, (int64_t)sizeof(float) * ld);
+}
+
+static void gather_narrow(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
+{
+    const source *s = ctx;
+    st_gather_windows(s->window, sizeof(uint16_t), 0, s->narrow, row, rows, k, count, out, (int64_t)sizeof(float) * ld);
 }
 
 /* Pixels' windows as pairs; k and count are of pairs. */
@@ -57,10 +64,11 @@ void st_conv_f32(const st_conv *c, int part, int parts)
     st_slice s = c->tiles ? st_split_by(panel, w->groups, m, w->og, 32, 256, part, parts) : st_split(w->groups, m, w->og, 8, 32, part, parts);
     float *workspace = st_align64(c->workspace);
     const int in_place = st_windows_are_pixels(w);
-    source src = {w, NULL, c->pairs && !in_place ? workspace + st_product_floats(k, 1) : NULL};
+    source src = {w, NULL, NULL, c->pairs && !in_place ? workspace + st_product_floats(k, 1) : NULL};
     st_product p = {
         .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = k,
-        .a_row = w->x_w, .fill = c->pairs ? gather_pairs : in_place ? NULL : gather, .fill_ctx = &src, .b_packed = 1, .pairs = c->pairs, .tiles = c->tiles,
+        .a_row = w->x_w, .fill = c->pairs ? gather_pairs : in_place ? NULL : c->narrow ? gather_narrow : gather,
+        .fill_ctx = &src, .b_packed = 1, .pairs = c->pairs, .tiles = c->tiles,
         .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .finish = c->finish.on ? &c->finish : NULL, .workspace = workspace,
     };
     if (p.fill && !c->pairs && !c->tiles && st_windows_in_line(w)) {
@@ -68,7 +76,10 @@ void st_conv_f32(const st_conv *c, int part, int parts)
         p.period = w->ow;
     }
     for (int64_t group = s.batch0; group < s.batch1; group++) {
-        p.a = src.x = c->x + group * w->cg;
+        if (c->narrow)
+            p.narrow = src.narrow = c->narrow + group * w->cg;
+        else
+            p.a = src.x = c->x + group * w->cg;
         p.b = c->filter + group * st_ceil_div(w->og, panel) * words;
         p.col_base = group * w->og;
         (c->tiles ? st_tiles_run : st_product_run)(&p);

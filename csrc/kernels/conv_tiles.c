@@ -30,7 +30,8 @@ static axis axis_of(int64_t taps, int64_t stride, int64_t dilation, int64_t befo
 
 typedef struct band {
     const st_window *w;
-    const float *x;      /* at the group's first channel */
+    const char *x;       /* at the group's first channel */
+    int64_t size;        /* bytes of an element: 4, or 2 of bf16 (and one part) */
     int parts, rows;
     axis y, x_axis;
     int64_t chunks;      /* of TILE_DEPTH channels */
@@ -71,12 +72,21 @@ static band band_of(const st_window *w, int parts)
     return s;
 }
 
+/* At most TILE_DEPTH elements that follow each other, and zeros. */
+static inline void split_elements(const band *s, const char *from, int64_t count, char *to)
+{
+    if (s->size == 4)
+        tile_split((const float *)(const void *)from, ST_MIN(count, (int64_t)TILE_DEPTH), s->parts, to, s->bytes);
+    else
+        block_copy(from, count, to);
+}
+
 /* Channels of one pixel, or zeros, to their planes. */
-static void split_pixel(const band *s, const float *from, char *to, int64_t chunk)
+static void split_pixel(const band *s, const char *from, char *to, int64_t chunk)
 {
     for (int64_t c = 0; c < s->w->cg; c += TILE_DEPTH, to += chunk) {
         if (from)
-            tile_split(from + c, ST_MIN(s->w->cg - c, (int64_t)TILE_DEPTH), s->parts, to, s->bytes);
+            split_elements(s, from + s->size * c, s->w->cg - c, to);
         else
             for (int p = 0; p < s->parts; p++)
                 memset(to + p * s->bytes, 0, 64);
@@ -84,7 +94,7 @@ static void split_pixel(const band *s, const float *from, char *to, int64_t chun
 }
 
 /* A line of pixels one behind the other, from column `column` of the image on; what is written beyond is written again. */
-static void split_run(const band *s, const float *line, int64_t column, int64_t count, char *to)
+static void split_run(const band *s, const char *line, int64_t column, int64_t count, char *to)
 {
     const st_window *w = s->w;
     const int64_t first = ST_MIN(ST_MAX(-column, (int64_t)0), count), last = ST_MAX(ST_MIN(w->w - column, count), first);
@@ -93,11 +103,11 @@ static void split_run(const band *s, const float *line, int64_t column, int64_t 
     if (!line)
         return;
     const int64_t step = w->x_w == w->cg ? (last - first) * w->cg : w->cg;
-    const float *from = line + (column + first) * w->x_w;
+    const char *from = line + s->size * (column + first) * w->x_w;
     char *out = to + 2 * w->cg * first;
-    for (int64_t i = first; i < last; i += step / w->cg, from += step == w->cg ? w->x_w : step, out += 2 * step)
+    for (int64_t i = first; i < last; i += step / w->cg, from += s->size * (step == w->cg ? w->x_w : step), out += 2 * step)
         for (int64_t e = 0; e < step; e += TILE_DEPTH)
-            tile_split(from + e, ST_MIN(step - e, (int64_t)TILE_DEPTH), s->parts, out + 2 * e, s->bytes);
+            split_elements(s, from + s->size * e, step - e, out + 2 * e);
     for (int p = 0; p < s->parts; p++)
         memset(to + p * s->bytes + 2 * w->cg * last, 0, (size_t)(2 * w->cg * (count - last)));
 }
@@ -109,7 +119,7 @@ static void split_band(const band *s)
     for (int64_t l = 0; l < s->lines + s->y.beyond; l++)
         for (int64_t py = 0; py < s->y.phases; py++) {
             const int64_t image = (s->line + l) / s->y.pitch, y = (s->line + l) % s->y.pitch * w->stride_h + py - w->pad_top;
-            const float *line = image < w->n && y >= 0 && y < w->h ? s->x + image * w->x_n + y * w->x_h : NULL;
+            const char *line = image < w->n && y >= 0 && y < w->h ? s->x + s->size * (image * w->x_n + y * w->x_h) : NULL;
             char *to = s->at + py * s->x_axis.phases * plane + l * line_bytes;
             if (s->rows) {
                 split_run(s, line, s->column * w->stride_w - w->pad_left, s->pitch * w->stride_w, to);
@@ -118,7 +128,7 @@ static void split_band(const band *s)
             for (int64_t px = 0; px < s->x_axis.phases; px++, to += plane)
                 for (int64_t i = 0; i < s->pitch; i++) {
                     const int64_t x = (s->column + i) * w->stride_w + px - w->pad_left;
-                    split_pixel(s, line && x >= 0 && x < w->w ? line + x * w->x_w : NULL, to + i * s->unit, chunk);
+                    split_pixel(s, line && x >= 0 && x < w->w ? line + s->size * x * w->x_w : NULL, to + i * s->unit, chunk);
                 }
         }
     const int64_t used = (s->lines + s->y.beyond) * line_bytes;
@@ -156,20 +166,28 @@ static int64_t pixel_of(const band *s, int64_t q, int64_t *rows)
     return inside ? (line / s->y.pitch * w->oh + y) * w->ow + s->column + column : -1;
 }
 
-/* Windows as floats, runs of k padded: only where results are mended. */
-static void fill(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
+/* Windows as they are, runs of k padded: only where results are mended.  Callers give the size of an element as a constant. */
+ST_INLINE void fill_sized(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld, const int64_t size)
 {
     const band *s = ((const task *)ctx)->s;
     const int64_t pieces = st_ceil_div(s->run, TILE_DEPTH);
     for (int64_t i = 0; i < rows; i++, out += ld) {
         int64_t one = 1;
         const int64_t pixel = pixel_of(s, row + i, &one);
-        memset(out, 0, sizeof(float) * (size_t)count);
+        memset(out, 0, (size_t)(size * count));
         for (int64_t e = 0; pixel >= 0 && e < count; e += TILE_DEPTH) {
             const int64_t step = (k + e) / TILE_DEPTH, from = step % pieces * TILE_DEPTH, here = ST_MIN(s->run - from, (int64_t)TILE_DEPTH);
-            st_gather_windows(s->w, sizeof(float), 0, s->x, pixel, 1, step / pieces * s->run + from, here, out + e, 0);
+            st_gather_windows(s->w, size, 0, s->x, pixel, 1, step / pieces * s->run + from, here, (char *)out + size * e, 0);
         }
     }
+}
+static void fill(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
+{
+    fill_sized(ctx, row, rows, k, count, out, ld, sizeof(float));
+}
+static void fill_narrow(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
+{
+    fill_sized(ctx, row, rows, k, count, out, ld, sizeof(uint16_t));
 }
 
 /* Of finished rows the stretches that are pixels of the result. */
@@ -206,6 +224,7 @@ void st_conv_tiles(const st_conv *c, float *workspace, int part, int parts)
     if (w->n <= 0 || w->oh <= 0 || w->ow <= 0 || w->og <= 0)
         return;
     band s = band_of(w, c->tiles);
+    s.size = c->narrow ? sizeof(uint16_t) : sizeof(float);
     const int64_t lines = (w->n - 1) * s.y.pitch + w->oh, k = c->direct * TILE_DEPTH, words = st_tiles_words(k, c->tiles);
     const st_slice own = st_split_by(COLUMNS, w->groups, lines, w->og, 32 * w->ow, 256, part, parts);
     const task t = {c, &s};
@@ -213,12 +232,13 @@ void st_conv_tiles(const st_conv *c, float *workspace, int part, int parts)
     float *room = workspace + PLANE_BYTES / 4 + st_round_up(c->direct, 16);
     st_planes planes = {.at = (char *)workspace, .steps = steps, .row = s.unit, .foreign = s.rows,
                         .workspace = room + st_round_up(st_tiles_direct_floats(w->og, k, c->tiles), 16)};
-    st_product p = {.n0 = own.n0, .n1 = own.n1, .k = k, .fill = fill, .fill_ctx = &t, .planes = &planes, .b_packed = 1, .tiles = c->tiles,
+    st_product p = {.n0 = own.n0, .n1 = own.n1, .k = k, .fill = c->narrow ? fill_narrow : fill, .fill_ctx = &t,
+                    .narrow = c->narrow, .planes = &planes, .b_packed = 1, .tiles = c->tiles,
                     .store = store, .store_ctx = &t, .workspace = room};
     s.at = (char *)workspace;
     const int64_t bands = st_ceil_div(own.m1 - own.m0, s.most_lines);
     for (int64_t group = own.batch0; group < own.batch1; group++) {
-        s.x = c->x + group * w->cg;
+        s.x = (c->narrow ? (const char *)c->narrow : (const char *)c->x) + s.size * group * w->cg;
         p.b = c->filter + group * st_ceil_div(w->og, COLUMNS) * words;
         p.col_base = group * w->og;
         for (int64_t i = 0; i < bands; i++)

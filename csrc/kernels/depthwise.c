@@ -20,32 +20,47 @@
 #define CLEAR(I) acc[I] = begin;
 #define STORE(I)                                                                                                           \
     if (I < pixels && I < count) {                                                                                         \
-        vf v = vf_at_most(vf_at_least(acc[I], low), high);                                                                 \
-        lanes == VL ? vf_store(out + I * s->ld, v) : vf_store_n(out + I * s->ld, v, lanes);                                \
+        const vf v = vf_at_most(vf_at_least(acc[I], low), high);                                                           \
+        if (s->narrow)                                                                                                     \
+            lanes == VL ? vf_store_bf16(s->narrow + first + I * s->ld, v)                                                  \
+                        : vf_store_n_bf16(s->narrow + first + I * s->ld, v, lanes);                                        \
+        else                                                                                                               \
+            lanes == VL ? vf_store(s->out + first + I * s->ld, v) : vf_store_n(s->out + first + I * s->ld, v, lanes);      \
     }
 
 /* A stretch of an output row, over some channels. */
 typedef struct stretch {
-    const float *x; /* first image row used, first channel, at input column ix (may be left of the image) */
+    const char *x; /* first image row used, first channel, at input column ix (may be left of the image) */
     const float *filter, *bias; /* the latter may be NULL */
     float *out;
+    uint16_t *narrow; /* out, if it is of bf16, or NULL */
     int64_t ld, ix, rows, count, channels; /* rows of taps inside the image, outputs, channels */
     float low, high;
 } stretch;
 
 ALWAYS_INLINE vf load(const float *at, int64_t lanes) { return lanes == VL ? vf_load(at) : vf_load_n(at, lanes); }
 
+/* Pixels, of elements of so many bytes: floats, or bf16. */
+ALWAYS_INLINE vf load_pixel(const char *at, int64_t lanes, const int size)
+{
+    if (size == 4)
+        return load((const float *)(const void *)at, lanes);
+    const uint16_t *narrow = (const uint16_t *)(const void *)at;
+    return lanes == VL ? vf_load_bf16(narrow) : vf_load_n_bf16(narrow, lanes);
+}
+
 /* kw and stride known to the compiler, dilation 1.  Columns left of `left` and from `right` on are outside the image; if `some`, so
  * may others be.  A constant `count` costs nothing. */
-ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, int64_t v, int64_t lanes, const int pixels, const int kw, const int stride,
-                         const int left, const int right, const int some, int64_t count)
+ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, int64_t first, int64_t lanes, const int size, const int pixels, const int kw,
+                         const int stride, const int left, const int right, const int some, int64_t count)
 {
     vf acc[PIXELS], weight[7];
-    const vf begin = s->bias ? load(s->bias + v, lanes) : vf_zero(), low = vf_set1(s->low), high = vf_set1(s->high);
+    const vf begin = s->bias ? load(s->bias + first, lanes) : vf_zero(), low = vf_set1(s->low), high = vf_set1(s->high);
     EACH_PIXEL(CLEAR)
-    const float *row = s->x + v, *filter = s->filter + v;
-    const int64_t step = c->window.x_w, taps = c->window.groups;
-    for (int64_t ky = 0; ky < s->rows; ky++, row += c->window.dilation_h * c->window.x_h) {
+    const char *row = s->x + size * first;
+    const float *filter = s->filter + first;
+    const int64_t step = size * c->window.x_w, taps = c->window.groups;
+    for (int64_t ky = 0; ky < s->rows; ky++, row += size * c->window.dilation_h * c->window.x_h) {
 #define WEIGHT(KX)                                                                                                         \
     if (KX < kw) {                                                                                                         \
         weight[KX] = load(filter, lanes);                                                                                  \
@@ -58,34 +73,34 @@ ALWAYS_INLINE void dense(const st_conv *c, const stretch *s, int64_t v, int64_t 
         acc[I] = vf_fma(v, weight[USES(I, P) ? P - I * stride : 0], acc[I]);
 #define COLUMN(P)                                                                                                          \
     if (P >= left && P < right && (!some || (s->ix + P >= 0 && s->ix + P < c->window.w))) {                                \
-        const vf v = load(row + P * step, lanes);                                                                          \
+        const vf v = load_pixel(row + P * step, lanes, size);                                                                       \
         TAP(0, P) TAP(1, P) TAP(2, P) TAP(3, P) TAP(4, P) TAP(5, P) TAP(6, P) TAP(7, P)                                    \
     }
         EACH_COLUMN(COLUMN)
     }
-    float *out = s->out + v;
     EACH_PIXEL(STORE)
 }
 
 /* Any kernel, stride and dilation. */
-ALWAYS_INLINE void general(const st_conv *c, const stretch *s, int64_t v, int64_t lanes, const int inside, int64_t count)
+ALWAYS_INLINE void general(const st_conv *c, const stretch *s, int64_t first, int64_t lanes, const int size, const int inside,
+                           int64_t count)
 {
     const int pixels = PIXELS;
     vf acc[PIXELS];
-    const vf begin = s->bias ? load(s->bias + v, lanes) : vf_zero(), low = vf_set1(s->low), high = vf_set1(s->high);
+    const vf begin = s->bias ? load(s->bias + first, lanes) : vf_zero(), low = vf_set1(s->low), high = vf_set1(s->high);
     EACH_PIXEL(CLEAR)
-    const float *row = s->x + v, *filter = s->filter + v;
-    for (int64_t ky = 0; ky < s->rows; ky++, row += c->window.dilation_h * c->window.x_h)
+    const char *row = s->x + size * first;
+    const float *filter = s->filter + first;
+    for (int64_t ky = 0; ky < s->rows; ky++, row += size * c->window.dilation_h * c->window.x_h)
         for (int64_t kx = 0; kx < c->window.kw; kx++, filter += c->window.groups) {
             const vf weight = load(filter, lanes);
-            const int64_t from = kx * c->window.dilation_w, ix = s->ix + from, step = c->window.stride_w * c->window.x_w;
-            const float *at = row + from * c->window.x_w;
+            const int64_t from = kx * c->window.dilation_w, ix = s->ix + from, step = size * c->window.stride_w * c->window.x_w;
+            const char *at = row + size * from * c->window.x_w;
 #define ANY_TAP(I)                                                                                                         \
     if (inside || (ix + I * c->window.stride_w >= 0 && ix + I * c->window.stride_w < c->window.w))                         \
-        acc[I] = vf_fma(load(at + I * step, lanes), weight, acc[I]);
+        acc[I] = vf_fma(load_pixel(at + I * step, lanes, size), weight, acc[I]);
             EACH_PIXEL(ANY_TAP)
         }
-    float *out = s->out + v;
     EACH_PIXEL(STORE)
 }
 
@@ -97,50 +112,47 @@ typedef void (*stretch_fn)(const st_conv *c, const stretch *s, int edges);
 #define OVER(...)                                                                                                          \
     for (; v + VL <= s->channels; v += VL)                                                                                 \
         __VA_ARGS__;
-#define DENSE(P, KW, S)                                                                                                    \
-    static void dense_##P##_##KW##_##S(const st_conv *c, const stretch *s, int edges)                                      \
+#define DENSE(SIZE, P, KW, S)                                                                                              \
+    static void dense_##SIZE##_##P##_##KW##_##S(const st_conv *c, const stretch *s, int edges)                             \
     {                                                                                                                      \
         enum { HALF = KW / 2, END = (P - 1) * S + KW };                                                                    \
         int64_t v = 0;                                                                                                     \
         if (edges == INSIDE)                                                                                               \
-            OVER(dense(c, s, v, VL, P, KW, S, 0, END, 0, P))                                                               \
+            OVER(dense(c, s, v, VL, SIZE, P, KW, S, 0, END, 0, P))                                                         \
         else if (edges == LEFT)                                                                                            \
-            OVER(dense(c, s, v, VL, P, KW, S, HALF, END, 0, P))                                                            \
+            OVER(dense(c, s, v, VL, SIZE, P, KW, S, HALF, END, 0, P))                                                      \
         else if (edges == RIGHT)                                                                                           \
-            OVER(dense(c, s, v, VL, P, KW, S, 0, END - HALF, 0, P))                                                        \
+            OVER(dense(c, s, v, VL, SIZE, P, KW, S, 0, END - HALF, 0, P))                                                  \
         else if (edges == BOTH)                                                                                            \
-            OVER(dense(c, s, v, VL, P, KW, S, HALF, END - HALF, 0, P))                                                     \
+            OVER(dense(c, s, v, VL, SIZE, P, KW, S, HALF, END - HALF, 0, P))                                               \
         else                                                                                                               \
-            OVER(dense(c, s, v, VL, P, KW, S, 0, END, 1, s->count))                                                        \
+            OVER(dense(c, s, v, VL, SIZE, P, KW, S, 0, END, 1, s->count))                                                  \
         if (v < s->channels)                                                                                               \
-            dense(c, s, v, s->channels - v, P, KW, S, 0, END, 1, s->count);                                                \
+            dense(c, s, v, s->channels - v, SIZE, P, KW, S, 0, END, 1, s->count);                                          \
     }
-DENSE(7, 3, 1)
-DENSE(8, 3, 1)
-DENSE(7, 3, 2)
-DENSE(8, 3, 2)
-DENSE(7, 5, 1)
-DENSE(8, 5, 1)
-DENSE(7, 5, 2)
-DENSE(8, 5, 2)
-DENSE(7, 7, 1)
-DENSE(8, 7, 1)
-DENSE(7, 7, 2)
-DENSE(8, 7, 2)
-static const stretch_fn dense_table[3][2][2] = {{{dense_7_3_1, dense_8_3_1}, {dense_7_3_2, dense_8_3_2}},
-                                                {{dense_7_5_1, dense_8_5_1}, {dense_7_5_2, dense_8_5_2}},
-                                                {{dense_7_7_1, dense_8_7_1}, {dense_7_7_2, dense_8_7_2}}};
+#define DENSE_SIZES(P, KW, S) DENSE(4, P, KW, S) DENSE(2, P, KW, S)
+#define DENSE_STRIDES(P, KW) DENSE_SIZES(P, KW, 1) DENSE_SIZES(P, KW, 2)
+#define DENSE_WINDOWS(P) DENSE_STRIDES(P, 3) DENSE_STRIDES(P, 5) DENSE_STRIDES(P, 7)
+DENSE_WINDOWS(7)
+DENSE_WINDOWS(8)
+#define OF_PIXELS(SIZE, KW, S) {dense_##SIZE##_7_##KW##_##S, dense_##SIZE##_8_##KW##_##S}
+#define OF_WINDOWS(SIZE, KW) {OF_PIXELS(SIZE, KW, 1), OF_PIXELS(SIZE, KW, 2)}
+#define OF_SIZE(SIZE) {OF_WINDOWS(SIZE, 3), OF_WINDOWS(SIZE, 5), OF_WINDOWS(SIZE, 7)}
+static const stretch_fn dense_table[2][3][2][2] = {OF_SIZE(4), OF_SIZE(2)};
 
-static void any_shape(const st_conv *c, const stretch *s, int edges)
-{
-    int64_t v = 0;
-    if (edges == INSIDE)
-        OVER(general(c, s, v, VL, 1, PIXELS))
-    else
-        OVER(general(c, s, v, VL, 0, s->count))
-    if (v < s->channels)
-        general(c, s, v, s->channels - v, 0, s->count);
-}
+#define ANY_SHAPE(SIZE)                                                                                                    \
+    static void any_shape_##SIZE(const st_conv *c, const stretch *s, int edges)                                            \
+    {                                                                                                                      \
+        int64_t v = 0;                                                                                                     \
+        if (edges == INSIDE)                                                                                               \
+            OVER(general(c, s, v, VL, SIZE, 1, PIXELS))                                                                    \
+        else                                                                                                               \
+            OVER(general(c, s, v, VL, SIZE, 0, s->count))                                                                  \
+        if (v < s->channels)                                                                                               \
+            general(c, s, v, s->channels - v, SIZE, 0, s->count);                                                          \
+    }
+ANY_SHAPE(4)
+ANY_SHAPE(2)
 
 static int edges_of(int64_t left, int64_t right, int64_t half)
 {
@@ -192,7 +204,10 @@ void st_depthwise_f32(const st_conv *c, int part, int parts)
     /* Seven pixels at a time where that divides the row better: images are so often a multiple of 7 wide. */
     const int known = (w->kw == 3 || w->kw == 5 || w->kw == 7) && w->stride_w <= 2 && w->dilation_w == 1;
     const int64_t pixels = known && st_ceil_div(w->ow, 7) == st_ceil_div(w->ow, 8) ? 7 : 8;
-    const stretch_fn compute = known ? dense_table[w->kw / 2 - 1][w->stride_w == 2][pixels == 8] : any_shape;
+    const int64_t size = c->narrow ? sizeof(uint16_t) : sizeof(float);
+    const char *all = c->narrow ? (const char *)c->narrow : (const char *)c->x;
+    const stretch_fn any_shape = c->narrow ? any_shape_2 : any_shape_4;
+    const stretch_fn compute = known ? dense_table[c->narrow != NULL][w->kw / 2 - 1][w->stride_w == 2][pixels == 8] : any_shape;
     const int64_t end = (pixels - 1) * w->stride_w + (w->kw - 1) * w->dilation_w + 1; /* columns of a stretch */
     const int64_t half = known ? w->kw / 2 : 0;
 
@@ -209,15 +224,20 @@ void st_depthwise_f32(const st_conv *c, int part, int parts)
                 stretch s = {.rows = ST_MAX(high - low, (int64_t)0), .ld = c->store ? b.width : c->c_row, .channels = c1 - ch,
                              .low = finish->low, .high = finish->high, .bias = finish->bias ? finish->bias + ch : NULL};
                 s.filter = c->filter + low * w->kw * channels + ch;
-                const float *image = c->x + row / w->oh * w->x_n + ch + (s.rows ? (iy + low * w->dilation_h) * w->x_h : 0);
-                float *out = c->store ? tile : c->c + (row * w->ow + x0) * c->c_row + ch;
+                const char *image = all + size * (row / w->oh * w->x_n + ch + (s.rows ? (iy + low * w->dilation_h) * w->x_h : 0));
+                const int64_t out = (row * w->ow + x0) * c->c_row + ch;
                 for (int64_t next = x0; next < x1; next += pixels) {
                     /* The last is a whole one too, if it can be: what it computes again comes out the same. */
                     const int64_t x = ST_MAX(ST_MIN(next, x1 - pixels), x0);
                     s.ix = x * w->stride_w - w->pad_left;
                     s.count = ST_MIN(x1 - x, pixels);
-                    s.x = image + s.ix * w->x_w;
-                    s.out = out + (x - x0) * s.ld;
+                    s.x = image + size * s.ix * w->x_w;
+                    if (c->store)
+                        s.out = tile + (x - x0) * s.ld;
+                    else if (c->c_narrow)
+                        s.narrow = c->c_narrow + out + (x - x0) * s.ld;
+                    else
+                        s.out = c->c + out + (x - x0) * s.ld;
                     compute(c, &s, s.count < pixels ? OTHER : edges_of(-s.ix, s.ix + end - w->w, half));
                 }
                 if (c->store)

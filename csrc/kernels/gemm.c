@@ -91,7 +91,10 @@ void st_gemm_f32(const st_gemm *g, int part, int parts)
         p.batch = batch;
         p.c = g->store ? NULL : g->c + batch * g->c_batch;
         if (!g->load) {
-            p.a = src.a = g->a + batch * g->a_batch;
+            if (g->narrow)
+                p.narrow = g->narrow + batch * g->a_batch;
+            else
+                p.a = src.a = g->a + batch * g->a_batch;
             run(&p);
             continue;
         }

@@ -31,6 +31,7 @@ typedef void (*st_load_fn)(const void *ctx, int64_t batch, int64_t row, int64_t 
 typedef struct st_gemm {
     int64_t batch, m, n, k;
     const float *a;               /* a[b*a_batch + i*a_row + k*a_col]; NULL when load is set */
+    const uint16_t *narrow;       /* or NULL; else A is of bf16 and lies here, in place of a: a_col is 1, tiles too */
     int64_t a_batch, a_row, a_col;
     st_load_fn load;              /* prologue, or NULL */
     const void *load_ctx;
@@ -86,6 +87,7 @@ typedef struct st_window {
 typedef struct st_conv {
     st_window window;
     const float *x;
+    const uint16_t *narrow;        /* or NULL; else X is of bf16 and lies here, in place of x: tiles is 1, or of st_depthwise_f32 */
     const float *filter;           /* packed: groups matrices of K = kh*kw*cg by og, each as st_pack lays it out */
     int pairs;                     /* both operands rounded to bf16, sums in f32: filters are packed as pairs */
     int tiles;                     /* as of st_gemm: filters are packed so */
@@ -93,6 +95,7 @@ typedef struct st_conv {
     st_store_fn store;
     const void *store_ctx;
     float *c;                      /* used when store is NULL: c[r*c_row + channel] */
+    uint16_t *c_narrow;            /* of st_depthwise_f32, used when store and c are NULL: the same as bf16 */
     int64_t c_row;
     st_finish finish;              /* used when store is NULL; not in tiles, nor by st_winograd_f32 */
     void *workspace;

@@ -127,6 +127,8 @@ typedef struct st_product {
     st_fill_fn fill;
     st_place_fn place; /* or NULL; tried before fill */
     const void *fill_ctx;
+    const uint16_t *narrow; /* or NULL; else the left operand is of bf16 (tiles is 1), narrow[i*a_row + k] where fill is NULL: fill makes
+                             * such elements, with ld counting floats */
     int64_t together; /* rows that fill makes best at once, up to ST_MR; 0: any (st_tiles_run) */
     int64_t period; /* end row tiles at multiples of this (rows of an image), or 0 */
     const float *b; /* packed, or b[k*b_row + j*b_col] */

@@ -32,6 +32,22 @@ BLOCK_INLINE const char *block_fetch(const char *at, int64_t stride)
     return at + stride;
 }
 
+/* At most TILE_DEPTH elements of bf16, and zeros up to as many. */
+static inline void block_copy(const char *from, int64_t count, char *to)
+{
+    if (count >= TILE_DEPTH) {
+        memcpy(to, from, 64);
+        return;
+    }
+    const int64_t words = count / 2;
+    for (int64_t j = 0; j < 16; j += VL) {
+        const int64_t n = ST_MAX(ST_MIN(words - j, (int64_t)VL), (int64_t)0);
+        vf_store((float *)(void *)to + j, vf_load_n((const float *)(const void *)from + j, n));
+    }
+    if (count % 2)
+        memcpy(to + 4 * words, from + 4 * words, 2);
+}
+
 /* Sums from c on, `ld` floats a row, or from nothing. */
 BLOCK_INLINE void block_begin(tile_file *t, const float *c, int64_t ld, int resume, int tall, int wide)
 {

@@ -102,6 +102,7 @@ int64_t st_tiles_direct_floats(int64_t n, int64_t k, int parts)
 /* A product on its way. */
 typedef struct run {
     const st_product *p;
+    int in_place; /* tiles are rows of the left operand as they lie */
     int64_t kc, tile, panel, columns; /* k_block; words of 32 rows of it in parts; words and columns of a panel of B, over all of k */
     float *parts[2]; /* where panels of B are split, if they are stored whole */
     float *copy, *sums;
@@ -126,6 +127,19 @@ static const float *floats_of(const run *u, int64_t row, int64_t rows, int64_t k
     return u->copy;
 }
 
+/* The same of a left operand of bf16. */
+static const char *narrow_of(const run *u, int64_t row, int64_t rows, int64_t k, int64_t count, int64_t *bytes)
+{
+    const st_product *p = u->p;
+    if (!p->fill) {
+        *bytes = 2 * p->a_row;
+        return (const char *)(p->narrow + row * p->a_row + k);
+    }
+    *bytes = 4 * (u->kc + ST_PAD);
+    p->fill(p->fill_ctx, row, rows, k, count, u->copy, u->kc + ST_PAD);
+    return (const char *)u->copy;
+}
+
 /* Rows of a k-block of the left operand in parts, on their way: for every 32 rows, for each step of k, for each part, ROWS rows of
  * 64 bytes. */
 typedef struct rows_split {
@@ -141,7 +155,7 @@ BLOCK_INLINE void split_row(const float *from, int64_t count, char *to, const in
         tile_split(from, count, parts, to, PART);
 }
 
-/* The next `share` rows. */
+/* The next `share` rows.  Those that are read in place are fetched. */
 static void split_rows(const run *u, rows_split *s)
 {
     const st_product *p = u->p;
@@ -150,6 +164,17 @@ static void split_rows(const run *u, rows_split *s)
     while (s->done < end) {
         const int64_t rows = ST_MIN(end - s->done, (int64_t)ST_MR);
         int64_t ld;
+        if (p->narrow) {
+            const char *from = narrow_of(u, s->row + s->done, rows, s->k0, s->count, &ld);
+            for (int64_t row = s->done; row < s->done + rows; row++, from += ld)
+                if (u->in_place)
+                    block_fetch(from, 2 * s->count);
+                else
+                    for (int64_t k = 0; k < s->count; k += TILE_DEPTH)
+                        block_copy(from + 2 * k, s->count - k, (char *)(s->to + row / ROWS * u->tile) + row % ROWS * 64 + k / TILE_DEPTH * PART);
+            s->done += rows;
+            continue;
+        }
         const float *from = floats_of(u, s->row + s->done, rows, s->k0, s->count, &ld);
         for (int64_t i = 0; i < rows; i++, from += ld) {
             const int64_t row = s->done + i;
@@ -171,7 +196,9 @@ static void split_rows(const run *u, rows_split *s)
     }
 }
 
-/* A row tile of the left operand: part p at step s is a + (steps ? steps[s] : s * parts * PART) + p * part, rows `row` bytes apart. */
+/* A row tile of the left operand.  Where it lies: split here, part p at step s at a + (s * parts + p) * PART; in planes (st_planes), at
+ * a + steps[s] + p * part, rows `row` bytes apart; or in place, in one part, at a + s * 64. */
+enum { SPLIT, PLANES, IN_PLACE };
 typedef struct left {
     const char *a;
     const int32_t *steps;
@@ -190,9 +217,9 @@ typedef struct beside {
 
 /* One panel of one row tile, in GROUP columns of sums: `steps` of k.  `tall`: more than 16 rows; `wide`: more than 16 columns. */
 static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const left *l, const char *b, int64_t steps, float *c, int resume,
-                                                            const beside *x, const int parts, const int tall, const int wide, const int direct)
+                                                            const beside *x, const int parts, const int tall, const int wide, const int where)
 {
-    const int64_t part = direct ? l->part : PART, row = direct ? l->row : 64, half = 16 * row;
+    const int64_t part = where == PLANES ? l->part : PART, row = where == SPLIT ? 64 : l->row, half = 16 * row;
     const int32_t *place = l->steps;
     const char *a = l->a, *fetch = x->fetch;
     int64_t pair = x->pair;
@@ -229,7 +256,7 @@ static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const 
     } while (0)
     block_begin(t, c, GROUP, resume, tall, wide);
     for (; steps > 0; steps--, b += parts * PART) {
-        if (direct)
+        if (where == PLANES)
             a = l->a + *place++;
         line = fetch;
         fetch += ahead;
@@ -247,28 +274,29 @@ static inline __attribute__((always_inline)) void panel_sum(tile_file *t, const 
             MULTIPLY(1, 1, 0);
             MULTIPLY(0, 0, 0);
         }
-        if (!direct)
-            a += parts * PART;
+        if (where != PLANES)
+            a += where == IN_PLACE ? 64 : parts * PART;
     }
     block_end(t, c, GROUP, tall, wide);
 }
 
 /* Functions of their own, so that what they count with stays in registers. */
 typedef void panel_fn(tile_file *t, const left *l, const char *b, int64_t steps, float *c, int resume, const beside *x);
-#define PANEL(parts, tall, wide, direct)                                                                                   \
-    static __attribute__((noinline)) void panel_##parts##tall##wide##direct(tile_file *t, const left *l, const char *b, int64_t steps,   \
+#define PANEL(parts, tall, wide, where)                                                                                    \
+    static __attribute__((noinline)) void panel_##parts##tall##wide##where(tile_file *t, const left *l, const char *b, int64_t steps,   \
                                                                             float *c, int resume, const beside *x)         \
     {                                                                                                                      \
-        panel_sum(t, l, b, steps, c, resume, x, parts, tall, wide, direct);                                                \
+        panel_sum(t, l, b, steps, c, resume, x, parts, tall, wide, where);                                                 \
     }
-#define SHAPES(parts, direct) PANEL(parts, 0, 0, direct) PANEL(parts, 0, 1, direct) PANEL(parts, 1, 0, direct) PANEL(parts, 1, 1, direct)
-#define PANELS(parts) SHAPES(parts, 0) SHAPES(parts, 1)
+#define SHAPES(parts, where) PANEL(parts, 0, 0, where) PANEL(parts, 0, 1, where) PANEL(parts, 1, 0, where) PANEL(parts, 1, 1, where)
+#define PANELS(parts) SHAPES(parts, SPLIT) SHAPES(parts, PLANES)
 PANELS(1)
+SHAPES(1, IN_PLACE)
 PANELS(2)
 PANELS(3)
-#define OF_SHAPES(parts, direct) {panel_##parts##00##direct, panel_##parts##01##direct, panel_##parts##10##direct, panel_##parts##11##direct}
-#define OF_PARTS(parts) {OF_SHAPES(parts, 0), OF_SHAPES(parts, 1)}
-static panel_fn *const panel_of[][2][4] = {OF_PARTS(1), OF_PARTS(2), OF_PARTS(3)};
+#define OF_SHAPES(parts, where) {panel_##parts##00##where, panel_##parts##01##where, panel_##parts##10##where, panel_##parts##11##where}
+#define OF_PARTS(parts) OF_SHAPES(parts, SPLIT), OF_SHAPES(parts, PLANES)
+static panel_fn *const panel_of[][3][4] = {{OF_PARTS(1), OF_SHAPES(1, IN_PLACE)}, {OF_PARTS(2)}, {OF_PARTS(3)}};
 
 static vm not_finite(vf x)
 {
@@ -437,12 +465,15 @@ typedef struct piece {
 
 static inline void parts_panel(run *u, const piece *c, int wide, const beside *x)
 {
-    const st_planes *planes = u->p->planes;
-    const left l = !planes ? (left){(const char *)c->split, NULL, PART, 64}
-                           : (left){planes->at + c->row * planes->row, planes->steps + c->k0 / TILE_DEPTH, planes->part, planes->row};
+    const st_product *p = u->p;
+    const st_planes *planes = p->planes;
+    const int where = planes ? PLANES : u->in_place ? IN_PLACE : SPLIT;
+    const left l = planes        ? (left){planes->at + c->row * planes->row, planes->steps + c->k0 / TILE_DEPTH, planes->part, planes->row}
+                   : u->in_place ? (left){.a = (const char *)(p->narrow + c->row * p->a_row + c->k0), .row = 2 * p->a_row}
+                                 : (left){.a = (const char *)c->split};
     if (u->configured != c->rows)
         block_configure(&u->tiles, u->configured = c->rows);
-    panel_of[u->p->tiles - 1][planes != NULL][2 * (c->rows > 16) + wide](&u->tiles, &l, c->panel, c->steps, c->sums, c->k0 > 0, x);
+    panel_of[p->tiles - 1][where][2 * (c->rows > 16) + wide](&u->tiles, &l, c->panel, c->steps, c->sums, c->k0 > 0, x);
 }
 
 /* In block floating point, 16 rows at a time. */
@@ -551,6 +582,7 @@ void st_tiles_run(const st_product *p)
     if (p->m1 <= p->m0 || p->n1 <= p->n0)
         return;
     run u = {.p = p, .kc = k_block_of(p->m1 - p->m0, p->k, p->tiles), .columns = columns_of(p->tiles)};
+    u.in_place = p->narrow && !p->planes && !p->fill && p->k % TILE_DEPTH == 0;
     u.tile = split_words(u.kc, p->tiles);
     u.half = u.kc / BFP_DEPTH * bfp_slices(p->tiles) * BFP_SLICE;
     u.panel = st_tiles_words(p->k, p->tiles) / (COLUMNS / u.columns);
@@ -567,7 +599,7 @@ void st_tiles_run(const st_product *p)
     if (bfp_slices(p->tiles))
         bfp_configure(&u.tiles);
     block b = block_at(&u, p->m0, p->n0, 0);
-    rows_split first = {.row = b.i, .rows = p->planes ? 0 : b.rows, .k0 = b.k0, .count = b.count, .share = b.rows, .to = split};
+    rows_split first = {.row = b.i, .rows = p->planes || u.in_place ? 0 : b.rows, .k0 = b.k0, .count = b.count, .share = b.rows, .to = split};
     split_rows(&u, &first);
     if (p->tiles == WHOLE)
         split_pairs(stored_panel(&u, &b, &b, 1, 0), u.parts[0], 0, st_ceil_div(b.count, TILE_DEPTH) * STEP_PAIRS);

@@ -1,5 +1,5 @@
 /* The windows of a convolution: rows of k, which runs over (ky, kx, channel), one for each output pixel.  They are gathered a tile
- * of rows at a time, or read where they lie.  Callers give the `size` of an element in bytes as a constant, 4 or 1. */
+ * of rows at a time, or read where they lie.  Callers give the `size` of an element in bytes as a constant. */
 #ifndef STRATAC_KERNELS_WINDOW_H
 #define STRATAC_KERNELS_WINDOW_H
 

@@ -75,6 +75,39 @@ static inline vi simd_encode(vf x, st_float_format f, int saturate)
     return vi_or(code, vi_select(bare, none, sign));
 }
 
+#define SIMD_STORES(name, width, ...)                                                                                      \
+    static inline void vf_store_##name(uint##width##_t *p, vf v)                                                           \
+    {                                                                                                                      \
+        vi_store_u##width(p, simd_encode(v, (st_float_format){__VA_ARGS__}, 0));                                           \
+    }                                                                                                                      \
+    static inline void vf_store_n_##name(uint##width##_t *p, vf v, int64_t n)                                              \
+    {                                                                                                                      \
+        vi_store_n_u##width(p, simd_encode(v, (st_float_format){__VA_ARGS__}, 0), n);                                      \
+    }
+#define SIMD_STORES_f16 SIMD_STORES
+#define SIMD_STORES_f8e4m3 SIMD_STORES
+#define SIMD_STORES_f8e4m3fnuz SIMD_STORES
+#define SIMD_STORES_f8e5m2 SIMD_STORES
+#define SIMD_STORES_f8e5m2fnuz SIMD_STORES
+#define SIMD_STORES_f4e2m1 SIMD_STORES
+#if defined(__AVX512BF16__) && VL == 16
+/* The instruction takes denormals for zero and keeps the bits of NaN: these are encoded as elsewhere. */
+#define SIMD_STORES_bf16(name, width, ...)                                                                                 \
+    static inline __m256i simd_nearest_##name(vf v)                                                                        \
+    {                                                                                                                      \
+        const int denormal = 0x20, nan = 0x81;                                                                             \
+        if (__builtin_expect(_mm512_fpclass_ps_mask(v, denormal | nan) != 0, 0))                                           \
+            return _mm512_cvtepi32_epi16(simd_encode(v, (st_float_format){__VA_ARGS__}, 0));                               \
+        return (__m256i)_mm512_cvtneps_pbh(v);                                                                             \
+    }                                                                                                                      \
+    static inline void vf_store_##name(uint##width##_t *p, vf v) { _mm256_storeu_si256((void *)p, simd_nearest_##name(v)); } \
+    static inline void vf_store_n_##name(uint##width##_t *p, vf v, int64_t n)                                              \
+    {                                                                                                                      \
+        _mm256_mask_storeu_epi16(p, vm_first(n), simd_nearest_##name(v));                                                  \
+    }
+#else
+#define SIMD_STORES_bf16 SIMD_STORES
+#endif
 #define SIMD_MEMORY(name, width, ...)                                                                                      \
     static inline vf vf_load_##name(const uint##width##_t *p)                                                              \
     {                                                                                                                      \
@@ -84,14 +117,7 @@ static inline vi simd_encode(vf x, st_float_format f, int saturate)
     {                                                                                                                      \
         return simd_decode(vi_load_n_u##width(p, n), (st_float_format){__VA_ARGS__});                                      \
     }                                                                                                                      \
-    static inline void vf_store_##name(uint##width##_t *p, vf v)                                                           \
-    {                                                                                                                      \
-        vi_store_u##width(p, simd_encode(v, (st_float_format){__VA_ARGS__}, 0));                                           \
-    }                                                                                                                      \
-    static inline void vf_store_n_##name(uint##width##_t *p, vf v, int64_t n)                                              \
-    {                                                                                                                      \
-        vi_store_n_u##width(p, simd_encode(v, (st_float_format){__VA_ARGS__}, 0), n);                                      \
-    }                                                                                                                      \
+    SIMD_STORES_##name(name, width, __VA_ARGS__)                                                                           \
     static inline vf vf_round_##name(vf v)                                                                                 \
     {                                                                                                                      \
         return simd_decode(simd_encode(v, (st_float_format){__VA_ARGS__}, 0), (st_float_format){__VA_ARGS__});             \

@@ -9,10 +9,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 from onnx.numpy_helper import saturate_cast, to_float8e8m0
+from stratac.compiler.profiles import cpu_features
 from stratac.ir.narrow import FORMATS, decoded, encoded, unpacked, wrapped
 from stratac.ir.types import DTYPES, ML_NAMES, DType, f4e2m1, f8e8m0, f16
 
-from .conftest import HERE
+from .conftest import EXTENDED, HERE, Isa
 from .remote import Buffer
 
 NAMES = [dtype.name for dtype in FORMATS]
@@ -94,6 +95,14 @@ def probe(isa: Any, build: Any, open_library: Any) -> Any:
     return open_library(isa, build(isa, "probe.so", [HERE / "probe.c"], "-O3", "-shared"))
 
 
+@pytest.fixture(scope="session", params=[one for one in EXTENDED if one.extension == "avx512_bf16"], ids=str)
+def extended(request: Any, build: Any, open_library: Any) -> Any:
+    isa: Isa = request.param
+    if not (isa.here and isa.needs <= cpu_features()):
+        pytest.skip("no instructions for bf16 here")
+    return open_library(isa, build(isa, "probe_bf16.so", [HERE / "probe.c"], "-O3", "-shared"))
+
+
 def call(function: Any, x: np.ndarray, kind: Any) -> np.ndarray:
     out = np.zeros(x.size, kind)
     function(Buffer(np.ascontiguousarray(x)), Buffer(out), ctypes.c_int64(x.size))
@@ -125,6 +134,14 @@ def test_c_encodes_as_numpy_does(probe: Any, name: str) -> None:
         wanted = encoded(x, dtype, saturate=True)
         same_bits(call(getattr(probe, f"saturated_{name}"), x, kind), wanted, dtype)
         same_bits(call(getattr(probe, f"saturate_{name}"), whole, kind), wanted[: whole.size], dtype)
+
+
+def test_instructions_for_bf16_encode_as_numpy_does(extended: Any) -> None:
+    """Denormals and NaN, which they have their own way with, included, and any number of them beside others."""
+    x, dtype = numbers(DTYPES["bf16"]), DTYPES["bf16"]
+    same_bits(call(extended.store_bf16, x, np.uint16), encoded(x, dtype).view(np.uint16), dtype)
+    normal = x[np.isfinite(x) & (np.abs(x) > 1e-37)]
+    same_bits(call(extended.store_bf16, normal, np.uint16), encoded(normal, dtype).view(np.uint16), dtype)
 
 
 def test_c_rounds_doubles_once(probe: Any) -> None:
