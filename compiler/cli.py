@@ -423,8 +423,8 @@ def _compile_options(parser: argparse.ArgumentParser) -> None:
         choices=("faithful", "exact", "bf16x3", "bf16"),
         default="faithful",
         help="numeric modes that products may use: faithful, none less exact than f32; exact, f32 alone; bf16x3, on matrix units "
-        "with about 16 bits of each operand; bf16, weights and inputs of products rounded to 8 bits where that is faster or saves "
-        "memory (default faithful)",
+        "with about 16 bits of each operand; bf16, weights and inputs of products rounded to 8 bits, and stored so, where that is "
+        "faster or saves memory (default faithful)",
     )
     parser.add_argument(
         "--max-error",

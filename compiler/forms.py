@@ -1,4 +1,5 @@
-"""Which form of a model is placed: as it is where its weights fit, with large weights taken apart where storage has to help.
+"""Which form of a model is placed: as it is where its weights fit, with large weights taken apart where storage has to help; and
+with narrower values between clusters, where products may round them and that is faster.
 
 A split makes the ring small and lets embeddings be looked up in storage, at the price of a copy for each split product. The forms
 tried do not depend on the budget, so that a budget named as the smallest that works does work.
@@ -6,7 +7,7 @@ tried do not depend on the budget, so that a budget named as the smallest that w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ..codegen.library import Library
@@ -17,7 +18,7 @@ from ..ir.placed import Placed
 from ..ir.types import bf16, f32
 from ..passes.base import Pass, run_passes
 from ..passes.graph.narrow_values import narrow_values
-from ..passes.pipelines import CLUSTER_PASSES, storage_passes
+from ..passes.pipelines import CLUSTER_PASSES, MEMORY_PASSES, storage_passes
 from ..passes.place.infeasible import Infeasible
 from ..passes.place.place import place
 from ..passes.place.request import PlaceRequest
@@ -37,6 +38,7 @@ class Form:
     library: Library
     placed: Placed
     split: int = 0
+    other: float = 0.0  # seconds predicted where no value is narrower than in the model; 0: that does not fit
 
     @property
     def narrow(self) -> tuple[str, ...]:
@@ -44,12 +46,15 @@ class Form:
         made = (value for node in self.clusters.nodes for value in node.outputs)
         return tuple(v for v in made if self.clusters.types[v].dtype == bf16 and _wide(self.graph, v))
 
+    @property
+    def seconds(self) -> float:
+        """What a run is predicted to take."""
+        return self.placed.solution.seconds if self.placed.solution is not None else 0.0
+
     def cost(self, objective: str) -> float:
         """What the objective makes least."""
         solution = self.placed.solution
-        if solution is None:
-            return 0.0
-        return float(solution.used.get("ram", 0)) if objective == "memory" else solution.seconds
+        return float(solution.used.get("ram", 0)) if solution is not None and objective == "memory" else self.seconds
 
 
 def choose_form(graph: Graph, machine: Machine, request: PlaceRequest, max_error: float = 0.0) -> Form:
@@ -64,8 +69,8 @@ def choose_form(graph: Graph, machine: Machine, request: PlaceRequest, max_error
     for split in (0, *SPLIT_BYTES):
         if split and not any(tier.kind == "disk" for tier in machine.tiers):
             break
-        before, cluster_passes = storage_passes(split) if split else ((), CLUSTER_PASSES)
-        form_graph = run_passes(graph, before) if before else graph
+        before, cluster_passes = storage_passes(split) if split else (MEMORY_PASSES, CLUSTER_PASSES)
+        form_graph = run_passes(graph, before)
         clusters = run_passes(form_graph, cluster_passes)
         if clusters.nodes in seen:
             continue
@@ -73,7 +78,8 @@ def choose_form(graph: Graph, machine: Machine, request: PlaceRequest, max_error
         if split:  # the first form's clusters may come again: then with kernels that read storage by themselves
             seen.append(clusters.nodes)
         found: list[Form] = []
-        for nodes in (clusters, *_narrowed(clusters, library, machine, max_error)):
+        tried = (clusters, *_narrowed(clusters, library, machine, max_error))
+        for nodes in tried:
             try:
                 found.append(Form(form_graph, nodes, library, place(nodes, library, machine, request), split))
             except Infeasible as error:
@@ -81,7 +87,8 @@ def choose_form(graph: Graph, machine: Machine, request: PlaceRequest, max_error
                     short = error
         if not found:
             continue
-        form = min(found, key=lambda one: one.cost(request.objective))
+        other = found[0].seconds if len(found) == len(tried) else 0.0
+        form = replace(min(found, key=lambda one: one.cost(request.objective)), other=other)
         if best is None or form.cost(request.objective) < best.cost(request.objective):
             best = form
         streams = any(machine.tier(home.tier).kind == "disk" for home in form.placed.homes.values())

@@ -12,6 +12,7 @@ from .graph.dequantised_products import dequantised_products
 from .graph.fold_constants import fold_constants
 from .graph.fuse import fuse
 from .graph.lay_loops import lay_loops
+from .graph.merge_products import merge_products
 from .graph.recompose import recompose
 from .graph.split_weights import split_weights
 from .graph.store_states import store_states
@@ -59,6 +60,13 @@ CLUSTER_PASSES: tuple[Pass, ...] = (
     Pass("fuse", fuse, "graph", "clusters", "one kernel for each cluster"),
     _STATES,
     _LOOPS,
+)
+
+
+#: For a plan that keeps weights in memory: what follows GRAPH_PASSES.
+MEMORY_PASSES: tuple[Pass, ...] = (
+    Pass("merge_products", merge_products, summary="products whose results attention reads as one"),
+    *SIMPLIFY,
 )
 
 

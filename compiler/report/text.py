@@ -36,7 +36,7 @@ def inspect_text(manifest: Mapping[str, Any], report: Mapping[str, Any], top: in
     for name, b in manifest["symbols"].items():
         when = ", found out in each run" if b.get("runtime") else ""
         lines.append(f"  dim     {name} = {b['min']}:{b['typical']}:{b['max']} (min:typical:max{when})")
-    said_too = ("dims", "constants", "ragged", "regions", "loops")
+    said_too = ("dims", "constants", "ragged", "narrow", "regions", "loops")
     lines += [f"  note    {report['notes'][key]}" for key in said_too if key in report["notes"]]
     return "\n".join([*lines, *_memory_lines(report), *_storage_lines(report), *_time_lines(report, top)])
 
