@@ -28,7 +28,6 @@ from .limits import memory_limit
 from .options import CompileOptions, size_text
 from .profiles import load_machine, target_arch
 from .report.summary import build_report
-from .report.words import time_text
 from .source import ModelSource, as_source
 
 Progress = Callable[[str, float], None]
@@ -76,10 +75,8 @@ def lower_model(model: Path | ModelSource, options: CompileOptions, progress: Pr
     if form.split:
         text = f"products whose weight is larger than {size_text(form.split)} are taken apart by columns"
         plan = replace(plan, notes={**plan.notes, "split": text})
-    if form.narrow:
-        other = f"predicted {time_text(form.other)}" if form.other else "the plan would not fit"
-        text = f"{len(form.narrow)} values that products in bf16 read are stored as bf16; else {other}"
-        plan = replace(plan, notes={**plan.notes, "narrow": text})
+    if form.why_narrow:
+        plan = replace(plan, notes={**plan.notes, "narrow": form.why_narrow})
     return Levels(machine, form.graph, form.clusters, form.placed, kernels, plan, clock.seconds)
 
 

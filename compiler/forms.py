@@ -22,6 +22,7 @@ from ..passes.pipelines import CLUSTER_PASSES, MEMORY_PASSES, storage_passes
 from ..passes.place.infeasible import Infeasible
 from ..passes.place.place import place
 from ..passes.place.request import PlaceRequest
+from .report.words import time_text
 
 #: bytes of the largest weight of each split form, in the order they are tried
 SPLIT_BYTES = (64 << 20, 16 << 20, 4 << 20)
@@ -45,6 +46,13 @@ class Form:
         """The values between clusters that are stored as bf16 though the model has them in f32."""
         made = (value for node in self.clusters.nodes for value in node.outputs)
         return tuple(v for v in made if self.clusters.types[v].dtype == bf16 and _wide(self.graph, v))
+
+    @property
+    def why_narrow(self) -> str:
+        """What is said of these in the plan, and why it is so; nothing where there are none."""
+        other = f"predicted {time_text(self.other)}" if self.other else "the plan would not fit"
+        count = len(self.narrow)
+        return f"{count} values that products in bf16 read are stored as bf16; else {other}" if count else ""
 
     @property
     def seconds(self) -> float:

@@ -239,8 +239,7 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Attention:
-    """softmax(scale q k^T, changed by `score`) v. Strides: (batch, head, row); the last axis is contiguous. q, k and v
-    may be bf16, and are widened.
+    """softmax(scale q k^T, changed by `score`) v. Strides: (batch, head, row); the last axis is contiguous.
 
     `score` is a scalar over axes b, h, i (query), j (key) with Accumulator standing for the scaled score. With `ragged`, `row`
     and `keys` count the rows of all sequences, batch strides are 0, rows see those of their own sequence, and there is no score.

@@ -332,7 +332,7 @@ def _attended(scope: Scope, value: str, names: tuple[str, ...]) -> Strided:
     for name, extent in zip(names, extents, strict=True):
         scope.axis(name, extent)
     index = tuple(Index.axis(n) if e != 1 else Index() for n, e in zip(names, extents, strict=True))
-    plain = _wide(scope.expression(value, index))
+    plain = _plain(scope.expression(value, index))
     if plain is None:
         raise NotLowerable("an operand of attention is computed on the fly")
     found = _strided(plain, names)

@@ -326,9 +326,7 @@ class _Verifier:
         """Those that each of `strided_operands` may have."""
         if self.sums == i32:
             return (u8,), (i8,)
-        if isinstance(root, Matmul):
-            return (f32,), (f32,)
-        return ((f32, bf16), (f32,)) if isinstance(root, Conv) else ((f32, bf16),) * 3
+        return ((f32, bf16) if isinstance(root, Conv) else (f32,), (f32,), (f32,))
 
     def check_attention(self, root: Attention, around: Sequence[Axis]) -> None:
         if root.score is not None:

@@ -42,9 +42,7 @@ class AttentionFamily(Plain):
     parts = 0  # of bf16 in tiles, if any
 
     def accepts(self, kernel: Kernel, device: Device) -> bool:
-        if not (isinstance(kernel, Contraction) and isinstance(kernel.root, Attention)):
-            return False
-        return all(kernel.operands[x.operand].dtype == f32 for x in (kernel.root.q, kernel.root.k, kernel.root.v))
+        return isinstance(kernel, Contraction) and isinstance(kernel.root, Attention)
 
     def packings(self, kernel: Kernel, weights: frozenset[int], device: Device) -> tuple[Packing, ...]:
         return ()

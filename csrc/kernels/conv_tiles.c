@@ -166,28 +166,20 @@ static int64_t pixel_of(const band *s, int64_t q, int64_t *rows)
     return inside ? (line / s->y.pitch * w->oh + y) * w->ow + s->column + column : -1;
 }
 
-/* Windows as they are, runs of k padded: only where results are mended.  Callers give the size of an element as a constant. */
-ST_INLINE void fill_sized(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld, const int64_t size)
+/* Windows as they are, runs of k padded: only where results are mended. */
+static void fill(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
 {
     const band *s = ((const task *)ctx)->s;
     const int64_t pieces = st_ceil_div(s->run, TILE_DEPTH);
     for (int64_t i = 0; i < rows; i++, out += ld) {
         int64_t one = 1;
         const int64_t pixel = pixel_of(s, row + i, &one);
-        memset(out, 0, (size_t)(size * count));
+        memset(out, 0, (size_t)(s->size * count));
         for (int64_t e = 0; pixel >= 0 && e < count; e += TILE_DEPTH) {
             const int64_t step = (k + e) / TILE_DEPTH, from = step % pieces * TILE_DEPTH, here = ST_MIN(s->run - from, (int64_t)TILE_DEPTH);
-            st_gather_windows(s->w, size, 0, s->x, pixel, 1, step / pieces * s->run + from, here, (char *)out + size * e, 0);
+            st_gather_windows(s->w, s->size, 0, s->x, pixel, 1, step / pieces * s->run + from, here, (char *)out + s->size * e, 0);
         }
     }
-}
-static void fill(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
-{
-    fill_sized(ctx, row, rows, k, count, out, ld, sizeof(float));
-}
-static void fill_narrow(const void *ctx, int64_t row, int64_t rows, int64_t k, int64_t count, float *out, int64_t ld)
-{
-    fill_sized(ctx, row, rows, k, count, out, ld, sizeof(uint16_t));
 }
 
 /* Of finished rows the stretches that are pixels of the result. */
@@ -232,8 +224,7 @@ void st_conv_tiles(const st_conv *c, float *workspace, int part, int parts)
     float *room = workspace + PLANE_BYTES / 4 + st_round_up(c->direct, 16);
     st_planes planes = {.at = (char *)workspace, .steps = steps, .row = s.unit, .foreign = s.rows,
                         .workspace = room + st_round_up(st_tiles_direct_floats(w->og, k, c->tiles), 16)};
-    st_product p = {.n0 = own.n0, .n1 = own.n1, .k = k, .fill = c->narrow ? fill_narrow : fill, .fill_ctx = &t,
-                    .narrow = c->narrow, .planes = &planes, .b_packed = 1, .tiles = c->tiles,
+    st_product p = {.n0 = own.n0, .n1 = own.n1, .k = k, .fill = fill, .fill_ctx = &t, .narrow = c->narrow, .planes = &planes, .b_packed = 1, .tiles = c->tiles,
                     .store = store, .store_ctx = &t, .workspace = room};
     s.at = (char *)workspace;
     const int64_t bands = st_ceil_div(own.m1 - own.m0, s.most_lines);

@@ -1,5 +1,5 @@
 /* The windows of a convolution: rows of k, which runs over (ky, kx, channel), one for each output pixel.  They are gathered a tile
- * of rows at a time, or read where they lie.  Callers give the `size` of an element in bytes as a constant. */
+ * of rows at a time, or read where they lie.  Callers give the `size` of an element in bytes, as a constant where it is many windows. */
 #ifndef STRATAC_KERNELS_WINDOW_H
 #define STRATAC_KERNELS_WINDOW_H
 

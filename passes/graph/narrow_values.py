@@ -16,6 +16,7 @@ from ...ir.kernel import Contraction, Kernel
 from ...ir.lower import try_lower
 from ...ir.ops import OPS
 from ...ir.types import bf16, f32
+from ...ir.verify_kernel import strided_operands
 
 #: smaller values are in a near cache either way
 LEAST_ELEMENTS = 4096
@@ -84,7 +85,7 @@ def _cast(source: str, target: str, node: Node) -> Node:
 
 
 def _spoilt(before: Graph, after: Graph, values: set[str], reads: NarrowReads) -> set[str]:
-    """Of these values those that a cluster reads or writes which has no such kernel any more."""
+    """Of these values those that a cluster reads or writes which has no such kernel any more, or whose root cannot take them."""
     found: set[str] = set()
     for old, new in zip(before.nodes, after.nodes, strict=True):
         touched = {v for v in (*new.used, *new.outputs) if v in values}
@@ -94,7 +95,9 @@ def _spoilt(before: Graph, after: Graph, values: set[str], reads: NarrowReads) -
         if isinstance(now, str) or isinstance(now, Contraction) != isinstance(was, Contraction):
             found |= touched
         else:
-            found |= (touched & reads(old, before)) - reads(new, after)
+            root = strided_operands(now.root) if isinstance(now, Contraction) else []
+            taken = {(*new.used, *new.outputs)[read.operand] for read, _ in root} | reads(old, before)
+            found |= (touched & taken) - reads(new, after)
     return found
 
 

@@ -21,13 +21,13 @@ from stratac.ir.machine import Machine
 from stratac.ir.placed import Placed
 from stratac.ir.types import TensorType, bf16, f32
 from stratac.passes.base import run_passes
-from stratac.passes.graph.narrow_values import narrow_values
+from stratac.passes.graph.narrow_values import LEAST_ELEMENTS, narrow_values
 from stratac.passes.pipelines import CLUSTER_PASSES, GRAPH_PASSES
 from stratac.passes.place.place import place
 from stratac.passes.place.request import PlaceRequest
 
 from .harness import ISAS, check_bits, check_instructions, tiled
-from .test_tiles import Tiles
+from .test_tiles import CONVOLUTIONS, Tiles, convolution
 
 BF16 = MODE_ERRORS["bf16"]
 ODD = np.array([np.nan, np.inf, -np.inf, 3.4e38, 1e-41, -1e-39, -0.0], np.float32)
@@ -51,35 +51,23 @@ def products(rng: Any) -> Graph:
             outputs.append(Port(f"y{depth}_{columns}", b.op("add", y, b.constant(np.float32(0.25)))))
     heads = b.op("mul", b.input("heads", TensorType(f32, (2, 70, 3, 64))), b.constant(np.float32(2)))
     turned = b.op("transpose", heads, perm=(0, 2, 1, 3))
-    y = b.op("matmul", turned, b.constant(rng.standard_normal((3, 64, 40)).astype(np.float32)))
-    outputs.append(Port("heads", y))
+    for columns in (17, 40):  # two, or doubling would be part of the one product
+        y = b.op("matmul", turned, b.constant(rng.standard_normal((3, 64, columns)).astype(np.float32)))
+        outputs.append(Port(f"heads{columns}", y))
     return b.finish(outputs)
 
 
-#: in, out, kernel, stride, padding, groups
-CASES = [
-    (5, 17, 3, 2, 1, 1),  # rows of the filter are runs
-    (16, 40, 1, 1, 0, 1),
-    (64, 40, 1, 1, 0, 1),  # read in place
-    (33, 16, 1, 1, 0, 1),
-    (64, 33, 1, 2, 0, 1),
-    (24, 96, 3, 1, 1, 4),
-    (100, 20, 3, 1, 1, 1),
-    (64, 40, 3, 1, 1, 1),
-    (96, 33, 5, 2, 2, 3),
-    (24, 12, 4, 4, 0, 2),
-]
+#: as in tests of tiles; one that is read in place, one whose windows are some of the pixels, one whose rows of filters are runs
+CASES = [*CONVOLUTIONS, (64, 33, 1, 1, 0, 1), (64, 33, 1, 2, 0, 1), (20, 17, 3, 2, 1, 1)]
 
 
 def convolutions(rng: Any) -> Graph:
     b, outputs = GraphBuilder(name="c", symbols={"side": Bounds(7, 16, 20)}), []
     side = symbol("side")
-    for number, (inside, outside, kernel, stride, pad, groups) in enumerate(CASES):
-        x = b.input(f"x{number}", TensorType(f32, (2, side, side, inside)))
+    for number, case in enumerate(CASES):
+        x = b.input(f"x{number}", TensorType(f32, (2, side, side, case[0])))
         x = b.op("mul", b.op("transpose", x, perm=(0, 3, 1, 2)), b.constant(np.float32(2)))
-        weight = b.constant(rng.standard_normal((outside, inside // groups, kernel, kernel)).astype(np.float32))
-        sizes = {"strides": (stride,) * 2, "pads": (pad,) * 4, "dilations": (1, 1), "groups": groups}
-        y = b.op("conv", x, weight, channels_last=False, **sizes)
+        y = convolution(b, rng, x, case)
         outputs.append(Port(f"y{number}", b.op("relu", y) if number % 2 else y))
     return b.finish(outputs)
 
@@ -104,7 +92,8 @@ def test_products_give_the_same_bits(isa: str, make: Any) -> None:
     wide = tiled(graph, isa, library=Tiles("bf16"))
     narrow = tiled(graph, isa, library=Tiles("bf16"), choose=narrowed)
     names = narrow_names(narrow.levels.placed.graph)
-    assert not narrow_names(wide.levels.placed.graph) and len(names) >= 5, names
+    expected = 6 if make is products else sum(2 * 16 * 16 * case[0] >= LEAST_ELEMENTS for case in CASES)
+    assert not narrow_names(wide.levels.placed.graph) and len(names) == expected, names
     for size, odd in ((7, False), (20, False), (13, True)):
         inputs = drawn(graph, rng, size * (10 if make is products else 1), odd)
         one = narrow.run(inputs, 1)
@@ -146,19 +135,12 @@ def test_depthwise(isa: str) -> None:
             b.op("transpose", b.input(f"x{number}", TensorType(f32, (2, side, side, channels))), perm=(0, 3, 1, 2)),
             b.constant(np.float32(2)),
         )
-        weight = b.constant(rng.standard_normal((channels, 1, kernel, kernel)).astype(np.float32))
-        sizes = {"strides": (stride,) * 2, "pads": (pad,) * 4, "dilations": (dilation,) * 2, "groups": channels}
-        y = b.op(
-            "add",
-            b.op("conv", x, weight, channels_last=False, **sizes),
-            b.constant(rng.standard_normal((channels, 1, 1)).astype(np.float32)),
-        )
-        outputs.append(Port(f"y{number}", y))
+        case = (channels, channels, kernel, stride, pad, channels)
+        bias = b.constant(rng.standard_normal((channels, 1, 1)).astype(np.float32))
+        outputs.append(Port(f"y{number}", b.op("add", convolution(b, rng, x, case, dilation), bias)))
         if stride == 1:  # and on to a product
-            points = b.constant(rng.standard_normal((24, channels, 1, 1)).astype(np.float32))
-            ones = {"strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1), "groups": 1}
-            deep = b.op("relu", b.op("conv", x, weight, channels_last=False, **sizes))
-            outputs.append(Port(f"z{number}", b.op("conv", deep, points, channels_last=False, **ones)))
+            deep = b.op("relu", convolution(b, rng, x, case, dilation))
+            outputs.append(Port(f"z{number}", convolution(b, rng, deep, (channels, 24, 1, 1, 0, 1))))
     graph = b.finish(outputs)
     plan = tiled(graph, isa, library=Tiles("bf16"), choose=narrowed)
     clusters = plan.levels.placed.graph
@@ -170,6 +152,23 @@ def test_depthwise(isa: str) -> None:
         for name, array in wanted.items():
             within = 1e-6 if name.startswith("y") else 4e-3
             assert np.linalg.norm(one[name] - array) <= within * np.linalg.norm(array), (name, size)
+
+
+def test_what_a_heavy_kernel_cannot_read_narrow_stays() -> None:
+    """A depthwise convolution would take the pixels so, one of too few channels for tiles and attention would not: none falls back
+    to plain loops."""
+    b, rng = GraphBuilder(name="others"), np.random.default_rng(3)
+    two = b.constant(np.float32(2))
+    x = b.op("mul", b.op("transpose", b.input("x", TensorType(f32, (2, 32, 32, 8))), perm=(0, 3, 1, 2)), two)
+    deep, shallow = (convolution(b, rng, x, (8, *rest)) for rest in ((8, 3, 1, 1, 8), (24, 1, 1, 0, 1)))
+    rows = b.op("mul", b.input("rows", TensorType(f32, (1, 96, 64))), two)
+    heads = b.op("transpose", b.op("reshape", rows, shape=(1, 96, 2, 32)), perm=(0, 2, 1, 3))
+    seen = b.op("attention", heads, heads, heads, scale=0.2, causal=False)
+    product = b.op("matmul", rows, b.constant(rng.standard_normal((64, 40)).astype(np.float32)))
+    graph = b.finish([Port("d", deep), Port("s", shallow), Port("a", seen), Port("p", product)])
+    plan = tiled(graph, library=Tiles("bf16"), choose=narrowed)
+    wanted = {"depthwise", "conv", "attention_tiles_bf16", "matmul_tiles_bf16", "loops"}
+    assert plan.families() == wanted and not narrow_names(plan.levels.placed.graph)
 
 
 def test_a_form_with_narrower_values_is_chosen_where_it_is_faster_and_allowed() -> None:
@@ -184,4 +183,16 @@ def test_a_form_with_narrower_values_is_chosen_where_it_is_faster_and_allowed() 
         form = choose_form(graph, machine, PlaceRequest(2), error)
         assert len(form.narrow) == count == len(narrow_names(form.placed.graph)), (name, error)
         assert form.seconds < form.other if count else form.seconds == form.other
+        assert form.why_narrow.startswith(f"{count} values") == bool(count) == ("else predicted" in form.why_narrow)
+    # activations of which two lie side by side: 12 MiB in f32, 6 in bf16
+    b = GraphBuilder(name="large")
+    x = b.op("gelu", b.input("x", TensorType(f32, (2048, 768))))
+    for _ in range(3):
+        x = b.op("relu", b.op("matmul", x, b.constant(rng.standard_normal((768, 768)).astype(np.float32))))
+    y = b.op("matmul", x, b.constant(rng.standard_normal((768, 8)).astype(np.float32)))
+    graph, machine = run_passes(b.finish([Port("y", y)]), GRAPH_PASSES), load_machine("generic-x86_64-amx")
+    roomy = choose_form(graph, machine, PlaceRequest(2), BF16)
+    assert roomy.placed.solution is not None
+    tight = choose_form(graph, machine, PlaceRequest(2, {"ram": roomy.placed.solution.used["ram"]}), BF16)
+    assert tight.other == 0.0 and tight.why_narrow.endswith("else the plan would not fit")
     assert not narrow_names(run_passes(graph, CLUSTER_PASSES))

@@ -88,26 +88,35 @@ def test_products(isa: str, mode: str) -> None:
                 assert np.linalg.norm(one[kind + name] - wanted) / scale < WITHIN[mode], (kind, name, rows)
 
 
+#: channels in and out, kernel, stride, padding, groups
+CONVOLUTIONS = [
+    (3, 17, 3, 2, 1, 1),
+    (16, 40, 1, 1, 0, 1),
+    (33, 16, 1, 1, 0, 1),
+    (24, 96, 3, 1, 1, 4),
+    (100, 20, 3, 1, 1, 1),
+    (64, 40, 3, 1, 1, 1),
+    (96, 33, 5, 2, 2, 3),
+    (24, 12, 4, 4, 0, 2),
+]
+
+
+def convolution(b: GraphBuilder, rng: Any, x: str, case: tuple[int, ...], dilation: int = 1) -> str:
+    """A case of CONVOLUTIONS with filters drawn for it."""
+    inside, outside, kernel, stride, pad, groups = case
+    weight = b.constant(rng.standard_normal((outside, inside // groups, kernel, kernel)).astype(np.float32))
+    sizes = {"strides": (stride,) * 2, "pads": (pad,) * 4, "dilations": (dilation,) * 2, "groups": groups}
+    return b.op("conv", x, weight, channels_last=False, **sizes)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("isa", ISAS)
 def test_convolutions(isa: str, mode: str) -> None:
     b, rng, outputs = GraphBuilder(name="c", symbols={"side": Bounds(7, 9, 20)}), np.random.default_rng(5), []
     side = symbol("side")
-    cases = [
-        (3, 17, 3, 2, 1, 1),
-        (16, 40, 1, 1, 0, 1),
-        (33, 16, 1, 1, 0, 1),
-        (24, 96, 3, 1, 1, 4),
-        (100, 20, 3, 1, 1, 1),
-        (64, 40, 3, 1, 1, 1),
-        (96, 33, 5, 2, 2, 3),
-        (24, 12, 4, 4, 0, 2),
-    ]
-    for number, (inside, outside, kernel, stride, pad, groups) in enumerate(cases):
-        x = b.input(f"x{number}", TensorType(f32, (2, inside, side, side)))
-        weight = b.constant(rng.standard_normal((outside, inside // groups, kernel, kernel)).astype(np.float32))
-        sizes = {"strides": (stride,) * 2, "pads": (pad,) * 4, "dilations": (1, 1), "groups": groups}
-        y = b.op("conv", x, weight, channels_last=False, **sizes)
+    for number, case in enumerate(CONVOLUTIONS):
+        x = b.input(f"x{number}", TensorType(f32, (2, case[0], side, side)))
+        y = convolution(b, rng, x, case)
         outputs.append(Port(f"y{number}", b.op("relu", y) if number % 2 else y))
     graph = b.finish(outputs)
     plan = tiled(graph, isa, library=Tiles(mode))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stratac.compiler.forms import choose_form
 from stratac.ir.builder import GraphBuilder
 from stratac.ir.dims import Bounds, symbol
 from stratac.ir.graph import Graph, Port
@@ -13,8 +14,9 @@ from stratac.ir.types import TensorType, f32
 from stratac.passes.base import run_passes
 from stratac.passes.graph.merge_products import merge_products
 from stratac.passes.pipelines import GRAPH_PASSES, MEMORY_PASSES
+from stratac.passes.place.request import PlaceRequest
 
-from ..codegen.harness import check_bits, compiled
+from ..codegen.harness import ISAS, check_bits, compiled, machine_for
 
 
 def attention(rng: Any, biases: tuple[bool, ...], kv_heads: int = 4, spy: bool = False) -> Graph:
@@ -49,6 +51,7 @@ def test_one_product_gives_the_bits_of_three(biases: tuple[bool, ...], kv_heads:
     assert len(plans[1].levels.clusters.nodes) == len(plans[0].levels.clusters.nodes) - 2
     check_bits(plans[0].run(inputs, 1), plans[1].run(inputs, 1), "merged")
     check_bits(plans[0].run(inputs, 1), plans[1].run(inputs, 3), "merged, three threads")
+    assert count(choose_form(graph, machine_for(ISAS[0]), PlaceRequest(2)).graph, "matmul") == 1
 
 
 def test_what_others_read_stays() -> None:
