@@ -102,24 +102,34 @@ static __attribute__((noinline)) int bfp_spikes(const float *from, int64_t count
     return e;
 }
 
-/* Byte `from` of words to byte `to`, the others 0. */
-BLOCK_INLINE vi bfp_byte(vi words, int from, int to)
-{
-    const vi moved = from > to ? vi_shr(words, 8 * (from - to)) : vi_shl(words, 8 * (to - from));
-    return vi_and(moved, vi_set1((int32_t)(0xffu << 8 * to)));
-}
+/* Bits of a where the mask has ones, of b elsewhere. */
+BLOCK_INLINE vi bfp_mix(uint32_t mask, vi a, vi b) { return vi_xor(b, vi_and(vi_xor(a, b), vi_set1((int32_t)mask))); }
 
-/* 4 VL elements as whole numbers, byte for byte: slice s of element 16 b + lane is byte b of a word at to + s * BFP_SLICE. */
-BLOCK_INLINE void bfp_store(const vi q[4], char *to, const int slices)
+/* The nearest whole number below 2^15 in the low 16 bits, and the bias of bfp_bytes with it; what is above them is not cleared. */
+#define BFP_BIASED (0x1.8p23f + 0x8080)
+
+/* 4 VL elements times `scale` as whole numbers, byte for byte: slice s of element 16 b + lane is byte b of a word at to + s * BFP_SLICE.
+ * A bias of 0x80 for each byte makes bytes that carry nothing, and are signed once their highest bit is turned. */
+BLOCK_INLINE void bfp_store(const vf x[4], vf scale, char *to, const int slices)
 {
-    const vi half = vi_set1(slices == 3 ? 0x808080 : 0x8080);
-    vi u[4]; /* bytes, from the last on: q1, q2, q3 */
-    for (int b = 0; b < 4; b++)
-        u[b] = vi_xor(vi_add(q[b], half), half);
-    for (int n = slices - 1; n >= 0; n--, to += BFP_SLICE) {
-        const vi low = vi_or(bfp_byte(u[0], n, 0), bfp_byte(u[1], n, 1)), high = vi_or(bfp_byte(u[2], n, 2), bfp_byte(u[3], n, 3));
-        vi_store((int32_t *)(void *)to, vi_or(low, high));
+    const vi sign = vi_set1((int32_t)0x80808080u);
+    vi u[4], first, last; /* first: the low halves of elements 0 and 2, last: of 1 and 3 */
+    if (slices == 3)
+        for (int b = 0; b < 4; b++)
+            u[b] = vi_add(vi_nearest(vf_mul(x[b], scale)), vi_set1(0x808080));
+    else
+        for (int b = 0; b < 4; b++)
+            u[b] = vf_as_vi(vf_fma(x[b], scale, vf_set1(BFP_BIASED)));
+    if (slices == 3) {
+        first = bfp_mix(0xffff, vi_shr(u[0], 16), u[2]);
+        last = bfp_mix(0xffff, vi_shr(u[1], 16), u[3]);
+        vi_store((int32_t *)(void *)to, vi_xor(bfp_mix(0x00ff00ff, first, vi_shl(last, 8)), sign));
+        to += BFP_SLICE;
     }
+    first = bfp_mix(0xffff, u[0], vi_shl(u[2], 16));
+    last = bfp_mix(0xffff, u[1], vi_shl(u[3], 16));
+    vi_store((int32_t *)(void *)to, vi_xor(bfp_mix(0x00ff00ff, vi_shr(first, 8), last), sign));
+    vi_store((int32_t *)(void *)(to + BFP_SLICE), vi_xor(bfp_mix(0x00ff00ff, first, vi_shl(last, 8)), sign));
 }
 
 /* A vector of elements and those 16, 32 and 48 elements on; beyond `left` zeros. */
@@ -161,11 +171,8 @@ BLOCK_INLINE void bfp_row(const float *from, int64_t count, char *to, bfp_notes 
     const vf scale = vf_ldexp(vf_set1(1), vf_set1((float)(bfp_bits(slices) - e)));
     for (int64_t k = 0; k < count; k += BFP_DEPTH, to += slices * BFP_SLICE)
         for (int64_t w = 0; w < 16; w += VL) {
-            vi q[4];
             bfp_load4(from + k + w, count - k - w, x);
-            for (int b = 0; b < 4; b++)
-                q[b] = vi_nearest(vf_mul(x[b], scale));
-            bfp_store(q, to + 4 * w, slices);
+            bfp_store(x, scale, to + 4 * w, slices);
         }
 }
 static __attribute__((noinline)) void bfp_split(const float *from, int64_t count, char *to, bfp_notes *notes, float *rest, int slices)
