@@ -23,9 +23,11 @@ NAME = "KERNEL_NAME"  # stands for the function's name until its text is known
 
 @dataclass(frozen=True)
 class EmittedKernels:
-    """`functions` maps each cluster (its first output) to its C function; `units` are (file name, C text)."""
+    """`functions` maps each cluster (its first output) to its C function; before those in `before` another one is called; `units`
+    are (file name, C text)."""
 
     functions: Mapping[str, str]
+    before: frozenset[str]
     units: tuple[tuple[str, str], ...]
 
 
@@ -33,6 +35,7 @@ def emit_kernels(placed: Placed, library: Library, machine: Machine, *, files: i
     """C for every cluster, named by family and content, so that equal kernels are compiled once and names are stable."""
     functions: dict[str, str] = {}
     texts: dict[str, str] = {}
+    before: set[str] = set()
     memo: dict[object, str] = {}
     for cluster in placed.graph.nodes:
         candidate = placed.choices[cluster.outputs[0]].chosen.candidate
@@ -45,6 +48,8 @@ def emit_kernels(placed: Placed, library: Library, machine: Machine, *, files: i
             name = f"k_{candidate.family}_{hashlib.sha256(emitted.text.encode()).hexdigest()[:12]}"
             texts[name] = emitted.text.replace(NAME, name)
             memo[key] = name
+            if emitted.before:
+                before.add(name)
         functions[cluster.outputs[0]] = memo[key]
     # the largest first, always into the shortest file: balanced and deterministic
     bins: list[list[str]] = [[] for _ in range(min(files, max(len(texts), 1)))]
@@ -54,16 +59,22 @@ def emit_kernels(placed: Placed, library: Library, machine: Machine, *, files: i
         (f"kernels_{number}.c", HEADER + "\n" + "\n\n".join(texts[n] for n in sorted(names)) + "\n")
         for number, names in enumerate(bins)
     )
-    return EmittedKernels(functions, units)
+    return EmittedKernels(functions, frozenset(before), units)
 
 
-def table_unit(names: tuple[str, ...], plan_id: int, workspace: int) -> tuple[str, str]:
-    """The C file that tells the runtime which functions the plan's kernel numbers are, and kernels how far apart the
-    workspaces of two threads lie (bytes)."""
+def table_unit(names: tuple[str, ...], before: frozenset[str], plan_id: int, workspace: int) -> tuple[str, str]:
+    """The C file that tells the runtime which functions the plan's kernel numbers are and what is called before them, and
+    kernels how far apart the workspaces of two threads lie (bytes)."""
+    firsts = [f"{name}_before" if name in before else "0" for name in names]
     lines = [
         '#include "include/kernel_abi.h"',
-        *(f"void {n}(void *const *args, const int64_t *dims, int part, int parts);" for n in names),
+        *(
+            f"void {n}(void *const *args, const int64_t *dims, int part, int parts);"
+            for n in (*names, *firsts)
+            if n != "0"
+        ),
         f"const st_kernel st_plan_kernels[] = {{ {', '.join(names) or '0'} }};",
+        f"const st_kernel st_plan_before[] = {{ {', '.join(firsts) or '0'} }};",
         "const char *const st_plan_kernel_names[] = { " + (", ".join(f'"{n}"' for n in names) or "0") + " };",
         f"const int st_plan_kernel_count = {len(names)};",
         f"const int64_t st_plan_workspace = {workspace};",

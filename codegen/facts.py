@@ -9,6 +9,8 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..ir.dims import Dim
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -45,6 +47,7 @@ STEP, TILE_ROWS, TILE_PANEL = 32, 32, 32  # tiles.c: of k, of C; columns of a pa
 LEAST_DEPTH = 16  # that is multiplied in tiles
 _GROUP = 128
 _ALL = 1 << 40  # columns
+_KEPT_ROWS = 256
 #: numeric modes in tiles, and the parts of bf16 an operand is the sum of; what a device must have to be offered them
 TILE_MODES = {"bf16": 1, "bf16x3": 2, "bf16x6": 3}
 TILE_EXTENSION = "amx_bf16"
@@ -95,8 +98,13 @@ def tile_blocks(m: int, k: int, parts: int, direct: bool = False) -> Blocks:
     """What st_tiles_run takes for m rows by k in so many parts of bf16; `direct`: rows that lie in parts already."""
     few = m <= 128
     depth = _block_depth(k, parts, few)
-    rows, columns = (128, 1024) if few else (_DIRECT_ROWS, 256) if direct else (256, 512)
+    rows, columns = (128, 1024) if few else (_DIRECT_ROWS, 256) if direct else (_KEPT_ROWS, 512)
     return Blocks(depth, rows, _ALL if depth >= k else columns)
+
+
+def may_share_rows(m: Dim) -> bool:
+    """Whether st_tiles_shared may find that parts share rows."""
+    return not isinstance(m, int) or TILE_ROWS < m <= _KEPT_ROWS
 
 
 def _tiles_floats(tile: Tile, m: int, n: int, k: int, parts: int) -> int:
@@ -112,7 +120,7 @@ def _tiles_floats(tile: Tile, m: int, n: int, k: int, parts: int) -> int:
         few = min(_up(m, TILE_ROWS), 128) * min(columns, 1024)
         sums = few if m <= 128 else max(few, rows * min(columns, 512))
     split_here = 2 if parts in SPLIT_IN_TIME else 0
-    return (2 * rows // TILE_ROWS + split_here) * panel + tile.rows * (depth + tile.pad) + sums + extra
+    return (2 * _up(rows // TILE_ROWS, 2) + split_here) * panel + tile.rows * (depth + tile.pad) + sums + extra
 
 
 def _direct_floats(isa: str, og: int, steps: int, parts: int) -> int:

@@ -16,10 +16,12 @@ Symbols = Mapping[str, Bounds]
 
 @dataclass(frozen=True)
 class Emitted:
-    """C text of one kernel function and the workspace bytes one thread needs at the greatest dims."""
+    """C text of one kernel function and the workspace bytes one thread needs at the greatest dims; `before`: there is another
+    function, of its name and `_before`, which several threads call and meet behind first (st_plan_before)."""
 
     text: str
     workspace: int
+    before: bool = False
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def _fill(
     parts = [PLAN, WEIGHTS, LIBRARY, "graph.txt", "placed.txt", "plan.txt", "report.json"]
     if options.keep_source:
         (folder / "src").mkdir()
-        for name, text in (*levels.kernels.units, _table(plan, number)):
+        for name, text in (*levels.kernels.units, _table(levels, number)):
             (folder / "src" / name).write_text(text, encoding="utf-8")
             parts.append(f"src/{name}")
     fields = plan_fields(plan, stratac_version=version(), process_floor=PROCESS_FLOOR)
@@ -195,8 +195,9 @@ def _tell_weights(progress: Callable[[str, float], None] | None) -> Callable[[in
     return lambda done, total: progress(f"weights {size_text(done)} of {size_text(total)}", -1.0)
 
 
-def _table(plan: Plan, number: int) -> tuple[str, str]:
-    return table_unit(plan.kernels, number, sum(a.bytes for a in plan.arenas if a.kind == "workspace"))
+def _table(levels: Levels, number: int) -> tuple[str, str]:
+    workspace = sum(a.bytes for a in levels.plan.arenas if a.kind == "workspace")
+    return table_unit(levels.plan.kernels, levels.kernels.before, number, workspace)
 
 
 def _units(levels: Levels, number: int) -> list[Unit]:
@@ -204,7 +205,7 @@ def _units(levels: Levels, number: int) -> list[Unit]:
     device = levels.machine.device("cpu")
     modes = {choice.chosen.candidate.mode for choice in levels.placed.choices.values()}
     flags = (*device.compiler_flags(modes), "-O3", "-fwrapv")
-    name, text = _table(levels.plan, number)
+    name, text = _table(levels, number)
     units = [Unit(f"src/{n}", text=t, flags=flags, includes=(CSRC,)) for n, t in levels.kernels.units]
     units.append(Unit(f"src/{name}", text=text, includes=(CSRC,)))
     families = sorted(p for p in (CSRC / "kernels").glob("*.c") if p.stem != "reference")

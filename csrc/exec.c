@@ -134,6 +134,11 @@ static void walk(st_program *program, int worker)
         }
         switch (step->kind) {
         case STP_CALL_KERNEL:
+            if (step->before) {
+                if ((uint32_t)worker < step->parts)
+                    step->before(step->args, program->dims, worker, (int)step->parts);
+                st_pool_barrier(program->pool);
+            }
             if ((uint32_t)worker < step->parts)
                 step->kernel(step->args, program->dims, worker, (int)step->parts);
             if (step->symbol && !worker) /* its one part ran here, and a barrier comes before anybody uses the value */

@@ -176,6 +176,7 @@ typedef struct st_step {
     uint32_t begins;  /* 1 + number of the loop that begins with it, or 0 */
     uint32_t ends;    /* 1 + number of the loop that ends with it, or 0 */
     uint32_t repeats; /* it lies in a loop */
+    st_kernel before; /* all parts call it and meet, or NULL */
     st_kernel kernel;
     void *const *args;
 } st_step;

@@ -219,12 +219,13 @@ static void fill_tables(st_session *s, int threads)
     }
     for (uint32_t i = 0; i < plan->call_count; i++) {
         const stp_call *call = &plan->calls[i];
-        const uint32_t all = (uint32_t)threads, cap = (uint32_t)call->parts;
+        const uint32_t all = (uint32_t)threads, cap = (uint32_t)call->parts, parts = cap && cap < all ? cap : all;
         s->steps[i] = (st_step){
             .kind = call->kind,
-            .parts = cap && cap < all ? cap : all,
-            .barrier = call->barrier && i, /* the first instruction has nothing to wait for */
+            .parts = parts,
+            .barrier = i && (call->barrier || s->steps[i - 1].before), /* the first instruction has nothing to wait for */
             .needs = call->needs,
+            .before = parts > 1 ? st_plan_before[call->kernel] : NULL,
             .kernel = st_plan_kernels[call->kernel],
             .args = s->args + call->first_arg,
         };

@@ -45,7 +45,7 @@ SPACES = {
     "weight": Space(False, True, "bytes of the resident part of weights.bin, never written"),
     "file": Space(False, True, "a weight that stays in storage, whose rows the kernel reads by itself"),
     "dim": Space(True, False, "the value of a symbol, set by one call of one part, with a barrier before it is used"),
-    "workspace": Space(True, False, "bytes of a workspace arena, private to each thread, dead after the call"),
+    "workspace": Space(True, False, "bytes of a workspace arena, so many for each thread, dead after the call"),
     "carry": Space(
         True,
         True,

@@ -30,6 +30,7 @@ class CallParts:
     score: str = ""
     loops: tuple[Axis, ...] = ()
     moving: list[tuple[str, str]] = field(default_factory=list)
+    before: str = ""  # what all threads call and meet behind, before `function`
 
 
 def new_printer(kernel: Contraction, symbols: Symbols) -> Printer:
@@ -179,6 +180,7 @@ def emit_call(kernel: Contraction, name: str, symbols: Symbols, parts: CallParts
         name=name,
         struct=parts.struct,
         function=parts.function,
+        before=parts.before,
         fields=parts.fields,
         store=parts.store,
         load=parts.load,
@@ -188,7 +190,7 @@ def emit_call(kernel: Contraction, name: str, symbols: Symbols, parts: CallParts
         moving=parts.moving,
         lines=[*printer.dim_lines(tuple(symbols)), *pointer_lines(kernel), *map(str.strip, printer.out.rows)],
     )
-    return Emitted(text, parts.workspace)
+    return Emitted(text, parts.workspace, bool(parts.before))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ..facts import (
     conv_direct,
     conv_run,
     conv_workspace,
+    may_share_rows,
     tile_extension,
     tile_least_depth,
     whole_workspace,
@@ -149,7 +150,11 @@ class ConvFamily(Plain):
             store = store_callback(kernel, symbols, (), root.rows, root.column)
             fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
         need = self.workspace(kernel, packed, symbols, device)
-        return emit_call(kernel, name, symbols, CallParts(self.struct, self.function, fields, need, store), printer)
+        # windows, of one group, are split once for all threads
+        shared = self.parts and not self._direct(root) and root.groups == 1 and x == "x"
+        shared = shared and may_share_rows(product(axis.extent for axis in root.rows))
+        parts = CallParts(self.struct, self.function, fields, need, store, before="st_conv_rows" if shared else "")
+        return emit_call(kernel, name, symbols, parts, printer)
 
 
 class ConvPairsFamily(ConvFamily):

@@ -14,6 +14,7 @@ from ..facts import (
     TILE_PANEL,
     gemm_workspace,
     gemm_workspace_up_to,
+    may_share_rows,
     tile_extension,
     tile_least_depth,
     whole_workspace,
@@ -135,7 +136,11 @@ class MatmulFamily(Plain):
             store = store_callback(kernel, symbols, batch, root.rows, root.column, root.loops)
             fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
         need = self.workspace(kernel, packed, symbols, device)
-        parts = CallParts(self.struct, self.function, fields, need, store, load, "", root.loops, moving)
+        # rows of the left operand as it is, of one matrix, are split once for all threads
+        shared = self.parts and root.prologue is None and not root.loops and not batch
+        shared = shared and may_share_rows(_extent(root.rows))
+        before = "st_gemm_rows" if shared else ""
+        parts = CallParts(self.struct, self.function, fields, need, store, load, "", root.loops, moving, before)
         return emit_call(kernel, name, symbols, parts, printer)
 
 

@@ -10,6 +10,11 @@
 typedef void (*st_kernel)(void *const *args, const int64_t *dims, int part, int parts);
 
 extern const st_kernel st_plan_kernels[];
+
+/* What several parts call before a kernel, or NULL: all of it is done, and seen by all, before any part of the kernel begins.  It may
+ * leave something in the workspaces that parts of the kernel read in each other's; what comes next waits for all of them. */
+extern const st_kernel st_plan_before[];
+
 extern const char *const st_plan_kernel_names[];
 extern const int st_plan_kernel_count;
 extern const uint64_t st_plan_id;

@@ -52,25 +52,26 @@ int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles, int64_t d
     return 4 * (product + (pairs ? st_round_up(k, 16) + ST_PAD : 0)) + 64;
 }
 
-void st_conv_f32(const st_conv *c, int part, int parts)
+static void run(const st_conv *c, int part, int parts, int rows)
 {
-    if (c->direct) {
-        st_conv_tiles(c, st_align64(c->workspace), part, parts);
-        return;
-    }
     const st_window *w = &c->window;
     const int64_t floats = w->kh * w->kw * w->cg, k = c->pairs ? st_ceil_div(floats, 2) : floats, m = w->n * w->oh * w->ow;
     const int64_t panel = c->tiles ? ST_TILE_PANEL : ST_PANEL, words = c->tiles ? st_tiles_words(k, c->tiles) : k * ST_PANEL;
     st_slice s = c->tiles ? st_split_by(panel, w->groups, m, w->og, 32, 256, part, parts) : st_split(w->groups, m, w->og, 8, 32, part, parts);
     float *workspace = st_align64(c->workspace);
+    st_shared shared;
+    const int shares = st_tiles_shared(&s, k, c->tiles, c->shared, &shared);
     const int in_place = st_windows_are_pixels(w);
     source src = {w, NULL, NULL, c->pairs && !in_place ? workspace + st_product_floats(k, 1) : NULL};
     st_product p = {
         .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = k,
         .a_row = w->x_w, .fill = c->pairs ? gather_pairs : in_place ? NULL : c->narrow ? gather_narrow : gather,
         .fill_ctx = &src, .b_packed = 1, .pairs = c->pairs, .tiles = c->tiles,
-        .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .finish = c->finish.on ? &c->finish : NULL, .workspace = workspace,
+        .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .finish = c->finish.on ? &c->finish : NULL,
+        .shared = shares ? &shared : NULL, .workspace = workspace,
     };
+    if (rows && !shares)
+        return;
     if (p.fill && !c->pairs && !c->tiles && st_windows_in_line(w)) {
         p.place = place;
         p.period = w->ow;
@@ -82,6 +83,16 @@ void st_conv_f32(const st_conv *c, int part, int parts)
             p.a = src.x = c->x + group * w->cg;
         p.b = c->filter + group * st_ceil_div(w->og, panel) * words;
         p.col_base = group * w->og;
-        (c->tiles ? st_tiles_run : st_product_run)(&p);
+        (rows ? st_tiles_rows : c->tiles ? st_tiles_run : st_product_run)(&p);
     }
 }
+
+void st_conv_f32(const st_conv *c, int part, int parts)
+{
+    if (c->direct)
+        st_conv_tiles(c, st_align64(c->workspace), part, parts);
+    else
+        run(c, part, parts, 0);
+}
+
+void st_conv_rows(const st_conv *c, int part, int parts) { run(c, part, parts, 1); }

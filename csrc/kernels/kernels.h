@@ -4,7 +4,7 @@
  * reduction, and each output element is accumulated in one fixed order that does not depend on the tile it falls in, so
  * the bits are the same for every `parts` and for every batch neighbour.
  *
- * Nothing here allocates.  `workspace` is private to the part; its size comes from the *_workspace functions' twins in
+ * Nothing here allocates.  `workspace` is private to the part, but where rows are `shared`; its size comes from the *_workspace functions' twins in
  * codegen (one test compares them).  Strides are in elements.  `restrict` is not promised between inputs and outputs.
  *
  * A finished tile of accumulators is handed to a *store callback* (the epilogue, generated per cluster): it reads
@@ -45,8 +45,11 @@ typedef struct st_gemm {
     float *c;
     int64_t c_batch, c_row;
     void *workspace;
+    int64_t shared;               /* bytes between the workspaces of parts, if all call st_gemm_rows and meet before st_gemm_f32; else 0 */
 } st_gemm;
 void st_gemm_f32(const st_gemm *g, int part, int parts);
+/* In tiles of one matrix: splits rows of A that several parts need, each once. */
+void st_gemm_rows(const st_gemm *g, int part, int parts);
 
 /* The same of whole numbers of 8 bits, exact but that sums wrap around at 32 bits: C[b, i, j] = sum_k (A[b, i, k] - zero) * B[b, k, j].
  * B is packed as quads. */
@@ -99,8 +102,10 @@ typedef struct st_conv {
     int64_t c_row;
     st_finish finish;              /* used when store is NULL; not in tiles, nor by st_winograd_f32 */
     void *workspace;
+    int64_t shared;                /* as of st_gemm, of one group that is not direct */
 } st_conv;
 void st_conv_f32(const st_conv *c, int part, int parts);
+void st_conv_rows(const st_conv *c, int part, int parts);
 
 /* The same of whole numbers of 8 bits, each pixel less `zero`; filters are packed as quads. */
 typedef struct st_whole_conv {

@@ -266,7 +266,7 @@ void st_product_run(const st_product *p)
 st_slice st_split_by(int64_t panel, int64_t batch, int64_t m, int64_t n, int64_t row_cost, int64_t panel_cost, int part, int parts)
 {
     if (batch <= 0 || m <= 0 || n <= 0)
-        return (st_slice){0, 0, 0, 0, 0, 0};
+        return (st_slice){0};
     int64_t panels = st_ceil_div(n, panel), best = INT64_MAX, pb = 1, pm = 1, pn = 1;
     for (int64_t b = 1; b <= ST_MIN((int64_t)parts, batch); b++)
         for (int64_t r = 1; r <= ST_MIN(parts / b, m); r++) {
@@ -278,8 +278,8 @@ st_slice st_split_by(int64_t panel, int64_t batch, int64_t m, int64_t n, int64_t
         }
     int64_t at = part;
     if (at >= pb * pm * pn)
-        return (st_slice){0, 0, 0, 0, 0, 0};
+        return (st_slice){0};
     int64_t in = at % pn, im = at / pn % pm, ib = at / pn / pm;
     return (st_slice){batch * ib / pb, batch * (ib + 1) / pb, m * im / pm, m * (im + 1) / pm,
-                      panels * in / pn * panel, ST_MIN(panels * (in + 1) / pn * panel, n)};
+                      panels * in / pn * panel, ST_MIN(panels * (in + 1) / pn * panel, n), in, pn};
 }

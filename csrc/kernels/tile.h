@@ -119,6 +119,13 @@ typedef struct st_planes {
     float *workspace; /* st_tiles_floats() of one row */
 } st_planes;
 
+/* Rows that `parts` parts of the work need, which compute columns of their own: each part splits some of them (st_tiles_rows), and all
+ * meet before they compute (st_tiles_run).  They lie where the workspaces begin, which are `step` floats apart; the product's own is
+ * that of number `part`. */
+typedef struct st_shared {
+    int64_t part, parts, step;
+} st_shared;
+
 /* Rows [m0, m1) and columns [n0, n1) of one product; n0 is a multiple of the panel, n1 too unless it is n. */
 typedef struct st_product {
     int64_t m0, m1, n0, n1, k;
@@ -139,6 +146,7 @@ typedef struct st_product {
     int quads;  /* or quads of whole numbers, with sums in int32: behind each packed panel stand the sums of its columns ... */
     int32_t shift; /* ... and accumulators begin at so many times these */
     int tiles;  /* or, if not 0: b is packed in so many parts for tiles, k counts elements and fill makes floats (st_tiles_run) */
+    const st_shared *shared; /* of tiles: how rows are shared that are split by now; or NULL */
     const st_planes *planes; /* of tiles: where the rows lie in parts already, at most ST_DIRECT_ROWS of them; or NULL */
     int resume; /* add to what c already holds (store must be NULL, columns whole panels) */
     st_store_fn store;
@@ -156,6 +164,7 @@ ST_HIDDEN int64_t st_product_floats(int64_t k, int b_packed);
  * B is packed in panels of st_tiles_words() each: for every 32 of k, for every part, 16 rows of ST_TILE_PANEL words of two elements
  * along k; where operands have three parts, of floats; in block floating point, of bytes (kernels.h). */
 ST_HIDDEN void st_tiles_run(const st_product *p);
+ST_HIDDEN void st_tiles_rows(const st_product *p);
 ST_HIDDEN int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts);
 ST_HIDDEN int64_t st_tiles_words(int64_t k, int parts);
 ST_HIDDEN int64_t st_tiles_direct_floats(int64_t n, int64_t k, int parts); /* the same with planes */
@@ -172,14 +181,19 @@ ST_HIDDEN int64_t st_attention_tiles_workspace(int64_t rows, int64_t keys, int64
 /* Pack columns [0, n) of k rows into panels `stride` floats apart, the last one zero padded. */
 ST_HIDDEN void st_pack_panels(const float *b, int64_t k, int64_t n, int64_t b_row, int64_t b_col, float *packed, int64_t stride);
 
-/* Which slice of a batch x m x n grid a part computes, columns in whole panels.  Empty slices are normal: parts may exceed the tiles. */
+/* Which slice of a batch x m x n grid a part computes, columns in whole panels.  Empty slices are normal: parts may exceed the tiles.
+ * `across` parts that follow each other compute columns of the same rows; this one is number `at` of them. */
 typedef struct st_slice {
-    int64_t batch0, batch1, m0, m1, n0, n1;
+    int64_t batch0, batch1, m0, m1, n0, n1, at, across;
 } st_slice;
 ST_HIDDEN st_slice st_split_by(int64_t panel, int64_t batch, int64_t m, int64_t n, int64_t row_cost, int64_t panel_cost, int part, int parts);
 static inline st_slice st_split(int64_t batch, int64_t m, int64_t n, int64_t row_cost, int64_t panel_cost, int part, int parts)
 {
     return st_split_by(ST_PANEL, batch, m, n, row_cost, panel_cost, part, parts);
 }
+
+/* Whether parts share the rows of a slice of one matrix, `step` bytes being between their workspaces: there are several parts, several
+ * tiles of rows, and room. */
+ST_HIDDEN int st_tiles_shared(const st_slice *s, int64_t k, int tiles, int64_t step, st_shared *to);
 
 #endif

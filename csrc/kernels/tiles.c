@@ -27,6 +27,7 @@
 #define MORE_COLUMNS 1024
 #define FEW_DEPTH 128
 #define DIRECT_COLUMNS 256    /* with ST_DIRECT_ROWS */
+#define SHARED_BLOCKS 4       /* of k, where parts share rows */
 #define NEAR_WORDS (1 << 17)  /* of B: they stay in L2 */
 #define BFP_FLOATS (2 * 4 * 256 + 768) /* sums of two tiles by weight, and a row of a k-block (k_most) without its spikes */
 
@@ -78,6 +79,9 @@ int64_t st_tiles_words(int64_t k, int parts)
 /* Rows that are split ahead; it grows with m. */
 static int64_t rows_kept(int64_t m) { return ST_MIN(st_round_up(m, ROWS), (int64_t)(m <= FEW_ROWS ? FEW_ROWS : KEPT_ROWS)); }
 
+/* Row tiles in each of two buffers: an even number, so that both have room for half of them in SHARED_BLOCKS blocks of k. */
+static int64_t tiles_kept(int64_t m) { return st_round_up(rows_kept(m) / ROWS, 2); }
+
 /* Sums that are kept for at most this many rows and columns; it grows with both. */
 static int64_t sums_kept(int64_t m, int64_t n)
 {
@@ -89,7 +93,7 @@ static int64_t sums_kept(int64_t m, int64_t n)
 int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts)
 {
     const int64_t kc = k_block(k, parts), tile = split_words(kc, parts), sums = k > kc ? sums_kept(m, n) : rows_kept(m) * 2 * GROUP;
-    return 2 * rows_kept(m) / ROWS * tile + (parts == WHOLE ? 2 * tile : 0) + ST_MR * (kc + ST_PAD) + sums +
+    return 2 * tiles_kept(m) * tile + (parts == WHOLE ? 2 * tile : 0) + ST_MR * (kc + ST_PAD) + sums +
            (bfp_slices(parts) ? BFP_FLOATS : 0);
 }
 
@@ -104,6 +108,7 @@ typedef struct run {
     const st_product *p;
     int in_place; /* tiles are rows of the left operand as they lie */
     int64_t kc, tile, panel, columns; /* k_block; words of 32 rows of it in parts; words and columns of a panel of B, over all of k */
+    const float *rows[ST_DIRECT_ROWS / ROWS]; /* row tiles of a block in parts */
     float *parts[2]; /* where panels of B are split, if they are stored whole */
     float *copy, *sums;
     int64_t half;      /* of block floating point: bytes of 16 rows of a k-block; ... */
@@ -204,6 +209,21 @@ static void split_rows(const run *u, rows_split *s)
         }
         s->done += rows;
     }
+}
+
+/* Where number `tile` of the row tiles that a part splits for all lies. */
+static int64_t shared_words(const run *u, int64_t tile, int64_t k0)
+{
+    return (tile * ST_MAX(st_ceil_div(u->p->k, u->kc), (int64_t)1) + k0 / u->kc) * u->tile;
+}
+
+int st_tiles_shared(const st_slice *s, int64_t k, int tiles, int64_t step, st_shared *to)
+{
+    const int64_t rows = s->m1 - s->m0;
+    if (!step || s->across < 2 || rows <= ROWS || rows > KEPT_ROWS || st_ceil_div(k, k_block_of(rows, k, tiles)) > SHARED_BLOCKS)
+        return 0;
+    *to = (st_shared){s->at, s->across, step / 4};
+    return 1;
 }
 
 static vm not_finite(vf x)
@@ -318,6 +338,19 @@ static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
     return (block){i, ST_MIN(rows, p->m1 - i), j, ST_MIN(columns, p->n1 - j), k0, ST_MIN(u->kc, p->k - k0)};
 }
 
+/* Its row tiles: those that this part splits lie at `split`. */
+static void place_rows(run *u, const block *b, const float *split)
+{
+    const st_product *p = u->p;
+    const int64_t tiles = st_ceil_div(b->rows, ROWS), parts = p->shared ? p->shared->parts : 1;
+    for (int64_t part = 0; part < parts && !p->planes; part++) {
+        const int64_t first = tiles * part / parts;
+        const float *workspace = p->workspace + (p->shared ? (part - p->shared->part) * p->shared->step : 0);
+        for (int64_t r = first; r < tiles * (part + 1) / parts; r++)
+            u->rows[r] = p->shared ? workspace + shared_words(u, r - first, b->k0) : split + r * u->tile;
+    }
+}
+
 /* The block behind this one, k first and columns last; one without rows behind the last. */
 static block block_after(const run *u, const block *b)
 {
@@ -403,7 +436,7 @@ static inline void bfp_panel(run *u, const piece *c, const beside *x)
 }
 
 /* Sums are kept by row tiles, of each GROUP after GROUP of columns; two GROUPs, in turn, where k is one block. */
-static void run_block(run *u, const block *b, const block *after, const float *split, rows_split *next)
+static void run_block(run *u, const block *b, const block *after, rows_split *next)
 {
     const int parts = u->p->tiles, keep = u->kc < u->p->k, last = b->k0 + b->count >= u->p->k, whole = parts == WHOLE;
     const int64_t steps = st_ceil_div(b->count, depth_of(parts)), panels = st_ceil_div(b->cols, u->columns);
@@ -427,7 +460,7 @@ static void run_block(run *u, const block *b, const block *after, const float *s
         for (int64_t r = 0; r < tiles; r++) {
             const int64_t rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
             float *sums = group + r * row_sums + column - from;
-            const piece c = {split + r * u->tile, (const char *)panel, sums, b->i + r * ROWS, rows, b->k0, steps};
+            const piece c = {u->rows[r], (const char *)panel, sums, b->i + r * ROWS, rows, b->k0, steps};
             if (bfp_slices(parts))
                 bfp_panel(u, &c, &x);
             else
@@ -456,7 +489,7 @@ static void run_block(run *u, const block *b, const block *after, const float *s
 
 /* The same in one or two parts where k is one block: panels of a GROUP for 32 rows, whose sums are handed over next and so never leave
  * L1.  Once B is in L2, the rows are completed: memory is then read and written in longer stretches. */
-static void run_rows(run *u, const block *b, const block *after, const float *split, rows_split *next)
+static void run_rows(run *u, const block *b, const block *after, rows_split *next)
 {
     const int64_t most = GROUP / COLUMNS, steps = st_ceil_div(b->count, TILE_DEPTH), panels = st_ceil_div(b->cols, COLUMNS);
     const int64_t tiles = st_ceil_div(b->rows, ROWS), groups = st_ceil_div(panels, most);
@@ -470,7 +503,7 @@ static void run_rows(run *u, const block *b, const block *after, const float *sp
         for (int64_t q = first; q < first + here; q++) {
             const char *ahead = near ? NULL : (const char *)stored_panel(u, b, after, panels, q + most);
             const beside x = {.fetch = ahead ? ahead + r * lines * steps * 64 : NULL, .lines = ahead ? lines : 0};
-            const piece c = {split + r * u->tile, (const char *)stored_panel(u, b, after, panels, q), sums + (q - first) * COLUMNS,
+            const piece c = {u->rows[r], (const char *)stored_panel(u, b, after, panels, q), sums + (q - first) * COLUMNS,
                              b->i + r * ROWS, ST_MIN((int64_t)ROWS, b->rows - r * ROWS), 0, steps};
             parts_panel(u, &c, b->cols - q * COLUMNS > 16, &x);
             if (next->done < next->rows)
@@ -485,18 +518,14 @@ static void run_rows(run *u, const block *b, const block *after, const float *sp
         hand_over(u, b, &out, ROWS, 0);
 }
 
-void st_tiles_run(const st_product *p)
+static run run_of(const st_product *p)
 {
-    if (p->m1 <= p->m0 || p->n1 <= p->n0)
-        return;
     run u = {.p = p, .kc = k_block_of(p->m1 - p->m0, p->k, p->tiles), .columns = columns_of(p->tiles)};
     u.in_place = p->narrow && !p->planes && !p->fill && p->k % TILE_DEPTH == 0;
     u.tile = split_words(u.kc, p->tiles);
     u.half = u.kc / BFP_DEPTH * bfp_slices(p->tiles) * BFP_SLICE;
     u.panel = st_tiles_words(p->k, p->tiles) / (COLUMNS / u.columns);
-    const int64_t room = p->planes ? 0 : rows_kept(p->m1 - p->m0) / ROWS * u.tile;
-    float *split = p->workspace, *other = split + room;
-    u.parts[0] = other + room;
+    u.parts[0] = p->workspace + (p->planes ? 0 : 2 * tiles_kept(p->m1 - p->m0) * u.tile);
     u.parts[1] = u.parts[0] + (p->tiles == WHOLE ? u.tile : 0);
     u.copy = u.parts[1] + (p->tiles == WHOLE ? u.tile : 0);
     u.weights = (int32_t *)(void *)u.copy;
@@ -504,10 +533,34 @@ void st_tiles_run(const st_product *p)
     u.rest = u.copy + 2 * 4 * 256;
     u.copy += bfp_slices(p->tiles) ? BFP_FLOATS : 0;
     u.sums = u.copy + ST_MR * (u.kc + ST_PAD);
+    return u;
+}
+
+void st_tiles_rows(const st_product *p)
+{
+    const run u = run_of(p);
+    const st_shared *s = p->shared;
+    const int64_t tiles = st_ceil_div(p->m1 - p->m0, ROWS), first = tiles * s->part / s->parts;
+    for (int64_t r = first; r < tiles * (s->part + 1) / s->parts; r++)
+        for (int64_t k0 = 0; k0 < p->k; k0 += u.kc) {
+            const int64_t row = p->m0 + r * ROWS;
+            rows_split own = {.row = row, .rows = ST_MIN((int64_t)ROWS, p->m1 - row), .k0 = k0, .count = ST_MIN(u.kc, p->k - k0), .share = ROWS};
+            own.to = p->workspace + shared_words(&u, r - first, k0);
+            split_rows(&u, &own);
+        }
+}
+
+void st_tiles_run(const st_product *p)
+{
+    if (p->m1 <= p->m0 || p->n1 <= p->n0)
+        return;
+    run u = run_of(p);
+    float *split = p->workspace, *other = split + tiles_kept(p->m1 - p->m0) * u.tile;
+    const int here = !p->planes && !p->shared; /* rows are split */
     if (bfp_slices(p->tiles))
         bfp_configure(&u.tiles);
     block b = block_at(&u, p->m0, p->n0, 0);
-    rows_split first = {.row = b.i, .rows = p->planes || u.in_place ? 0 : b.rows, .k0 = b.k0, .count = b.count, .share = b.rows, .to = split};
+    rows_split first = {.row = b.i, .rows = here && !u.in_place ? b.rows : 0, .k0 = b.k0, .count = b.count, .share = b.rows, .to = split};
     split_rows(&u, &first);
     if (p->tiles == WHOLE)
         split_pairs(stored_panel(&u, &b, &b, 1, 0), u.parts[0], 0, st_ceil_div(b.count, TILE_DEPTH) * STEP_PAIRS);
@@ -516,9 +569,10 @@ void st_tiles_run(const st_product *p)
         const block after = block_after(&u, &b);
         const int same = after.i == b.i && after.k0 == b.k0; /* rows */
         const int64_t calls = st_ceil_div(b.cols, u.columns) * st_ceil_div(b.rows, ROWS);
-        rows_split next = {.row = after.i, .rows = same || p->planes ? 0 : after.rows, .k0 = after.k0, .count = after.count, .to = other};
+        rows_split next = {.row = after.i, .rows = same || !here ? 0 : after.rows, .k0 = after.k0, .count = after.count, .to = other};
         next.share = st_round_up(ST_MAX(st_ceil_div(next.rows, calls), (int64_t)2), ST_MAX(p->together, (int64_t)1));
-        (by_rows ? run_rows : run_block)(&u, &b, &after, split, &next);
+        place_rows(&u, &b, split);
+        (by_rows ? run_rows : run_block)(&u, &b, &after, &next);
         if (!same) {
             float *swap = split;
             split = other;

@@ -48,6 +48,7 @@ static void state_count(void *const *args, const int64_t *dims, int part, int pa
 }
 
 const st_kernel st_plan_kernels[] = {state_add, state_twice, state_count};
+const st_kernel st_plan_before[3];
 const char *const st_plan_kernel_names[] = {"state_add", "state_twice", "state_count"};
 const int st_plan_kernel_count = 3;
 const uint64_t st_plan_id = UINT64_C(PLAN_ID);

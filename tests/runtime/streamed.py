@@ -82,6 +82,7 @@ static void s_emit(void *const *args, const int64_t *dims, int part, int parts)
 }
 
 const st_kernel st_plan_kernels[] = {s_init, s_fold, s_lookup, s_emit};
+const st_kernel st_plan_before[4];
 const char *const st_plan_kernel_names[] = {"s_init", "s_fold", "s_lookup", "s_emit"};
 const int st_plan_kernel_count = 4;
 const uint64_t st_plan_id = PLAN_ID;

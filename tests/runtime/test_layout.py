@@ -48,6 +48,7 @@ static void l_find(void *const *args, const int64_t *dims, int part, int parts)
 }
 
 const st_kernel st_plan_kernels[] = {l_nothing, l_where, l_find};
+const st_kernel st_plan_before[3];
 const char *const st_plan_kernel_names[] = {"l_nothing", "l_where", "l_find"};
 const int st_plan_kernel_count = 3;
 const uint64_t st_plan_id = IDENTITY;

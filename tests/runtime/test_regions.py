@@ -55,6 +55,7 @@ static void take(void *const *args, const int64_t *dims, int part, int parts)
 }
 
 const st_kernel st_plan_kernels[] = {ask, twice, take};
+const st_kernel st_plan_before[3];
 const char *const st_plan_kernel_names[] = {"ask", "twice", "take"};
 const int st_plan_kernel_count = 3;
 const uint64_t st_plan_id = UINT64_C(PLAN_ID);
