@@ -63,7 +63,7 @@ PRODUCTS_OF_PARTS = {1: 1, 2: 3, 3: 6, BFP24: 8, BFP16: 4}
 #: the least depth at which 24 bits are as exact as a chain of f32 multiply-adds
 _BFP24_DEPTH = 128
 _DEEPEST = {1: 320, 2: 160, 3: 96, BFP24: 768, BFP16: 768}  # k_most
-_FEW_DEPTH = 128
+_FEW_DEPTH = {1: 192, 2: 128}  # k_block_of
 #: so many parts of a right operand would take more room than its floats: it is packed as floats, and split when it is needed
 SPLIT_IN_TIME = (3,)
 
@@ -90,7 +90,7 @@ class Blocks:
 def _block_depth(k: int, parts: int, few: bool = False) -> int:
     """k_block; of few rows k_block_of."""
     most, step = _DEEPEST[parts], BFP_STEP if parts in BFP_BYTES else STEP
-    blocks = max(-(-k // (_FEW_DEPTH if few and parts == 2 and k > most else most)), 1)
+    blocks = max(-(-k // (_FEW_DEPTH.get(parts, most) if few and k > most else most)), 1)
     return max(_up(-(-k // blocks), step), step)
 
 

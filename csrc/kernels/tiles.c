@@ -25,7 +25,6 @@
 #define KEPT_COLUMNS 512
 #define FEW_ROWS 128          /* ... or, with at most this many rows, fewer rows and more columns */
 #define MORE_COLUMNS 1024
-#define FEW_DEPTH 128
 #define DIRECT_COLUMNS 256    /* with ST_DIRECT_ROWS */
 #define SHARED_BLOCKS 4       /* of k, where parts share rows */
 #define NEAR_WORDS (1 << 17)  /* of B: they stay in L2 */
@@ -47,11 +46,12 @@ static int64_t k_block(int64_t k, int parts)
     return ST_MAX(st_round_up(st_ceil_div(k, blocks), depth), depth);
 }
 
-/* The same, or less, for m rows: few wait for B, and in two parts are the faster the more of L1 is left to it. */
+/* The same, or less, for m rows: few wait for B, and in one or two parts are the faster the more of L1 is left to it. */
 static int64_t k_block_of(int64_t m, int64_t k, int parts)
 {
-    const int shorter = parts == 2 && m <= FEW_ROWS && k > k_most(parts);
-    return shorter ? st_round_up(st_ceil_div(k, st_ceil_div(k, FEW_DEPTH)), TILE_DEPTH) : k_block(k, parts);
+    const int64_t few = parts == 1 ? 192 : 128;
+    const int shorter = parts <= 2 && m <= FEW_ROWS && k > k_most(parts);
+    return shorter ? st_round_up(st_ceil_div(k, st_ceil_div(k, few)), TILE_DEPTH) : k_block(k, parts);
 }
 
 /* Words of 32 rows, or of a panel of B, of a k-block in parts; of a step of B as it is stored. */
