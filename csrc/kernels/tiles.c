@@ -13,13 +13,15 @@
  * between the panels, where the tile unit has work queued.  Sums grow by one step of 32 elements and one product of parts at a time, in
  * the order of k, whatever the blocks: neither tiles nor threads show in the bits.
  *
+ * Complete sums go out while the next ones are computed, so that both the tile unit and what waits for memory have something to do: those
+ * of a few columns, or, of few rows that need not be split again, of a whole block of columns while all of k passes by for the next one.
+ *
  * Rows that are bf16 already (`narrow`) are tiles where they lie, if their depth is a whole number of steps; else they are copied.
  *
  * Where a part is not finite, infinities meet or zeros meet infinities that fp32 never sees.  A result of split operands that is
  * not finite is therefore taken again, as one chain of f32 multiply-adds over k.
  */
-#include "tile_bfp.h"
-#include "tile_panel.h"
+#include "tile_out.h"
 
 #define KEPT_ROWS 256         /* rows and columns of sums kept while k is blocked ... */
 #define KEPT_COLUMNS 512
@@ -37,8 +39,6 @@ static int64_t k_most(int parts)
     const int64_t most[] = {0, 320, 160, 96, 768, 768};
     return most[parts];
 }
-static int64_t depth_of(int parts) { return bfp_slices(parts) ? BFP_DEPTH : TILE_DEPTH; } /* of a step */
-static int64_t columns_of(int parts) { return bfp_slices(parts) ? BFP_COLUMNS : COLUMNS; } /* of a panel */
 
 static int64_t k_block(int64_t k, int parts)
 {
@@ -52,23 +52,6 @@ static int64_t k_block_of(int64_t m, int64_t k, int parts)
     const int64_t few = parts == 1 ? 192 : 128;
     const int shorter = parts <= 2 && m <= FEW_ROWS && k > k_most(parts);
     return shorter ? st_round_up(st_ceil_div(k, st_ceil_div(k, few)), TILE_DEPTH) : k_block(k, parts);
-}
-
-/* Words of 32 rows, or of a panel of B, of a k-block in parts; of a step of B as it is stored. */
-static int64_t split_words(int64_t kc, int parts)
-{
-    const int64_t slices = bfp_slices(parts);
-    return slices ? kc / BFP_DEPTH * slices * PART_WORDS + ROWS * NOTE_WORDS : kc / TILE_DEPTH * parts * PART_WORDS;
-}
-static int64_t step_words(int parts)
-{
-    return bfp_slices(parts) ? bfp_slices(parts) * BFP_SLICE / 4 : parts == WHOLE ? STEP_PAIRS * PAIR : parts * PART_WORDS;
-}
-
-/* Words of a panel before element k, which begins a k-block. */
-static int64_t panel_words(int64_t k, int64_t kc, int parts)
-{
-    return st_ceil_div(k, depth_of(parts)) * step_words(parts) + (bfp_slices(parts) ? st_ceil_div(k, kc) * BFP_COLUMNS : 0);
 }
 
 int64_t st_tiles_words(int64_t k, int parts)
@@ -101,35 +84,6 @@ int64_t st_tiles_direct_floats(int64_t n, int64_t k, int parts)
 {
     const int64_t kc = k_block(k, parts), columns = k > kc ? ST_MIN(st_round_up(n, GROUP), (int64_t)DIRECT_COLUMNS) : 2 * GROUP;
     return (parts == WHOLE ? 2 * split_words(kc, parts) : 0) + ST_MR * (kc + ST_PAD) + ST_DIRECT_ROWS * columns;
-}
-
-/* A product on its way. */
-typedef struct run {
-    const st_product *p;
-    int in_place; /* tiles are rows of the left operand as they lie */
-    int64_t kc, tile, panel, columns; /* k_block; words of 32 rows of it in parts; words and columns of a panel of B, over all of k */
-    const float *rows[ST_DIRECT_ROWS / ROWS]; /* row tiles of a block in parts */
-    float *parts[2]; /* where panels of B are split, if they are stored whole */
-    float *copy, *sums;
-    int64_t half;      /* of block floating point: bytes of 16 rows of a k-block; ... */
-    float *rest;       /* ... a row without its spikes, ... */
-    int32_t *weights, *other_weights; /* ... sums by weight of two tiles, in turn, and those that are not added yet */
-    bfp_sums pending;
-    int64_t configured;
-    tile_file tiles;
-} run;
-
-/* Rows [row, row+rows), columns [k, k+count) of the left operand: in place, or in `copy`. */
-static const float *floats_of(const run *u, int64_t row, int64_t rows, int64_t k, int64_t count, int64_t *ld)
-{
-    const st_product *p = u->p;
-    if (!p->fill) {
-        *ld = p->a_row;
-        return p->a + row * p->a_row + k;
-    }
-    *ld = u->kc + ST_PAD;
-    p->fill(p->fill_ctx, row, rows, k, count, u->copy, *ld);
-    return u->copy;
 }
 
 /* The same of a left operand of bf16. */
@@ -226,116 +180,22 @@ int st_tiles_shared(const st_slice *s, int64_t k, int tiles, int64_t step, st_sh
     return 1;
 }
 
-static vm not_finite(vf x)
-{
-    const vf rest = vf_sub(x, x); /* 0, or NaN */
-    return vf_ne(rest, rest);
-}
-
-/* Of a panel of B, columns [j, j + VL) of row k, as floats. */
-static vf panel_floats(const run *u, const float *panel, int64_t k, int64_t j)
-{
-    const int parts = u->p->tiles;
-    if (bfp_slices(parts)) {
-        const int64_t k0 = k / u->kc * u->kc, steps = st_ceil_div(ST_MIN(u->kc, u->p->k - k0), BFP_DEPTH);
-        return bfp_floats((const char *)(panel + panel_words(k0, u->kc, parts)), steps, k - k0, j, bfp_slices(parts));
-    }
-    const float *at = panel + k / TILE_DEPTH * step_words(parts);
-    if (parts == WHOLE)
-        return vf_load(at + (k % TILE_DEPTH / 2 * (COLUMNS / 16) + j / 16) * PAIR + k % 2 * 16 + j % 16);
-    vf sum = vf_zero();
-    for (int part = parts - 1; part >= 0; part--) { /* the smallest first: every sum is exact */
-        const vi word = vf_as_vi(vf_load(at + part * PART_WORDS + k % TILE_DEPTH / 2 * COLUMNS + j));
-        sum = vf_add(sum, vi_as_vf(k % 2 ? vi_and(word, vi_set1((int32_t)0xffff0000u)) : vi_shl(word, 16)));
-    }
-    return sum;
-}
-
-/* Elements of a row of sums that are not finite, again: one chain over k, of A as it is and B as its parts add up. */
-static void mend_row(const run *u, int64_t row, const float *panels, int64_t cols, float *sums)
-{
-    const st_product *p = u->p;
-    vf again[GROUP / VL];
-    for (int64_t j = 0; j < cols; j += VL)
-        again[j / VL] = vf_zero();
-    for (int64_t k0 = 0; k0 < p->k; k0 += u->kc) {
-        const int64_t count = ST_MIN(u->kc, p->k - k0);
-        int64_t ld;
-        const float *a = floats_of(u, row, 1, k0, count, &ld);
-        for (int64_t i = 0; i < count; i++)
-            for (int64_t j = 0; j < cols; j += VL) {
-                const vf b = panel_floats(u, panels + j / u->columns * u->panel, k0 + i, j % u->columns);
-                again[j / VL] = vf_fma(vf_set1(a[i]), b, again[j / VL]);
-            }
-    }
-    for (int64_t j = 0; j < cols; j += VL) {
-        const int64_t n = ST_MIN((int64_t)VL, cols - j);
-        const vf x = vf_load_n(sums + j, n);
-        vf_store_n(sums + j, vf_select(not_finite(x), again[j / VL], x), n);
-    }
-}
-
-/* A row from what is its own: elements of others that met zeros of B may not have been finite. */
-static void own_row(run *u, int64_t row, int64_t column, int64_t cols, float *sums)
-{
-    st_product one = *u->p;
-    one.m0 = row, one.m1 = row + 1, one.n0 = column, one.n1 = column + cols;
-    one.planes = NULL, one.store = NULL, one.workspace = u->p->planes->workspace;
-    one.c = sums, one.c_row = GROUP, one.row_base = -row, one.col_base = -column;
-    st_tiles_run(&one);
-    u->configured = 0;
-}
-
-/* Columns of a tile beyond the last are sums of zeros, finite if the others are. */
-static int all_finite(const float *sums, int64_t rows, int64_t cols)
-{
-    vf even = vf_zero(), odd = vf_zero();
-    for (int64_t i = 0; i < rows; i++, sums += GROUP)
-        for (int64_t j = 0; j < cols; j += 16) {
-            even = vf_fma(vf_load(sums + j), vf_zero(), even);
-            for (int64_t l = VL; l < 16; l += VL)
-                odd = vf_fma(vf_load(sums + j + l), vf_zero(), odd);
-        }
-    const vf rest = vf_add(even, odd);
-    return !vm_any(vf_ne(rest, rest));
-}
-
-static void mend(run *u, int64_t row, int64_t rows, int64_t column, int64_t cols, float *sums)
-{
-    const float *panels = u->p->b + column / u->columns * u->panel;
-    if (all_finite(sums, rows, cols))
-        return;
-    for (int64_t i = 0; i < rows; i++, sums += GROUP) {
-        if (all_finite(sums, 1, cols))
-            continue;
-        if (u->p->planes && u->p->planes->foreign)
-            own_row(u, row + i, column, cols, sums);
-        else
-            mend_row(u, row + i, panels, cols, sums);
-    }
-}
-
-static void copy_out(const float *sums, int64_t rows, int64_t cols, float *to, int64_t to_row)
-{
-    for (int64_t i = 0; i < rows; i++, sums += GROUP, to += to_row)
-        for (int64_t j = 0; j < cols; j += VL) {
-            const int64_t n = ST_MIN((int64_t)VL, cols - j);
-            vf_store_n(to + j, vf_load_n(sums + j, n), n);
-        }
-}
-
-/* One block: columns [j, j + cols) of rows [i, i + rows) over [k0, k0 + count) of k. */
-typedef struct block {
-    int64_t i, rows, j, cols, k0, count;
-} block;
-
 static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
 {
     const st_product *p = u->p;
     const int few = p->m1 - p->m0 <= FEW_ROWS;
-    const int64_t columns = u->kc >= p->k ? p->n1 - p->n0 : few ? MORE_COLUMNS : p->planes ? DIRECT_COLUMNS : KEPT_COLUMNS;
+    const int64_t most = u->late.on ? MORE_COLUMNS / 2 : few ? MORE_COLUMNS : p->planes ? DIRECT_COLUMNS : KEPT_COLUMNS;
+    const int64_t columns = u->kc >= p->k ? p->n1 - p->n0 : most;
     const int64_t rows = few ? FEW_ROWS : p->planes ? ST_DIRECT_ROWS : KEPT_ROWS;
     return (block){i, ST_MIN(rows, p->m1 - i), j, ST_MIN(columns, p->n1 - j), k0, ST_MIN(u->kc, p->k - k0)};
+}
+
+/* Whether blocks of columns go out late: few rows, which need not be split again for fewer columns, and several blocks both of these and
+ * of k. */
+static int goes_late(const run *u)
+{
+    const st_product *p = u->p;
+    return p->m1 - p->m0 <= FEW_ROWS && !p->planes && (u->in_place || p->shared) && u->kc < p->k && p->n1 - p->n0 > MORE_COLUMNS / 2;
 }
 
 /* Its row tiles: those that this part splits lie at `split`. */
@@ -374,26 +234,6 @@ static const float *stored_panel(const run *u, const block *b, const block *afte
             return NULL;
     }
     return u->p->b + (b->j / u->columns + q) * u->panel + panel_words(b->k0, u->kc, u->p->tiles);
-}
-
-/* A GROUP of columns whose sums are complete, on its way out: a few rows at a time, since stores wait for memory, too. */
-typedef struct finished {
-    int64_t column, cols, row, rows; /* columns of the product; which rows of the block are next, of how many */
-    float *sums;
-} finished;
-
-static void hand_over(run *u, const block *b, finished *f, int64_t share, int64_t row_sums)
-{
-    const st_product *p = u->p;
-    const int64_t at = f->row % ROWS, rows = ST_MIN(ST_MIN(share, ROWS - at), f->rows - f->row), row = b->i + f->row;
-    float *sums = f->sums + f->row / ROWS * row_sums + at * GROUP;
-    if (p->tiles > 1 || (p->planes && p->planes->foreign))
-        mend(u, row, rows, f->column, f->cols, sums);
-    if (p->store)
-        p->store(p->store_ctx, p->batch, p->row_base + row, rows, p->col_base + f->column, f->cols, sums, GROUP);
-    else
-        copy_out(sums, rows, f->cols, p->c + (p->row_base + row) * p->c_row + p->col_base + f->column, p->c_row);
-    f->row += rows;
 }
 
 /* One panel of one row tile: where both lie, where its sums go, and which rows and elements of k they are. */
@@ -443,6 +283,8 @@ static void run_block(run *u, const block *b, const block *after, rows_split *ne
     const int64_t tiles = st_ceil_div(b->rows, ROWS);
     const int64_t row_sums = (keep ? st_ceil_div(b->cols, GROUP) : 2) * ROWS * GROUP;
     const int64_t share = st_ceil_div(b->rows, tiles * (GROUP / u->columns));
+    const int later = u->late.on && after->rows > 0; /* this block goes out */
+    float *const sums_at = u->sums + u->late.turn;
     /* Per step and per product of parts, of the next panel.  Floats are read in order, so half is enough: the processor fetches the
      * rest. */
     const int64_t shares = tiles * ST_MAX(steps, (int64_t)1), most = u->kc / depth_of(parts);
@@ -456,7 +298,7 @@ static void run_block(run *u, const block *b, const block *after, rows_split *ne
         const char *ahead = (const char *)stored_panel(u, b, after, panels, q + 2);
         beside x = {ahead, ahead ? lines : 0, floats, u->parts[1], 0, pairs,
                     floats ? (q + 1 < panels ? steps : st_ceil_div(after->count, TILE_DEPTH)) * STEP_PAIRS : 0};
-        float *group = u->sums + (keep ? column / GROUP : column / GROUP % 2) * ROWS * GROUP;
+        float *group = sums_at + (keep ? column / GROUP : column / GROUP % 2) * ROWS * GROUP;
         for (int64_t r = 0; r < tiles; r++) {
             const int64_t rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
             float *sums = group + r * row_sums + column - from;
@@ -471,8 +313,10 @@ static void run_block(run *u, const block *b, const block *after, rows_split *ne
                 split_rows(u, next);
             if (out.row < out.rows)
                 hand_over(u, b, &out, share, row_sums);
+            if (u->late.on)
+                hand_late(u, u->late.share);
         }
-        if (last && ((column + u->columns) % GROUP == 0 || q + 1 == panels)) {
+        if (last && !later && ((column + u->columns) % GROUP == 0 || q + 1 == panels)) {
             bfp_end(&u->pending, GROUP);
             while (out.row < out.rows)
                 hand_over(u, b, &out, ROWS, row_sums);
@@ -485,6 +329,10 @@ static void run_block(run *u, const block *b, const block *after, rows_split *ne
     bfp_end(&u->pending, GROUP);
     while (out.row < out.rows)
         hand_over(u, b, &out, ROWS, row_sums);
+    while (last && u->late.group.row < u->late.group.rows)
+        hand_late(u, ROWS);
+    if (last && later)
+        begin_late(u, b, after, sums_at, row_sums);
 }
 
 /* The same in one or two parts where k is one block: panels of a GROUP for 32 rows, whose sums are handed over next and so never leave
@@ -557,6 +405,8 @@ void st_tiles_run(const st_product *p)
     run u = run_of(p);
     float *split = p->workspace, *other = split + tiles_kept(p->m1 - p->m0) * u.tile;
     const int here = !p->planes && !p->shared; /* rows are split */
+    u.late.on = goes_late(&u);
+    u.late.room = st_round_up(p->m1 - p->m0, ROWS) * (MORE_COLUMNS / 2);
     if (bfp_slices(p->tiles))
         bfp_configure(&u.tiles);
     block b = block_at(&u, p->m0, p->n0, 0);

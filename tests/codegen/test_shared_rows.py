@@ -43,6 +43,17 @@ def test_products_have_the_bits_of_one_thread(rows: int, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_blocks_of_columns_that_go_out_late_have_the_bits_of_one_thread(mode: str) -> None:
+    """With several blocks of the depth, whose rows one thread would split for each block of columns again."""
+    rng, rows = np.random.default_rng(3), 70
+    weights = {depth: rng.standard_normal((depth, 1100)).astype(np.float32) for depth in (380, 1600)}
+    inputs = {f"x{depth}": odd_rows(rng, rows, depth) for depth in weights}
+    plan = tiled(plain(list(weights), weights, rows), library=Tiles(mode))
+    one = plan.run(inputs, 1)
+    check_bits(one, plan.run(inputs, 2), "two threads give other bits than one")
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_convolutions_have_the_bits_of_one_thread(mode: str) -> None:
     """Of pixels as they lie, and of windows that are gathered."""
     b, rng, outputs, inputs = GraphBuilder(name="c", symbols={}), np.random.default_rng(1), [], {}
