@@ -56,25 +56,40 @@ def _worth(graph: Graph, value: str) -> bool:
 
 
 def _narrowed(graph: Graph, values: set[str]) -> Graph:
-    """The values rounded at the end of the clusters that make them, and widened at the beginning of those that read them."""
+    """The values rounded at the end of the clusters that make them, and widened in those that read them, behind views of them."""
     types = dict(graph.types)
     nodes = []
     for node in graph.nodes:
-        touched = [v for v in (*node.used, *node.outputs) if v in values]
-        names = {value: f"{value}.wide.{node.outputs[0]}" for value in touched}
-        for value, name in names.items():
-            types[name] = graph.types[value]
-        before = [_cast(value, names[value], node) for value in node.used if value in values]
-        after = [_cast(names[value], value, node) for value in node.outputs if value in values]
-        body = tuple(
-            replace(
-                child,
-                inputs=tuple(names.get(v, v) for v in child.inputs),
-                outputs=tuple(names.get(v, v) for v in child.outputs),
+        if not any(v in values for v in (*node.used, *node.outputs)):
+            nodes.append(node)
+            continue
+        narrow = {value: value for value in node.used if value in values}  # and views of them
+        wide = {value: f"{value}.wide.{node.outputs[0]}" for value in (*narrow, *node.outputs) if value in values}
+        body: list[Node] = []
+        for child in node.body:
+            source, made = child.inputs[0] if child.inputs else "", child.outputs[0]
+            if source in narrow and OPS[child.op].category == "view" and made not in node.outputs:
+                narrow[made], wide[made] = f"{made}.narrow.{node.outputs[0]}", made
+                types[narrow[made]] = replace(graph.types[made], dtype=bf16)
+                body.append(replace(child, inputs=(narrow[source], *child.inputs[1:]), outputs=(narrow[made],)))
+                continue
+            read = dict.fromkeys(v for v in child.inputs if v in narrow)
+            done = {v for one in body for v in one.outputs}
+            body += [_cast(narrow[v], wide[v], node) for v in read if wide[v] not in done]
+            body.append(
+                replace(
+                    child,
+                    inputs=tuple(wide.get(v, v) for v in child.inputs),
+                    outputs=tuple(wide.get(v, v) for v in child.outputs),
+                )
             )
-            for child in node.body
-        )
-        nodes.append(replace(node, body=(*before, *body, *after)) if touched else node)
+        body += [_cast(wide[value], value, node) for value in node.outputs if value in values]
+        made_here = {v for one in body for v in one.outputs}
+        for value, name in wide.items():
+            types.pop(name, None)  # of a view that nobody reads wide
+            if name in made_here:
+                types[name] = graph.types[value]
+        nodes.append(replace(node, body=tuple(body)))
     types |= {value: replace(graph.types[value], dtype=bf16) for value in values}
     return replace(graph, nodes=tuple(nodes), types=types)
 

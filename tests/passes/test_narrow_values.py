@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from stratac.ir.builder import GraphBuilder
+from stratac.ir.dims import Bounds, symbol
 from stratac.ir.graph import Graph, Node, Port
 from stratac.ir.interp import run
 from stratac.ir.lower import lower_cluster
@@ -83,3 +84,33 @@ def test_a_value_stays_where_a_reader_would_lose_its_kernel() -> None:
     graph = run_passes(run_passes(b.finish([Port("y", b.op("matmul", x, x))]), GRAPH_PASSES), CLUSTER_PASSES)
     assert any(left_operands(node, graph) - set(graph.input_values) for node in graph.nodes)
     assert narrow_values(graph, left_operands) is graph
+
+
+def test_views_are_taken_of_the_narrow_value() -> None:
+    """Rows of a batch become one axis in front of a product: behind a cast that is no view of an operand any more."""
+    batch, rows = symbol("batch"), symbol("rows")
+    b = GraphBuilder(name="views", symbols={"batch": Bounds(1, 2, 4), "rows": Bounds(1, 64, 64)})
+    rng = np.random.default_rng(2)
+    x = b.op("softmax", b.input("x", TensorType(f32, (batch, rows, 80))), axis=2)
+    one, two = (
+        b.op(
+            "matmul",
+            b.op("reshape", x, shape=(batch * rows, 80)),
+            b.constant(rng.standard_normal((80, n)).astype("f4")),
+        )
+        for n in (96, 40)
+    )
+    y = b.op("add", b.op("reshape", x, shape=(batch * rows, 80)), b.constant(np.float32(1)))
+    graph = run_passes(b.finish([Port("one", one), Port("two", two), Port("y", y)]), GRAPH_PASSES)
+    graph = run_passes(graph, CLUSTER_PASSES)
+    step = Pass("narrow_values", lambda g: narrow_values(g, left_operands), "clusters", "clusters")
+    narrow = run_passes(graph, (step,))
+    (changed,) = {v for v, kind in graph.types.items() if v in narrow.types and narrow.types[v] != kind}
+    assert narrow.types[changed].dtype == bf16 and graph.types[changed].shape == (batch, rows, 80)
+    for node in narrow.nodes:
+        lower_cluster(node, narrow.types, narrow.symbols)
+    inputs = {"x": rng.standard_normal((2, 5, 80)).astype(np.float32)}
+    wide, rounded = run(graph, inputs), run(narrow, inputs)
+    for name in ("one", "two"):
+        assert 0 < np.abs(rounded[name] - wide[name]).max() < 2**-7 * np.abs(wide[name]).max(), name
+    np.testing.assert_array_equal(rounded["y"], wide["y"])  # by the cluster that makes x
