@@ -4,8 +4,9 @@
  * reduction, and each output element is accumulated in one fixed order that does not depend on the tile it falls in, so
  * the bits are the same for every `parts` and for every batch neighbour.
  *
- * Nothing here allocates.  `workspace` is private to the part, but where rows are `shared`; its size comes from the *_workspace functions' twins in
- * codegen (one test compares them).  Strides are in elements.  `restrict` is not promised between inputs and outputs.
+ * Nothing here allocates.  `workspace` is private to the part, but where rows are `shared`; its size comes from the
+ * *_workspace functions' twins in codegen (one test compares them).  Strides are in elements.  `restrict` is not promised
+ * between inputs and outputs.
  *
  * A finished tile of accumulators is handed to a *store callback* (the epilogue, generated per cluster): it reads
  * tile[i * ld + j] for i < m, j < n and writes its outputs.  An optional *load callback* (the prologue) produces rows of the

@@ -105,7 +105,7 @@ static __attribute__((noinline)) int bfp_spikes(const float *from, int64_t count
 /* Bits of a where the mask has ones, of b elsewhere. */
 BLOCK_INLINE vi bfp_mix(uint32_t mask, vi a, vi b) { return vi_xor(b, vi_and(vi_xor(a, b), vi_set1((int32_t)mask))); }
 
-/* The nearest whole number below 2^15 in the low 16 bits, and the bias of bfp_bytes with it; what is above them is not cleared. */
+/* Added to a number below 2^15 it leaves the nearest whole one in the low 16 bits of the float, with the bias of bfp_store. */
 #define BFP_BIASED (0x1.8p23f + 0x8080)
 
 /* 4 VL elements times `scale` as whole numbers, byte for byte: slice s of element 16 b + lane is byte b of a word at to + s * BFP_SLICE.
