@@ -65,16 +65,15 @@ def emit_kernels(placed: Placed, library: Library, machine: Machine, *, files: i
 def table_unit(names: tuple[str, ...], before: frozenset[str], plan_id: int, workspace: int) -> tuple[str, str]:
     """The C file that tells the runtime which functions the plan's kernel numbers are and what is called before them, and
     kernels how far apart the workspaces of two threads lie (bytes)."""
-    firsts = [f"{name}_before" if name in before else "0" for name in names]
+    firsts = [f"{name}_before" if name in before else "" for name in names]
     lines = [
         '#include "include/kernel_abi.h"',
         *(
             f"void {n}(void *const *args, const int64_t *dims, int part, int parts);"
-            for n in (*names, *firsts)
-            if n != "0"
+            for n in filter(None, (*names, *firsts))
         ),
         f"const st_kernel st_plan_kernels[] = {{ {', '.join(names) or '0'} }};",
-        f"const st_kernel st_plan_before[] = {{ {', '.join(firsts) or '0'} }};",
+        f"const st_kernel st_plan_before[] = {{ {', '.join(n or '0' for n in firsts) or '0'} }};",
         "const char *const st_plan_kernel_names[] = { " + (", ".join(f'"{n}"' for n in names) or "0") + " };",
         f"const int st_plan_kernel_count = {len(names)};",
         f"const int64_t st_plan_workspace = {workspace};",

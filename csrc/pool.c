@@ -5,7 +5,8 @@
  * many microseconds.  With more threads than CPUs the spinning is left out.
  *
  * A thread wakes where it slept if that CPU is idle, and a kernel that knows of no cache the CPUs share looks nowhere else: two threads
- * that began on one CPU would take turns on it for the first ten milliseconds.  So each begins on a CPU of its own, bound to none. */
+ * that began on one CPU would take turns on it until they are told apart, milliseconds later.  So each begins on a CPU of its own, bound
+ * to none. */
 #include "runtime.h"
 
 #include "processor.h"
@@ -99,14 +100,22 @@ void st_pool_barrier(st_pool *pool)
     }
 }
 
+static cpu_set_t only(int cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (cpu >= 0 && cpu < CPU_SETSIZE)
+        CPU_SET(cpu, &set);
+    return set; /* empty, which the kernel refuses, for no CPU */
+}
+
 /* Move to a CPU and stay free to leave it. */
 static void begin_on(int cpu)
 {
-    cpu_set_t mine, there;
-    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof mine, &mine))
+    const cpu_set_t there = only(cpu);
+    cpu_set_t mine;
+    if (cpu < 0 || sched_getaffinity(0, sizeof mine, &mine))
         return;
-    CPU_ZERO(&there);
-    CPU_SET(cpu, &there);
     if (!sched_setaffinity(0, sizeof there, &there))
         sched_setaffinity(0, sizeof mine, &mine);
 }
@@ -175,12 +184,9 @@ static int start_worker(st_pool *pool, int number, int cpu, int pin)
     if (!failed)
         failed = pthread_create(&worker->thread, &attributes, work, worker);
     pthread_attr_destroy(&attributes);
-    if (!failed && pin && cpu >= 0 && cpu < CPU_SETSIZE) {
-        cpu_set_t set;
-        CPU_ZERO(&set);
-        CPU_SET(cpu, &set);
+    const cpu_set_t set = only(cpu);
+    if (!failed && pin)
         pthread_setaffinity_np(worker->thread, sizeof set, &set); /* a wish: the mask may have changed meanwhile */
-    }
     return failed;
 }
 

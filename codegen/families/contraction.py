@@ -30,7 +30,7 @@ class CallParts:
     score: str = ""
     loops: tuple[Axis, ...] = ()
     moving: list[tuple[str, str]] = field(default_factory=list)
-    before: str = ""  # what all threads call and meet behind, before `function`
+    before: str = ""  # what several threads call and meet behind, before `function`
 
 
 def new_printer(kernel: Contraction, symbols: Symbols) -> Printer:

@@ -151,9 +151,10 @@ class ConvFamily(Plain):
             fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
         need = self.workspace(kernel, packed, symbols, device)
         # windows, of one group, are split once for all threads
-        shared = self.parts and not self._direct(root) and root.groups == 1 and x == "x"
-        shared = shared and may_share_rows(product(axis.extent for axis in root.rows))
-        parts = CallParts(self.struct, self.function, fields, need, store, before="st_conv_rows" if shared else "")
+        one = not self._direct(root) and root.groups == 1 and x == "x"
+        rows = product(axis.extent for axis in root.rows)
+        before = "st_conv_rows" if self.parts and one and may_share_rows(rows) else ""
+        parts = CallParts(self.struct, self.function, fields, need, store, before=before)
         return emit_call(kernel, name, symbols, parts, printer)
 
 

@@ -137,9 +137,8 @@ class MatmulFamily(Plain):
             fields += [("store", f"{name}_store"), ("store_ctx", "&context")]
         need = self.workspace(kernel, packed, symbols, device)
         # rows of the left operand as it is, of one matrix, are split once for all threads
-        shared = self.parts and root.prologue is None and not root.loops and not batch
-        shared = shared and may_share_rows(_extent(root.rows))
-        before = "st_gemm_rows" if shared else ""
+        one = root.prologue is None and not root.loops and not batch
+        before = "st_gemm_rows" if self.parts and one and may_share_rows(_extent(root.rows)) else ""
         parts = CallParts(self.struct, self.function, fields, need, store, load, "", root.loops, moving, before)
         return emit_call(kernel, name, symbols, parts, printer)
 

@@ -52,7 +52,8 @@ int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles, int64_t d
     return 4 * (product + (pairs ? st_round_up(k, 16) + ST_PAD : 0)) + 64;
 }
 
-static void run(const st_conv *c, int part, int parts, int rows)
+/* The convolution, or, `rows`, what comes before it. */
+static void part_of(const st_conv *c, int part, int parts, int rows)
 {
     const st_window *w = &c->window;
     const int64_t floats = w->kh * w->kw * w->cg, k = c->pairs ? st_ceil_div(floats, 2) : floats, m = w->n * w->oh * w->ow;
@@ -60,7 +61,6 @@ static void run(const st_conv *c, int part, int parts, int rows)
     st_slice s = c->tiles ? st_split_by(panel, w->groups, m, w->og, 32, 256, part, parts) : st_split(w->groups, m, w->og, 8, 32, part, parts);
     float *workspace = st_align64(c->workspace);
     st_shared shared;
-    const int shares = st_tiles_shared(&s, k, c->tiles, c->shared, &shared);
     const int in_place = st_windows_are_pixels(w);
     source src = {w, NULL, NULL, c->pairs && !in_place ? workspace + st_product_floats(k, 1) : NULL};
     st_product p = {
@@ -68,10 +68,8 @@ static void run(const st_conv *c, int part, int parts, int rows)
         .a_row = w->x_w, .fill = c->pairs ? gather_pairs : in_place ? NULL : c->narrow ? gather_narrow : gather,
         .fill_ctx = &src, .b_packed = 1, .pairs = c->pairs, .tiles = c->tiles,
         .store = c->store, .store_ctx = c->store_ctx, .c = c->c, .c_row = c->c_row, .finish = c->finish.on ? &c->finish : NULL,
-        .shared = shares ? &shared : NULL, .workspace = workspace,
+        .shared = st_tiles_shared(&s, k, c->tiles, c->shared, &shared), .workspace = workspace,
     };
-    if (rows && !shares)
-        return;
     if (p.fill && !c->pairs && !c->tiles && st_windows_in_line(w)) {
         p.place = place;
         p.period = w->ow;
@@ -92,7 +90,7 @@ void st_conv_f32(const st_conv *c, int part, int parts)
     if (c->direct)
         st_conv_tiles(c, st_align64(c->workspace), part, parts);
     else
-        run(c, part, parts, 0);
+        part_of(c, part, parts, 0);
 }
 
-void st_conv_rows(const st_conv *c, int part, int parts) { run(c, part, parts, 1); }
+void st_conv_rows(const st_conv *c, int part, int parts) { part_of(c, part, parts, 1); }

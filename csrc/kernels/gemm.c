@@ -68,48 +68,27 @@ int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pai
     return 4 * (product_floats(m, n, k, b_packed, pairs, tiles) + rows * st_row_stride(k)) + 64;
 }
 
-static st_slice slice_of(const st_gemm *g, int part, int parts)
+/* The product, or, `rows`, what comes before it. */
+static void part_of(const st_gemm *g, int part, int parts, int rows)
 {
     const int64_t row_cost = g->load ? 128 : g->tiles >= ST_BFP24 ? 48 : 24; /* of tiles; as if every part split its rows itself */
-    return g->tiles ? st_split_by(ST_TILE_PANEL, g->batch, g->m, g->n, row_cost, 256, part, parts)
-                    : st_split(g->batch, g->m, g->n, g->load ? 256 : 4, g->b_packed ? 32 : 128, part, parts);
-}
-
-static st_product product_of(const st_gemm *g, const st_slice *s, const source *src)
-{
-    return (st_product){
-        .m0 = s->m0, .m1 = s->m1, .n0 = s->n0, .n1 = s->n1, .k = depth_of(g->k, g->pairs),
+    st_slice s = g->tiles ? st_split_by(ST_TILE_PANEL, g->batch, g->m, g->n, row_cost, 256, part, parts)
+                          : st_split(g->batch, g->m, g->n, g->load ? 256 : 4, g->b_packed ? 32 : 128, part, parts);
+    void (*const run)(const st_product *) = rows ? st_tiles_rows : g->tiles ? st_tiles_run : st_product_run;
+    const int64_t depth = depth_of(g->k, g->pairs);
+    source src = {g, 0, NULL, g->a_row};
+    float *workspace = st_align64(g->workspace);
+    st_shared shared;
+    st_product p = {
+        .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = depth,
         .a_row = g->a_row, .pairs = g->pairs, .tiles = g->tiles,
+        .shared = st_tiles_shared(&s, depth, g->tiles, g->shared, &shared),
         .fill = g->pairs ? fill_pairs : g->load || g->a_col == 1 || g->k <= 1 ? NULL : g->a_row == 1 ? fill_transposed : fill_strided,
-        .fill_ctx = src,
+        .fill_ctx = &src,
         .together = g->a_row == 1 ? ST_MR : 0,
         .b_row = g->b_row, .b_col = g->b_col, .b_packed = g->b_packed,
-        .store = g->store, .store_ctx = g->store_ctx, .c_row = g->c_row, .workspace = st_align64(g->workspace),
+        .store = g->store, .store_ctx = g->store_ctx, .c_row = g->c_row, .workspace = workspace,
     };
-}
-
-void st_gemm_rows(const st_gemm *g, int part, int parts)
-{
-    const st_slice s = slice_of(g, part, parts);
-    const source src = {g, 0, g->a, g->a_row};
-    st_product p = product_of(g, &s, &src);
-    st_shared shared;
-    if (!st_tiles_shared(&s, g->k, g->tiles, g->shared, &shared))
-        return;
-    p.a = g->a;
-    p.shared = &shared;
-    st_tiles_rows(&p);
-}
-
-void st_gemm_f32(const st_gemm *g, int part, int parts)
-{
-    const st_slice s = slice_of(g, part, parts);
-    void (*const run)(const st_product *) = g->tiles ? st_tiles_run : st_product_run;
-    source src = {g, 0, NULL, g->a_row};
-    st_product p = product_of(g, &s, &src);
-    st_shared shared;
-    if (st_tiles_shared(&s, g->k, g->tiles, g->shared, &shared))
-        p.shared = &shared;
     for (int64_t batch = s.batch0; batch < s.batch1; batch++) {
         p.b = g->b + batch * g->b_batch;
         p.batch = batch;
@@ -122,18 +101,22 @@ void st_gemm_f32(const st_gemm *g, int part, int parts)
             run(&p);
             continue;
         }
-        float *rows = p.workspace + product_floats(g->m, g->n, g->k, g->b_packed, g->pairs, g->tiles);
+        float *computed = workspace + product_floats(g->m, g->n, g->k, g->b_packed, g->pairs, g->tiles);
         int64_t step = load_rows(g->k, g->tiles), ld = st_row_stride(g->k);
         for (int64_t i = s.m0; i < s.m1; i += step) {
             int64_t count = ST_MIN(step, s.m1 - i);
             for (int64_t r = 0; r < count; r++)
-                g->load(g->load_ctx, batch, i + r, 0, g->k, rows + r * ld);
+                g->load(g->load_ctx, batch, i + r, 0, g->k, computed + r * ld);
             p.m0 = 0;
             p.m1 = count;
             p.row_base = i;
-            p.a = src.a = rows;
+            p.a = src.a = computed;
             p.a_row = src.row = ld;
             run(&p);
         }
     }
 }
+
+void st_gemm_f32(const st_gemm *g, int part, int parts) { part_of(g, part, parts, 0); }
+
+void st_gemm_rows(const st_gemm *g, int part, int parts) { part_of(g, part, parts, 1); }

@@ -164,7 +164,7 @@ ST_HIDDEN int64_t st_product_floats(int64_t k, int b_packed);
  * B is packed in panels of st_tiles_words() each: for every 32 of k, for every part, 16 rows of ST_TILE_PANEL words of two elements
  * along k; where operands have three parts, of floats; in block floating point, of bytes (kernels.h). */
 ST_HIDDEN void st_tiles_run(const st_product *p);
-ST_HIDDEN void st_tiles_rows(const st_product *p);
+ST_HIDDEN void st_tiles_rows(const st_product *p); /* nothing, unless rows are shared */
 ST_HIDDEN int64_t st_tiles_floats(int64_t m, int64_t n, int64_t k, int parts);
 ST_HIDDEN int64_t st_tiles_words(int64_t k, int parts);
 ST_HIDDEN int64_t st_tiles_direct_floats(int64_t n, int64_t k, int parts); /* the same with planes */
@@ -192,8 +192,8 @@ static inline st_slice st_split(int64_t batch, int64_t m, int64_t n, int64_t row
     return st_split_by(ST_PANEL, batch, m, n, row_cost, panel_cost, part, parts);
 }
 
-/* Whether parts share the rows of a slice of one matrix, `step` bytes being between their workspaces: there are several parts, several
- * tiles of rows, and room. */
-ST_HIDDEN int st_tiles_shared(const st_slice *s, int64_t k, int tiles, int64_t step, st_shared *to);
+/* `to`, where parts share the rows of a slice of one matrix, `step` bytes (or 0: they do not) being between their workspaces: there are
+ * several parts, several tiles of rows, and room.  Else NULL. */
+ST_HIDDEN const st_shared *st_tiles_shared(const st_slice *s, int64_t k, int tiles, int64_t step, st_shared *to);
 
 #endif

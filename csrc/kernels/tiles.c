@@ -27,6 +27,7 @@
 #define KEPT_COLUMNS 512
 #define FEW_ROWS 128          /* ... or, with at most this many rows, fewer rows and more columns */
 #define MORE_COLUMNS 1024
+#define LATE_COLUMNS 512      /* twice, where they go out late */
 #define DIRECT_COLUMNS 256    /* with ST_DIRECT_ROWS */
 #define SHARED_BLOCKS 4       /* of k, where parts share rows */
 #define NEAR_WORDS (1 << 17)  /* of B: they stay in L2 */
@@ -171,20 +172,20 @@ static int64_t shared_words(const run *u, int64_t tile, int64_t k0)
     return (tile * ST_MAX(st_ceil_div(u->p->k, u->kc), (int64_t)1) + k0 / u->kc) * u->tile;
 }
 
-int st_tiles_shared(const st_slice *s, int64_t k, int tiles, int64_t step, st_shared *to)
+const st_shared *st_tiles_shared(const st_slice *s, int64_t k, int tiles, int64_t step, st_shared *to)
 {
     const int64_t rows = s->m1 - s->m0;
     if (!step || s->across < 2 || rows <= ROWS || rows > KEPT_ROWS || st_ceil_div(k, k_block_of(rows, k, tiles)) > SHARED_BLOCKS)
-        return 0;
+        return NULL;
     *to = (st_shared){s->at, s->across, step / 4};
-    return 1;
+    return to;
 }
 
 static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
 {
     const st_product *p = u->p;
     const int few = p->m1 - p->m0 <= FEW_ROWS;
-    const int64_t most = u->late.on ? MORE_COLUMNS / 2 : few ? MORE_COLUMNS : p->planes ? DIRECT_COLUMNS : KEPT_COLUMNS;
+    const int64_t most = u->late.on ? LATE_COLUMNS : few ? MORE_COLUMNS : p->planes ? DIRECT_COLUMNS : KEPT_COLUMNS;
     const int64_t columns = u->kc >= p->k ? p->n1 - p->n0 : most;
     const int64_t rows = few ? FEW_ROWS : p->planes ? ST_DIRECT_ROWS : KEPT_ROWS;
     return (block){i, ST_MIN(rows, p->m1 - i), j, ST_MIN(columns, p->n1 - j), k0, ST_MIN(u->kc, p->k - k0)};
@@ -195,19 +196,21 @@ static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
 static int goes_late(const run *u)
 {
     const st_product *p = u->p;
-    return p->m1 - p->m0 <= FEW_ROWS && !p->planes && (u->in_place || p->shared) && u->kc < p->k && p->n1 - p->n0 > MORE_COLUMNS / 2;
+    return p->m1 - p->m0 <= FEW_ROWS && !p->planes && (u->in_place || p->shared) && u->kc < p->k && p->n1 - p->n0 > LATE_COLUMNS;
 }
 
-/* Its row tiles: those that this part splits lie at `split`. */
+/* Where the row tiles of a block lie: at `split`, or shared out. */
 static void place_rows(run *u, const block *b, const float *split)
 {
-    const st_product *p = u->p;
-    const int64_t tiles = st_ceil_div(b->rows, ROWS), parts = p->shared ? p->shared->parts : 1;
-    for (int64_t part = 0; part < parts && !p->planes; part++) {
-        const int64_t first = tiles * part / parts;
-        const float *workspace = p->workspace + (p->shared ? (part - p->shared->part) * p->shared->step : 0);
-        for (int64_t r = first; r < tiles * (part + 1) / parts; r++)
-            u->rows[r] = p->shared ? workspace + shared_words(u, r - first, b->k0) : split + r * u->tile;
+    const st_shared *s = u->p->shared;
+    const int64_t tiles = st_ceil_div(b->rows, ROWS);
+    for (int64_t r = 0; r < tiles && !s && !u->p->planes; r++)
+        u->rows[r] = split + r * u->tile;
+    for (int64_t part = 0; s && part < s->parts; part++) {
+        const float *workspace = u->p->workspace + (part - s->part) * s->step;
+        const int64_t first = tiles * part / s->parts;
+        for (int64_t r = first; r < tiles * (part + 1) / s->parts; r++)
+            u->rows[r] = workspace + shared_words(u, r - first, b->k0);
     }
 }
 
@@ -386,11 +389,13 @@ static run run_of(const st_product *p)
 
 void st_tiles_rows(const st_product *p)
 {
-    const run u = run_of(p);
     const st_shared *s = p->shared;
+    if (!s)
+        return;
+    const run u = run_of(p);
     const int64_t tiles = st_ceil_div(p->m1 - p->m0, ROWS), first = tiles * s->part / s->parts;
     for (int64_t r = first; r < tiles * (s->part + 1) / s->parts; r++)
-        for (int64_t k0 = 0; k0 < p->k; k0 += u.kc) {
+        for (int64_t k0 = 0; !k0 || k0 < p->k; k0 += u.kc) { /* a block without elements of k has notes, too */
             const int64_t row = p->m0 + r * ROWS;
             rows_split own = {.row = row, .rows = ST_MIN((int64_t)ROWS, p->m1 - row), .k0 = k0, .count = ST_MIN(u.kc, p->k - k0), .share = ROWS};
             own.to = p->workspace + shared_words(&u, r - first, k0);
@@ -405,8 +410,7 @@ void st_tiles_run(const st_product *p)
     run u = run_of(p);
     float *split = p->workspace, *other = split + tiles_kept(p->m1 - p->m0) * u.tile;
     const int here = !p->planes && !p->shared; /* rows are split */
-    u.late.on = goes_late(&u);
-    u.late.room = st_round_up(p->m1 - p->m0, ROWS) * (MORE_COLUMNS / 2);
+    u.late = (late){.on = goes_late(&u), .room = st_round_up(p->m1 - p->m0, ROWS) * LATE_COLUMNS};
     if (bfp_slices(p->tiles))
         bfp_configure(&u.tiles);
     block b = block_at(&u, p->m0, p->n0, 0);

@@ -15,7 +15,7 @@ from ...ir.graph import Graph, Node, make_attrs
 from ...ir.kernel import Contraction, Kernel
 from ...ir.lower import try_lower
 from ...ir.ops import OPS
-from ...ir.types import bf16, f32
+from ...ir.types import TensorType, bf16, f32
 from ...ir.verify_kernel import strided_operands
 
 #: smaller values are in a near cache either way
@@ -57,41 +57,38 @@ def _worth(graph: Graph, value: str) -> bool:
 
 def _narrowed(graph: Graph, values: set[str]) -> Graph:
     """The values rounded at the end of the clusters that make them, and widened in those that read them, behind views of them."""
-    types = dict(graph.types)
-    nodes = []
-    for node in graph.nodes:
-        if not any(v in values for v in (*node.used, *node.outputs)):
-            nodes.append(node)
+    types = {v: replace(kind, dtype=bf16) if v in values else kind for v, kind in graph.types.items()}
+    nodes = tuple(
+        node if values.isdisjoint((*node.used, *node.outputs)) else _rounding(node, values, types)
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=nodes, types=types)
+
+
+def _rounding(node: Node, values: set[str], types: dict[str, TensorType]) -> Node:
+    """The cluster with those of the values that it reads or makes in bf16; `types` is kept in step."""
+    given = [value for value in node.used if value in values]
+    made = [value for value in node.outputs if value in values]
+    wide = {value: f"{value}.wide.{node.outputs[0]}" for value in (*given, *made)}
+    narrow = dict(zip(given, given, strict=True))  # and views of them
+    widened: list[str] = []
+    body: list[Node] = []
+    for child in node.body:
+        if OPS[child.op].category == "view" and child.inputs[0] in narrow and child.output not in node.outputs:
+            name = f"{child.output}.narrow.{node.outputs[0]}"
+            body.append(replace(child, inputs=(narrow[child.inputs[0]], *child.inputs[1:]), outputs=(name,)))
+            types[name] = replace(types[child.output], dtype=bf16)
+            narrow[child.output], wide[child.output] = name, child.output
             continue
-        narrow = {value: value for value in node.used if value in values}  # and views of them
-        wide = {value: f"{value}.wide.{node.outputs[0]}" for value in (*narrow, *node.outputs) if value in values}
-        body: list[Node] = []
-        for child in node.body:
-            source, made = child.inputs[0] if child.inputs else "", child.outputs[0]
-            if source in narrow and OPS[child.op].category == "view" and made not in node.outputs:
-                narrow[made], wide[made] = f"{made}.narrow.{node.outputs[0]}", made
-                types[narrow[made]] = replace(graph.types[made], dtype=bf16)
-                body.append(replace(child, inputs=(narrow[source], *child.inputs[1:]), outputs=(narrow[made],)))
-                continue
-            read = dict.fromkeys(v for v in child.inputs if v in narrow)
-            done = {v for one in body for v in one.outputs}
-            body += [_cast(narrow[v], wide[v], node) for v in read if wide[v] not in done]
-            body.append(
-                replace(
-                    child,
-                    inputs=tuple(wide.get(v, v) for v in child.inputs),
-                    outputs=tuple(wide.get(v, v) for v in child.outputs),
-                )
-            )
-        body += [_cast(wide[value], value, node) for value in node.outputs if value in values]
-        made_here = {v for one in body for v in one.outputs}
-        for value, name in wide.items():
-            types.pop(name, None)  # of a view that nobody reads wide
-            if name in made_here:
-                types[name] = graph.types[value]
-        nodes.append(replace(node, body=tuple(body)))
-    types |= {value: replace(graph.types[value], dtype=bf16) for value in values}
-    return replace(graph, nodes=tuple(nodes), types=types)
+        fresh = [value for value in child.used if value in narrow and value not in widened]
+        body += [_cast(narrow[value], wide[value], node) for value in fresh]
+        widened += fresh
+        inputs, outputs = (tuple(wide.get(v, v) for v in names) for names in (child.inputs, child.outputs))
+        body.append(replace(child, inputs=inputs, outputs=outputs))
+    types |= {wide[value]: replace(types[value], dtype=f32) for value in (*widened, *made)}
+    for view in narrow.keys() - {*given, *widened}:
+        del types[view]  # which nobody reads wide
+    return replace(node, body=(*body, *(_cast(wide[value], value, node) for value in made)))
 
 
 def _cast(source: str, target: str, node: Node) -> Node:

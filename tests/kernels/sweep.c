@@ -3,7 +3,7 @@
  * _tiles for operands in parts of bf16, _bfp for block floating point.  Prints one line per failure, and a digest of all results.
  *
  * Checked for each case: close to the twin; the same bits for every number of parts; every output written exactly once;
- * nothing else written.
+ * nothing else written.  With the ending _shared as well, parts split rows for one another before they meet.
  */
 #define _DEFAULT_SOURCE
 #include <math.h>
@@ -39,7 +39,7 @@ static float *numbers(int64_t count)
 /* One case in eight carries infinities and NaNs. */
 static void spoil(float *p, int64_t count)
 {
-    const float odd[] = {INFINITY, -INFINITY, NAN, 3e38f, 1e-40f};
+    const float odd[] = {INFINITY, -INFINITY, NAN, 1e38f, 1e-40f}; /* three of them add up to no more than a float has */
     if (draw() % 8 == 0 && count > 0)
         for (int i = 0; i < 3; i++)
             p[draw() % (uint64_t)count] = odd[draw() % 5];
@@ -75,6 +75,8 @@ static void store(const void *ctx, int64_t batch, int64_t row, int64_t rows, int
 }
 
 static int tiles; /* parts of bf16 of this case's operands, 4 or 5 for block floating point, or 0 */
+static int sharing; /* parts call what comes before the kernel, and meet */
+static int shared_cases;
 static int failures;
 static uint64_t digest = 1469598103934665603u;
 static void digest_add(const sink *s)
@@ -120,6 +122,41 @@ static void load(const void *ctx, int64_t batch, int64_t row, int64_t k, int64_t
 static const int all_parts[] = {1, 2, 3, 4, 7, 64};
 enum { PART_COUNTS = sizeof all_parts / sizeof *all_parts };
 
+typedef void kernel(const void *call, int part, int parts);
+
+/* All parts of a kernel, each with a workspace of `bytes`, whose address in the call is `workspace`.  Where rows are shared the
+ * workspaces lie in one room, as far apart as `step` of the call says, and all parts go before the first of them follows. */
+static void run_parts(kernel *run, kernel *before, const void *call, void **workspace, int64_t *step, int64_t bytes, int parts)
+{
+    char *room = NULL;
+    *step = sharing ? (bytes + 63) / 64 * 64 : 0;
+    if (sharing) {
+        const int64_t size = *step * parts;
+        room = aligned_alloc(64, (size_t)size);
+        memset(room, 0x5a, (size_t)size);
+        for (int part = 0; part < parts; part++)
+            *workspace = room + part * *step, before(call, part, parts);
+        for (int64_t i = 0; i < size; i++)
+            if (room[i] != 0x5a) {
+                shared_cases++;
+                break;
+            }
+    }
+    for (int part = 0; part < parts; part++) {
+        *workspace = sharing ? room + part * *step : malloc((size_t)bytes);
+        run(call, part, parts);
+        if (!sharing)
+            free(*workspace);
+    }
+    free(room);
+}
+static void run_gemm(const void *g, int part, int parts) { st_gemm_f32(g, part, parts); }
+static void run_gemm_rows(const void *g, int part, int parts) { st_gemm_rows(g, part, parts); }
+static void run_conv(const void *c, int part, int parts) { st_conv_f32(c, part, parts); }
+static void run_conv_rows(const void *c, int part, int parts) { st_conv_rows(c, part, parts); }
+static void run_winograd(const void *c, int part, int parts) { st_winograd_f32(c, part, parts); }
+static void run_depthwise(const void *c, int part, int parts) { st_depthwise_f32(c, part, parts); }
+
 /* Offset of the last element plus one. */
 static int64_t extent(int64_t n0, int64_t s0, int64_t n1, int64_t s1, int64_t n2, int64_t s2)
 {
@@ -132,6 +169,8 @@ static void gemm_case(const char *name)
     g.m = ONE_OF(0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15, 16, 17, 28, 29, 43, 61, 113, 131);
     g.n = ONE_OF(0, 1, 1, 2, 3, 8, 15, 16, 17, 24, 31, 32, 33, 48, 64, 65, 97, 128, 129, 160, 257);
     g.k = ONE_OF(0, 1, 2, 3, 7, 15, 16, 17, 31, 64, 100, 511, 512, 513, 640, 768, 769, 1025, 2049);
+    if (sharing)
+        g.batch = 1, g.m = between(25, ONE_OF(70, 130, 264)), g.n = ONE_OF(48, 160, 257, 320, 513);
     if (g.m * g.n * g.k * g.batch > 4000000)
         g.k = g.k % 37;
     int layout = (int)between(0, 3);
@@ -150,7 +189,7 @@ static void gemm_case(const char *name)
     if (tiles >= 4) /* as of winograd below */
         scale *= largest;
     left source = {a, g.a_batch, g.a_row, g.a_col};
-    if (draw() % 4 == 0)
+    if (draw() % 4 == 0 && !sharing)
         g.load = load, g.load_ctx = &source, g.a_row = g.a_col = -1000000;
     else
         g.a = a;
@@ -191,11 +230,8 @@ static void gemm_case(const char *name)
     for (int p = 0; p < PART_COUNTS; p++) {
         sink got = p ? new_sink(g.c_batch, g.c_row, size) : first;
         g.c = callback ? NULL : got.out, g.store_ctx = &got;
-        for (int part = 0; part < all_parts[p]; part++) {
-            g.workspace = malloc((size_t)st_gemm_workspace(g.m, g.n, g.k, g.b_packed, 0, tiles));
-            st_gemm_f32(&g, part, all_parts[p]);
-            free(g.workspace);
-        }
+        const int64_t bytes = st_gemm_workspace(g.m, g.n, g.k, g.b_packed, 0, tiles);
+        run_parts(run_gemm, run_gemm_rows, &g, &g.workspace, &g.shared, bytes, all_parts[p]);
         char what[200];
         snprintf(what, sizeof what, "gemm %s batch %lld m %lld n %lld k %lld layout %d packed %d load %d store %d parts %d", name,
                  (long long)g.batch, (long long)g.m, (long long)g.n, (long long)g.k, layout, g.b_packed, g.load != NULL, callback, all_parts[p]);
@@ -209,7 +245,7 @@ static void gemm_case(const char *name)
         int64_t row = between(0, g.m - 1), batch = between(0, g.batch - 1);
         st_gemm one = g;
         one.batch = one.m = 1, one.a += batch * g.a_batch + row * g.a_row, one.b += batch * g.b_batch;
-        one.store = NULL, one.c = malloc(sizeof(float) * (size_t)g.n);
+        one.shared = 0, one.store = NULL, one.c = malloc(sizeof(float) * (size_t)g.n);
         one.workspace = malloc((size_t)st_gemm_workspace(1, g.n, g.k, g.b_packed, 0, tiles));
         st_gemm_f32(&one, 0, 1);
         for (int64_t j = 0; j < g.n; j++) {
@@ -243,8 +279,10 @@ static void conv_case(const char *name, const char *family)
     w.ow = wide < 0 ? 1 : wide / w.stride_w + 1;
     if (draw() % 4 == 0)
         w.oh = w.h, w.ow = w.w;
-    w.groups = winograd ? 1 : depthwise ? ONE_OF(1, 3, 4, 8, 15, 16, 17, 32, 33, 96, 257, 300) : ONE_OF(1, 1, 1, 2, 3);
-    w.cg = depthwise ? 1 : ONE_OF(1, 3, 3, 4, 16, 19, 64), w.og = depthwise ? 1 : ONE_OF(1, 4, 16, 17, 32, 40, 64, 130);
+    if (sharing)
+        w.n = 1, w.oh = between(3, 9), w.ow = between(9, 25);
+    w.groups = winograd ? 1 : depthwise ? ONE_OF(1, 3, 4, 8, 15, 16, 17, 32, 33, 96, 257, 300) : sharing ? 1 : ONE_OF(1, 1, 1, 2, 3);
+    w.cg = depthwise ? 1 : ONE_OF(1, 3, 3, 4, 16, 19, 64), w.og = depthwise ? 1 : sharing ? ONE_OF(64, 130, 257, 520) : ONE_OF(1, 4, 16, 17, 32, 40, 64, 130);
     w.x_w = w.groups * w.cg + ONE_OF(0, 0, 0, 5);
     w.x_h = w.w * w.x_w + ONE_OF(0, 0, 7);
     w.x_n = w.h * w.x_h + ONE_OF(0, 0, 3);
@@ -261,7 +299,7 @@ static void conv_case(const char *name, const char *family)
     float *filter = numbers(k * channels), *packed = NULL;
     st_conv c = {.window = w, .x = x, .filter = filter};
     if (tiles) {
-        c.direct = tiles < 4 && draw() % 3 != 0; /* the number of steps comes below */
+        c.direct = tiles < 4 && !sharing && draw() % 3 != 0; /* the number of steps comes below */
         const int64_t run = !c.direct ? k : w.kh * w.kw > 1 && w.cg % 32 && w.dilation_w == 1 ? w.kw * w.cg : w.cg;
         const int64_t padded = c.direct ? (run + 31) / 32 * 32 : run, deep = k / run * padded, size = tiles_words(tiles, deep, w.og);
         c.direct = c.direct ? deep / 32 : 0;
@@ -315,11 +353,9 @@ static void conv_case(const char *name, const char *family)
                 got.out[i] = i % c.c_row < channels ? beside[i] : got.out[i];
             c.finish.add = got.out;
         }
-        for (int part = 0; part < all_parts[p]; part++) {
-            c.workspace = depthwise ? NULL : malloc((size_t)(winograd ? st_winograd_workspace(w.cg) : st_conv_workspace(k, w.og, 0, tiles, c.direct)));
-            (depthwise ? st_depthwise_f32 : winograd ? st_winograd_f32 : st_conv_f32)(&c, part, all_parts[p]);
-            free(c.workspace);
-        }
+        const int64_t bytes = depthwise ? 0 : winograd ? st_winograd_workspace(w.cg) : st_conv_workspace(k, w.og, 0, tiles, c.direct);
+        kernel *run = depthwise ? run_depthwise : winograd ? run_winograd : run_conv;
+        run_parts(run, run_conv_rows, &c, &c.workspace, &c.shared, bytes, all_parts[p]);
         char what[250];
         snprintf(what, sizeof what, "%s%s %s n %lld %lldx%lld cg %lld og %lld groups %lld kernel %lldx%lld stride %lld,%lld out %lldx%lld store %d finish %d parts %d",
                  family, c.direct ? " direct" : "", name, (long long)w.n, (long long)w.h, (long long)w.w, (long long)w.cg, (long long)w.og,
@@ -497,6 +533,7 @@ int main(int argc, char **argv)
         snprintf(name, sizeof name, "seed %d:", atoi(argv[2]) + i);
         state = (uint64_t)(atoi(argv[2]) + i) * 2654435761u + 12345;
         draw(), draw();
+        sharing = strstr(argv[1], "_shared") != NULL;
         tiles = strstr(argv[1], "_tiles") ? 1 + (int)(draw() % 3) : strstr(argv[1], "_bfp") ? 4 + (int)(draw() % 2) : 0;
         if (!strncmp(argv[1], "gemm", 4))
             gemm_case(name);
@@ -506,6 +543,10 @@ int main(int argc, char **argv)
             ragged_case(name);
         else
             conv_case(name, argv[1]);
+    }
+    if (sharing && !shared_cases && atoi(argv[3]) >= 10) {
+        puts("no case shared rows");
+        failures++;
     }
     printf("%d failures, digest %016llx\n", failures, (unsigned long long)digest);
     return failures != 0;

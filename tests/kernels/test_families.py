@@ -21,13 +21,15 @@ from .conftest import EXTENDED, HERE, Isa, kernel_sources
 
 FAMILIES = ["gemm", "conv", "winograd", "depthwise", "attention", "ragged", "gemm_tiles", "conv_tiles"]
 FAMILIES += ["attention_tiles", "ragged_tiles", "gemm_bfp", "conv_bfp"]
+FAMILIES += ["gemm_tiles_shared", "conv_tiles_shared", "gemm_bfp_shared", "conv_bfp_shared"]
 
 
 def sweep(isa, program, family: str, first: int, cases: int) -> str:
     # leaks are looked for with ptrace, which the emulator lacks; it is slow, and sees few of the cases
     environment = os.environ if isa.here else {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-    share = 1 if isa.here else 25 if family.endswith(("_tiles", "_bfp")) else 5
-    command = isa.command(program, family, first, cases // share)
+    share = 1 if isa.here else 25 if "_tiles" in family or "_bfp" in family else 5
+    share *= 4 if family.endswith("_shared") else 1  # each of which is large
+    command = isa.command(program, family, first, max(cases // share, 1))
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
     return result.stdout
@@ -61,7 +63,7 @@ def test_tile_instructions_give_the_bits_of_their_emulation(build, compiler, rou
     trap = [] if needs <= cpu_features() else [HERE / "amx_trap.c"]
     asks = ["-DAMX_TRAP"] if trap else []  # nobody for permission
     real = build(isa, "sweep-amx", [*sources, *trap], "-O2", *flags, *asks, compiler=compiler)
-    for family in (name for name in FAMILIES if name.endswith(("_tiles", "_bfp"))):
+    for family in (name for name in FAMILIES if "_tiles" in name or "_bfp" in name):
         assert sweep(isa, real, family, 7000, 15) == sweep(plain, emulated, family, 7000, 15)
 
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -377,21 +376,3 @@ def test_outputs_made_ahead_are_for_one_run_of_their_dims(large: Path) -> None:
         assert again is not own and not np.shares_memory(own, again)
         assert again.ctypes.data % 64 == 0  # or every vector that is stored would lie in two lines
     load(large).close()
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
-def test_threads_begin_apart_and_are_bound_to_no_cpu(tiny: Path) -> None:
-    def cpu_of(thread: str) -> int:
-        return int(Path(f"/proc/self/task/{thread}/stat").read_text().rsplit(")", 1)[1].split()[36])
-
-    allowed, apart = os.sched_getaffinity(0), 0
-    for _ in range(20):
-        before = set(os.listdir("/proc/self/task"))
-        with Session(tiny, threads=2):
-            (worker,) = set(os.listdir("/proc/self/task")) - before
-            apart += cpu_of(worker) != cpu_of(str(threading.get_native_id()))
-            until = time.monotonic() + 10  # it may just be on its way
-            while os.sched_getaffinity(int(worker)) != allowed and time.monotonic() < until:
-                time.sleep(0.001)
-            assert os.sched_getaffinity(int(worker)) == allowed
-    assert apart
