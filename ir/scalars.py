@@ -61,14 +61,13 @@ def _relu(x: Scalar) -> Scalar:
 
 
 def _gelu(x: Scalar, approximate: str) -> Scalar:
-    half = apply("mul", x, const(0.5, x))
     if approximate == "tanh":
-        cube = apply("mul", apply("mul", x, x), x)
-        inner = apply("mul", const(math.sqrt(2 / math.pi), x), apply("add", x, apply("mul", const(0.044715, x), cube)))
-        bell = apply("tanh", inner)
-    else:
-        bell = apply("erf", apply("mul", x, const(math.sqrt(0.5), x)))
-    return apply("mul", half, apply("add", bell, const(1, x)))
+        # x (1 + tanh u) / 2 = x sigmoid(2u): one branch less, and nothing cancels where u is far below 0
+        rate = 2 * math.sqrt(2 / math.pi)
+        bend = apply("mul", const(0.044715 * rate, x), apply("mul", x, x))
+        return apply("mul", x, apply("sigmoid", apply("mul", x, apply("add", const(rate, x), bend))))
+    bell = apply("erf", apply("mul", x, const(math.sqrt(0.5), x)))
+    return apply("mul", apply("mul", x, const(0.5, x)), apply("add", bell, const(1, x)))
 
 
 def _clip(x: Scalar, low: float, high: float) -> Scalar:

@@ -54,6 +54,7 @@ static inline vf vf_add(vf a, vf b) { return a + b; }
 static inline vf vf_sub(vf a, vf b) { return a - b; }
 static inline vf vf_mul(vf a, vf b) { return a * b; }
 static inline vf vf_div(vf a, vf b) { return a / b; }
+static inline vf vf_quotient(vf a, vf b) { return vf_div(a, b); } /* avx512.h */
 static inline vf vf_neg(vf a) { return -a; }
 static inline vf vf_abs(vf a) { return (vf)((vi)a & vi_set1(0x7fffffff)); }
 #ifdef __FP_FAST_FMAF

@@ -17,10 +17,9 @@ static inline vf simd_copysign(vf magnitude, vf sign)
 }
 
 /* 2^n * e^r with n = round(x / ln 2), |r| <= ln2/2; e^r = 1 + r + r^2 P(r), fit 2^-28.2.  ln2's high part has 15 bits, so
- * n * high is exact without a fused multiply.  min_fast/max_fast keep a NaN in their second operand. */
-static inline vf vf_exp(vf x)
+ * n * high is exact without a fused multiply.  For -110 <= x <= 100, or NaN. */
+static inline vf simd_exp(vf x)
 {
-    x = vf_max_fast(vf_set1(-110.0f), vf_min_fast(vf_set1(100.0f), x));
     vf n = vf_round(vf_mul(x, vf_set1(1.44269504f)));
     vf r = vf_fnma(n, vf_set1(1.42860682e-6f), vf_fnma(n, vf_set1(0.693145751953125f), x));
     vf p = vf_fma(vf_set1(0.0013942204f), r, vf_set1(0.00836867746f));
@@ -30,6 +29,9 @@ static inline vf vf_exp(vf x)
     p = vf_fma(vf_mul(r, r), p, r);
     return vf_ldexp(vf_add(p, vf_set1(1.0f)), n);
 }
+
+/* min_fast/max_fast keep a NaN in their second operand. */
+static inline vf vf_exp(vf x) { return simd_exp(vf_max_fast(vf_set1(-110.0f), vf_min_fast(vf_set1(100.0f), x))); }
 
 /* x = 2^e * m with m in [sqrt(1/2), sqrt 2); denormals are scaled into range first.  x must be positive and finite. */
 static inline vf simd_split(vf x, vf *e)
@@ -61,7 +63,7 @@ static inline vf vf_log(vf x)
     return vf_select(vf_eq(x, vf_zero()), vf_set1(-SIMD_INF), y);
 }
 
-/* |x| < 0.625: x + x^3 P(x^2), fit 2^-27.8; beyond: 1 - 2 / (e^2|x| + 1). */
+/* |x| < 0.625: x + x^3 P(x^2), fit 2^-27.8; beyond: 1 - 2 / (e^2|x| + 1), which is 1 from 9.1 on. */
 static inline vf vf_tanh(vf x)
 {
     vf a = vf_abs(x), z = vf_mul(x, x);
@@ -70,16 +72,16 @@ static inline vf vf_tanh(vf x)
     p = vf_fma(p, z, vf_set1(0.133314863f));
     p = vf_fma(p, z, vf_set1(-0.333332837f));
     vf near = vf_fma(vf_mul(x, z), p, x);
-    vf one = vf_set1(1.0f);
-    vf far = vf_sub(one, vf_div(vf_set1(2.0f), vf_add(vf_exp(vf_add(a, a)), one)));
+    vf one = vf_set1(1.0f), e = simd_exp(vf_min_fast(vf_set1(20.0f), vf_add(a, a)));
+    vf far = vf_sub(one, vf_quotient(vf_set1(2.0f), vf_add(e, one)));
     return simd_copysign(vf_select(vf_lt(a, vf_set1(0.625f)), near, far), x); /* -0 stays -0 */
 }
 
 /* e^-|x| never overflows, so the lower tail keeps its relative accuracy down to the denormals. */
 static inline vf vf_sigmoid(vf x)
 {
-    vf one = vf_set1(1.0f), e = vf_exp(vf_neg(vf_abs(x)));
-    return vf_div(vf_select(vf_lt(x, vf_zero()), e, one), vf_add(one, e));
+    vf one = vf_set1(1.0f), e = simd_exp(vf_max_fast(vf_set1(-110.0f), vf_neg(vf_abs(x))));
+    return vf_quotient(vf_select(vf_lt(x, vf_zero()), e, one), vf_add(one, e));
 }
 
 /* |x| near one of sixteen nodes: erf(node) + t P(t), t = |x| - node, fits 2^-29.4 and better; near 0: x + x P(x).  The nodes are
