@@ -16,8 +16,9 @@ from ..ir.dims import Dim
 class Tile:
     """csrc/kernels/tile.h: lanes, rows of the register tile, k-block, rows and columns kept while k is blocked.
 
-    A tile of at most `two_panels` rows takes two panels at once, one of at most `four_panels` rows four. `deep_columns` are kept of
-    a packed right operand where a block of k is over half of `k_block`.
+    At most `k_block` is one block where all of k is wanted at once, elsewhere `k_few` or, of many rows, `k_many`, of which there
+    are several else. A tile of at most `two_panels` rows takes two panels at once, one of at most `four_panels` rows four.
+    `deep_columns` are kept of a packed right operand where a block is longer than a chain.
     """
 
     lanes: int
@@ -26,6 +27,8 @@ class Tile:
     kept_rows: int
     two_panels: int
     four_panels: int
+    k_few: int
+    k_many: int
     kept_columns: int = 128
     deep_columns: int = 128
     pad: int = 16
@@ -34,14 +37,22 @@ class Tile:
     def panel(self) -> int:
         return 2 * self.lanes
 
+    def depth(self, k: int, most: int) -> int:
+        """k_block of product.c."""
+        return max(_up(k, 16), 16) if k <= most else _up(-(-k // -(-k // self.k_many)), CHAIN)
+
+    def depth_of(self, k: int, rows: int, near: bool = False) -> int:
+        """The same of so many rows; `near`: windows that are read in place."""
+        return self.depth(k, self.k_block if near else self.k_many if rows > FEW_ROWS else self.k_few)
+
 
 TILES = {
-    "avx512": Tile(16, 14, 768, 112, 6, 3, 256),
-    "avx2": Tile(8, 6, 512, 96, 3, 1),
-    "neon": Tile(4, 8, 512, 96, 5, 2),
-    "portable": Tile(4, 4, 512, 64, 2, 1),
+    "avx512": Tile(16, 14, 768, 224, 6, 3, 512, 256, 256),
+    "avx2": Tile(8, 6, 512, 96, 3, 1, 512, 512),
+    "neon": Tile(4, 8, 512, 96, 5, 2, 512, 512),
+    "portable": Tile(4, 4, 512, 64, 2, 1, 512, 512),
 }
-_CHAIN = 256  # tile.h
+CHAIN, FEW_ROWS = 256, 512  # tile.h
 _LOAD_FLOATS = 65536  # gemm.c
 STEP, TILE_ROWS, TILE_PANEL = 32, 32, 32  # tiles.c: of k, of C; columns of a panel
 LEAST_DEPTH = 16  # that is multiplied in tiles
@@ -234,8 +245,7 @@ def _row_stride(count: int) -> int:
 
 
 def _product_floats(tile: Tile, k: int, packed: bool) -> int:
-    blocks = max(-(-k // tile.k_block), 1)
-    depth = max(_up(k, 16), 16) if blocks == 1 else _up(-(-k // blocks), _CHAIN)
+    depth = tile.depth(k, tile.k_block)
     right = 0 if packed else depth * tile.kept_columns
     return tile.rows * (depth + tile.pad) + tile.kept_rows * tile.kept_columns + right
 

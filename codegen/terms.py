@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..ir.candidate import UNITS
-from .facts import Tile
+from .facts import CHAIN, Tile
 
 
 class Terms:
@@ -43,13 +43,9 @@ def vectors_of(columns: int, lanes: int) -> int:
     return columns // (2 * lanes) * 2 + (0 if over == 0 else 1 if over <= lanes else 2)
 
 
-def k_blocks(tile: Tile, k: int) -> int:
-    return max(ceil_div(k, tile.k_block), 1)
-
-
-def column_blocks(tile: Tile, m: int, n: int, k: int, packed: bool) -> int:
-    """How often the left operand is walked: blocks of columns (product.c)."""
-    deep = packed and 2 * ceil_div(k, k_blocks(tile, k)) > tile.k_block
+def column_blocks(tile: Tile, m: int, n: int, k: int, packed: bool, near: bool = False) -> int:
+    """How often the left operand is walked: blocks of columns (product.c). `near`: windows that are read in place."""
+    deep = packed and tile.depth_of(k, m, near) > CHAIN
     block = tile.deep_columns if deep else tile.kept_columns
     if packed and 0 < m <= tile.rows:
         block = max(block, 4096 // m // tile.panel * tile.panel)
@@ -60,7 +56,8 @@ def product(
     terms: Terms, tile: Tile, m: int, n: int, k: int, *, packed: bool, period: int = 0, times: float = 1.0
 ) -> None:
     """st_product_run on m x n x k: fused multiply-adds of vectors, vectors of B read per row tile, register tiles begun,
-    accumulators parked between k-blocks, bytes of A walked again for further column blocks. `period`: row tiles end there."""
+    accumulators parked between k-blocks, bytes of A walked again for further column blocks. `period`: row tiles end there, since
+    windows are read in place."""
     if m <= 0 or n <= 0:
         return
     wide = vectors_of(n, tile.lanes)
@@ -72,8 +69,8 @@ def product(
     rows = m / tiles
     panels = ceil_div(n, tile.panel)
     together = 4 if rows <= tile.four_panels else 2 if rows <= tile.two_panels else 1
-    blocks = k_blocks(tile, k)
-    passes = column_blocks(tile, m, n, k, packed)
+    blocks = max(ceil_div(k, tile.depth_of(k, m, period > 0)), 1)
+    passes = column_blocks(tile, m, n, k, packed, period > 0)
     terms.add("fma", times * m * wide * k)
     terms.add("b_vector", times * tiles * wide * k)
     terms.add("tile", times * tiles * max(panels / together, 1) * blocks)

@@ -81,11 +81,11 @@ def conv_terms(kernel: Contraction, symbols: Symbols, isa: str, pairs: bool = Fa
     tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
     at = _windows(kernel, size)
     depth = ceil_div(at.k, 2) if pairs else at.k
-    passes = column_blocks(tile, at.m, at.og, depth, True)
-    whole = ceil_div(at.k, tile.k_block) == 1
+    whole = at.k <= tile.k_block
     near = at.in_line(tile)
     in_place = not pairs and whole and near and at.step % 1024 != 0
     period = at.ow if near and not at.pixels and not pairs else 0
+    passes = column_blocks(tile, at.m, at.og, depth, True, period > 0)
     product(terms, tile, at.m, at.og, depth, packed=True, period=period, times=at.groups)
     if pairs:
         terms.add("round", at.groups * passes * at.m * ceil_div(at.k, tile.lanes))
@@ -133,12 +133,12 @@ def whole_conv_terms(kernel: Contraction, symbols: Symbols, isa: str) -> Terms:
     tile, terms, size = TILES[isa], Terms(), _sizes(symbols)
     at = _windows(kernel, size)
     words = ceil_div(at.k, 4)
-    passes = column_blocks(tile, at.m, at.og, words, True)
     pixels = at.aligned and at.pixels
     near = at.in_line(tile) and at.aligned and not pixels
+    passes = column_blocks(tile, at.m, at.og, words, True, near)
     product(terms, tile, at.m, at.og, words, packed=True, period=at.ow if near else 0, times=at.groups)
     if not pixels:
-        _gather(terms, at, tile, passes, near and ceil_div(words, tile.k_block) == 1, 4 * tile.lanes)
+        _gather(terms, at, tile, passes, near and words <= tile.k_block, 4 * tile.lanes)
     _epilogue(kernel, terms, symbols, tile.lanes, at.m, at.og * at.groups, passes * at.groups)
     terms.units = at.groups * max(at.m, ceil_div(at.og, tile.panel))
     return terms

@@ -6,15 +6,14 @@
  */
 #include "tile.h"
 
-static int64_t k_block(int64_t k)
+static int64_t k_block(int64_t k, int64_t most)
 {
-    int64_t blocks = ST_MAX(st_ceil_div(k, ST_KC), 1);
-    return blocks == 1 ? ST_MAX(st_round_up(k, 16), 16) : st_round_up(st_ceil_div(k, blocks), ST_CHAIN);
+    return k <= most ? ST_MAX(st_round_up(k, 16), 16) : st_round_up(st_ceil_div(k, st_ceil_div(k, ST_KC_MANY)), ST_CHAIN);
 }
 
 int64_t st_product_floats(int64_t k, int b_packed)
 {
-    int64_t kc = k_block(k);
+    int64_t kc = k_block(k, ST_KC); /* the most there is */
     return ST_MR * (kc + ST_PAD) + ST_MB * ST_NB + (b_packed ? 0 : kc * ST_NB);
 }
 
@@ -195,10 +194,11 @@ static st_target target_of(const st_product *p, const st_finish *f, int64_t r, i
 
 void st_product_run(const st_product *p)
 {
-    int64_t rows_all = p->m1 - p->m0, kc = k_block(p->k), k_blocks = ST_MAX(st_ceil_div(p->k, kc), 1);
+    int64_t rows_all = p->m1 - p->m0, kc = k_block(p->k, p->place ? ST_KC : rows_all > ST_FEW ? ST_KC_MANY : ST_KC_FEW);
+    int64_t k_blocks = ST_MAX(st_ceil_div(p->k, kc), 1);
     if (rows_all <= 0 || p->n1 <= p->n0)
         return;
-    int64_t copy_ld = kc + ST_PAD, nb = p->b_packed && kc > ST_KC / 2 ? ST_NB_DEEP : ST_NB;
+    int64_t copy_ld = kc + ST_PAD, nb = p->b_packed && kc > ST_CHAIN ? ST_NB_DEEP : ST_NB;
     const int64_t room = ST_MB * ST_NB / nb;
     int64_t mb = k_blocks == 1 ? rows_all : st_ceil_div(rows_all, st_ceil_div(rows_all, room));
     float *copy = p->workspace, *parked = copy + ST_MR * copy_ld, *panels = parked + ST_MB * ST_NB;

@@ -16,15 +16,19 @@
 #define ST_PANEL (ST_NV * VL)
 #if VL == 16
 #define ST_MR 14       /* 28 accumulators + 2 vectors of B + 1 broadcast = 31 of 32 registers */
-#define ST_KC 768      /* a k-block of ST_NB columns is at most 768 KiB, so that a 1 MiB L2 keeps it */
+#define ST_KC 768      /* at most so much of k is one block where windows are read in place, which takes all of k */
+#define ST_KC_FEW 512  /* ... elsewhere, where rows are few (ST_FEW) */
+#define ST_KC_MANY 256 /* ... where they are many; and what blocks of a deeper product have, so that a tile's stretch of A stays in L1 */
 #define ST_NB 256      /* columns per block; a multiple of the panel */
-#define ST_NB_DEEP 128 /* the same of packed B where k is over half of ST_KC: there is room in L2 for the next block */
-#define ST_MB 112      /* rows whose parked accumulators (ST_MB x ST_NB) are kept when k is blocked */
+#define ST_NB_DEEP 128 /* the same of packed B where a block is longer than a chain: there is room in L2 for the next one */
+#define ST_MB 224      /* rows whose parked accumulators (ST_MB x ST_NB) are kept when k is blocked */
 #define ST_WIDE2 6     /* at most this many rows: two panels at once ... */
 #define ST_WIDE4 3     /* ... or four, so that a short tile still has enough independent chains */
 #elif VL == 8
 #define ST_MR 6        /* 12 + 2 + 1 of 16 registers */
 #define ST_KC 512
+#define ST_KC_FEW ST_KC
+#define ST_KC_MANY ST_KC
 #define ST_NB 128
 #define ST_NB_DEEP 128
 #define ST_MB 96
@@ -33,6 +37,8 @@
 #elif defined(SIMD_BY_LANE)
 #define ST_MR 8        /* 16 accumulators, a vector of A for each row, two or more of B: of 32 registers */
 #define ST_KC 512
+#define ST_KC_FEW ST_KC
+#define ST_KC_MANY ST_KC
 #define ST_NB 128
 #define ST_NB_DEEP 128
 #define ST_MB 96
@@ -41,13 +47,16 @@
 #else
 #define ST_MR 4
 #define ST_KC 512
+#define ST_KC_FEW ST_KC
+#define ST_KC_MANY ST_KC
 #define ST_NB 128
 #define ST_NB_DEEP 128
 #define ST_MB 64
 #define ST_WIDE2 2
 #define ST_WIDE4 1
 #endif
-#define ST_CHAIN 256     /* values of k that one chain adds up; divides ST_KC */
+#define ST_CHAIN 256     /* values of k that one chain adds up; divides ST_KC and its like */
+#define ST_FEW 512       /* rows */
 #define ST_BFP24 4       /* what `tiles` is of block floating point of 24 and of 16 bits (tile_bfp.h) */
 #define ST_BFP16 5
 #define ST_TILE_PANEL 32 /* columns of a panel of tiles (tiles.c), whatever the lanes */
