@@ -52,7 +52,7 @@ TILES = {
     "neon": Tile(4, 8, 512, 96, 5, 2, 512, 512),
     "portable": Tile(4, 4, 512, 64, 2, 1, 512, 512),
 }
-CHAIN, FEW_ROWS = 256, 512  # tile.h
+CHAIN, FEW_ROWS, _SHORT = 256, 512, 4096  # tile.h
 _LOAD_FLOATS = 65536  # gemm.c
 STEP, TILE_ROWS, TILE_PANEL = 32, 32, 32  # tiles.c: of k, of C; columns of a panel
 LEAST_DEPTH = 16  # that is multiplied in tiles
@@ -244,10 +244,11 @@ def _row_stride(count: int) -> int:
     return stride + 16 if stride % 512 == 0 else stride
 
 
-def _product_floats(tile: Tile, k: int, packed: bool) -> int:
+def _product_floats(tile: Tile, m: int, k: int, packed: bool) -> int:
     depth = tile.depth(k, tile.k_block)
     right = 0 if packed else depth * tile.kept_columns
-    return tile.rows * (depth + tile.pad) + tile.kept_rows * tile.kept_columns + right
+    rows = tile.rows if k <= tile.k_many else min(_up(m, tile.rows), tile.kept_rows)
+    return tile.rows * (depth + tile.pad) + max(rows * tile.kept_columns, _SHORT) + right
 
 
 def gemm_load_rows(isa: str, k: int, parts: int = 0) -> int:
@@ -269,7 +270,7 @@ def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool, pairs: bool =
     """st_gemm_workspace: bytes of one thread. It grows with m, but not always with k; rows of a prologue are floats always."""
     tile = TILES[isa]
     product = (
-        _tiles_floats(tile, m, n, k, parts) if parts else _product_floats(tile, -(-k // 2) if pairs else k, packed)
+        _tiles_floats(tile, m, n, k, parts) if parts else _product_floats(tile, m, -(-k // 2) if pairs else k, packed)
     )
     return 4 * (product + _load_floats(tile, m, k, parts)) + 64
 
@@ -278,7 +279,7 @@ def gemm_workspace(isa: str, m: int, n: int, k: int, packed: bool, pairs: bool =
 def gemm_workspace_up_to(isa: str, m: int, n: int, k: int, packed: bool) -> int:
     """What suffices for every smaller m, n and k as well: two even k-blocks, or a few rows less, may need less than one."""
     tile = TILES[isa]
-    product = _product_floats(tile, min(k, tile.k_block), packed)
+    product = max(_product_floats(tile, m, i, packed) for i in (min(k, tile.k_block), k))
     # within 16 steps of k the row stride is the same and the rows only get fewer
     load = max(_load_floats(tile, m, i) for i in (*range(1, k + 1, 16), k))
     return 4 * (product + load) + 64
@@ -292,12 +293,12 @@ def conv_workspace(isa: str, k: int, og: int, pairs: bool = False, parts: int = 
     if parts:
         return 4 * _tiles_floats(tile, (1 << 31) - 1, og, k, parts) + 64
     window = _up(k, 16) + tile.pad if pairs else 0
-    return 4 * (_product_floats(tile, -(-k // 2) if pairs else k, True) + window) + 64
+    return 4 * (_product_floats(tile, tile.kept_rows, -(-k // 2) if pairs else k, True) + window) + 64
 
 
 def whole_workspace(isa: str, k: int) -> int:
     """st_gemm_i8_workspace: of products of whole numbers, and of convolutions whose windows have so many elements."""
-    return 4 * _product_floats(TILES[isa], -(-k // 4), True) + 64
+    return 4 * _product_floats(TILES[isa], TILES[isa].kept_rows, -(-k // 4), True) + 64
 
 
 def winograd_workspace(isa: str, cg: int) -> int:
@@ -305,7 +306,7 @@ def winograd_workspace(isa: str, cg: int) -> int:
     tile = TILES[isa]
     columns = 2 * tile.panel
     points = winograd_tiles(isa) * (_row_stride(cg) + columns) + 2 * _POINT_APART
-    return 4 * (16 * points + 4 * tile.rows * columns + _product_floats(tile, cg, True)) + 64
+    return 4 * (16 * points + 4 * tile.rows * columns + _product_floats(tile, winograd_tiles(isa), cg, True)) + 64
 
 
 def winograd_tiles(isa: str) -> int:

@@ -48,7 +48,7 @@ int64_t st_conv_workspace(int64_t k, int64_t og, int pairs, int tiles, int64_t d
         return 4 * st_conv_tiles_floats(og, direct, tiles) + 64;
     if (tiles)
         return 4 * st_tiles_floats(INT32_MAX, og, k, tiles) + 64;
-    const int64_t product = st_product_floats(pairs ? st_ceil_div(k, 2) : k, 1);
+    const int64_t product = st_product_floats(ST_MB, pairs ? st_ceil_div(k, 2) : k, 1);
     return 4 * (product + (pairs ? st_round_up(k, 16) + ST_PAD : 0)) + 64;
 }
 
@@ -62,7 +62,7 @@ static void part_of(const st_conv *c, int part, int parts, int rows)
     float *workspace = st_align64(c->workspace);
     st_shared shared;
     const int in_place = st_windows_are_pixels(w);
-    source src = {w, NULL, NULL, c->pairs && !in_place ? workspace + st_product_floats(k, 1) : NULL};
+    source src = {w, NULL, NULL, c->pairs && !in_place ? workspace + st_product_floats(ST_MB, k, 1) : NULL};
     st_product p = {
         .m0 = s.m0, .m1 = s.m1, .n0 = s.n0, .n1 = s.n1, .k = k,
         .a_row = w->x_w, .fill = c->pairs ? gather_pairs : in_place ? NULL : c->narrow ? gather_narrow : gather,

@@ -59,7 +59,7 @@ static int64_t depth_of(int64_t k, int pairs) { return pairs ? st_ceil_div(k, 2)
 
 static int64_t product_floats(int64_t m, int64_t n, int64_t k, int b_packed, int pairs, int tiles)
 {
-    return tiles ? st_tiles_floats(m, n, k, tiles) : st_product_floats(depth_of(k, pairs), b_packed);
+    return tiles ? st_tiles_floats(m, n, k, tiles) : st_product_floats(m, depth_of(k, pairs), b_packed);
 }
 
 int64_t st_gemm_workspace(int64_t m, int64_t n, int64_t k, int b_packed, int pairs, int tiles)

@@ -11,10 +11,17 @@ static int64_t k_block(int64_t k, int64_t most)
     return k <= most ? ST_MAX(st_round_up(k, 16), 16) : st_round_up(st_ceil_div(k, st_ceil_div(k, ST_KC_MANY)), ST_CHAIN);
 }
 
-int64_t st_product_floats(int64_t k, int b_packed)
+/* Accumulators that are kept: those of a tile, or of all rows of a block; of few rows more columns (ST_SHORT). */
+static int64_t parked_floats(int64_t m, int64_t k)
+{
+    const int64_t rows = k <= ST_KC_MANY ? ST_MR : ST_MIN(st_round_up(m, ST_MR), (int64_t)ST_MB);
+    return ST_MAX(rows * ST_NB, (int64_t)ST_SHORT);
+}
+
+int64_t st_product_floats(int64_t m, int64_t k, int b_packed)
 {
     int64_t kc = k_block(k, ST_KC); /* the most there is */
-    return ST_MR * (kc + ST_PAD) + ST_MB * ST_NB + (b_packed ? 0 : kc * ST_NB);
+    return ST_MR * (kc + ST_PAD) + parked_floats(m, k) + (b_packed ? 0 : kc * ST_NB);
 }
 
 /* Rows a multiple of 4 KiB apart all fall into the same L1 set (8 to 12 ways), so a tile of them evicts itself. */
@@ -201,7 +208,7 @@ void st_product_run(const st_product *p)
     int64_t copy_ld = kc + ST_PAD, nb = p->b_packed && kc > ST_CHAIN ? ST_NB_DEEP : ST_NB;
     const int64_t room = ST_MB * ST_NB / nb;
     int64_t mb = k_blocks == 1 ? rows_all : st_ceil_div(rows_all, st_ceil_div(rows_all, room));
-    float *copy = p->workspace, *parked = copy + ST_MR * copy_ld, *panels = parked + ST_MB * ST_NB;
+    float *copy = p->workspace, *parked = copy + ST_MR * copy_ld, *panels = parked + parked_floats(rows_all, p->k);
     const st_micro_fn(*const table)[4] = p->quads ? st_micro_quads : p->pairs ? st_micro_pairs : st_micro;
     if (p->b_packed && rows_all <= ST_MR)
         nb = ST_MAX(nb, ST_SHORT / rows_all / ST_PANEL * ST_PANEL);

@@ -167,7 +167,7 @@ typedef struct st_product {
     float *workspace; /* st_product_floats() or st_tiles_floats() */
 } st_product;
 ST_HIDDEN void st_product_run(const st_product *p);
-ST_HIDDEN int64_t st_product_floats(int64_t k, int b_packed);
+ST_HIDDEN int64_t st_product_floats(int64_t m, int64_t k, int b_packed); /* it grows with m, up to ST_MB */
 
 /* The same in tiles of bf16, each operand a sum of `tiles` parts, or in block floating point; place, period and resume do not apply.
  * B is packed in panels of st_tiles_words() each: for every 32 of k, for every part, 16 rows of ST_TILE_PANEL words of two elements

@@ -46,7 +46,7 @@ static void fill_rows(const void *ctx, int64_t row, int64_t rows, int64_t k, int
     }
 }
 
-int64_t st_gemm_i8_workspace(int64_t k) { return 4 * st_product_floats(words_of(k), 1) + 64; }
+int64_t st_gemm_i8_workspace(int64_t k) { return 4 * st_product_floats(ST_MB, words_of(k), 1) + 64; }
 
 void st_gemm_i8(const st_whole_gemm *g, int part, int parts)
 {

@@ -36,7 +36,7 @@ static layout lay_out(int64_t cg, float *at)
 int64_t st_winograd_workspace(int64_t cg)
 {
     layout l = lay_out(cg, NULL);
-    return 4 * (POINTS * (l.v_point + l.m_point) + 4 * RUN * COLS + st_product_floats(cg, 1)) + 64;
+    return 4 * (POINTS * (l.v_point + l.m_point) + 4 * RUN * COLS + st_product_floats(TILES, cg, 1)) + 64;
 }
 
 /* The first output pixel of a tile. */
