@@ -52,7 +52,7 @@ TILES = {
     "neon": Tile(4, 8, 512, 96, 5, 2, 512, 512),
     "portable": Tile(4, 4, 512, 64, 2, 1, 512, 512),
 }
-CHAIN, FEW_ROWS, _SHORT = 256, 512, 4096  # tile.h
+CHAIN, FEW_ROWS, SHORT = 256, 512, 4096  # tile.h
 _LOAD_FLOATS = 65536  # gemm.c
 STEP, TILE_ROWS, TILE_PANEL = 32, 32, 32  # tiles.c: of k, of C; columns of a panel
 LEAST_DEPTH = 16  # that is multiplied in tiles
@@ -248,7 +248,7 @@ def _product_floats(tile: Tile, m: int, k: int, packed: bool) -> int:
     depth = tile.depth(k, tile.k_block)
     right = 0 if packed else depth * tile.kept_columns
     rows = tile.rows if k <= tile.k_many else min(_up(m, tile.rows), tile.kept_rows)
-    return tile.rows * (depth + tile.pad) + max(rows * tile.kept_columns, _SHORT) + right
+    return tile.rows * (depth + tile.pad) + max(rows * tile.kept_columns, SHORT) + right
 
 
 def gemm_load_rows(isa: str, k: int, parts: int = 0) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..ir.candidate import UNITS
-from .facts import CHAIN, Tile
+from .facts import CHAIN, SHORT, Tile
 
 
 class Terms:
@@ -48,7 +48,7 @@ def column_blocks(tile: Tile, m: int, n: int, k: int, packed: bool, near: bool =
     deep = packed and tile.depth_of(k, m, near) > CHAIN
     block = tile.deep_columns if deep else tile.kept_columns
     if packed and 0 < m <= tile.rows:
-        block = max(block, 4096 // m // tile.panel * tile.panel)
+        block = max(block, SHORT // m // tile.panel * tile.panel)
     return ceil_div(n, block)
 
 

@@ -36,10 +36,13 @@ static float *numbers(int64_t count)
     return p;
 }
 
+static int tiles;   /* parts of bf16 of this case's operands, 4 or 5 for block floating point, or 0 */
+static int sharing; /* parts call what comes before the kernel, and meet */
+
 /* One case in eight carries infinities and NaNs. */
 static void spoil(float *p, int64_t count)
 {
-    const float odd[] = {INFINITY, -INFINITY, NAN, 1e38f, 1e-40f}; /* three of them add up to no more than a float has */
+    const float odd[] = {INFINITY, -INFINITY, NAN, sharing ? 1e38f : 3e38f, 1e-40f}; /* 3e38 may be infinite as the sum of rounded parts */
     if (draw() % 8 == 0 && count > 0)
         for (int i = 0; i < 3; i++)
             p[draw() % (uint64_t)count] = odd[draw() % 5];
@@ -74,8 +77,6 @@ static void store(const void *ctx, int64_t batch, int64_t row, int64_t rows, int
         }
 }
 
-static int tiles; /* parts of bf16 of this case's operands, 4 or 5 for block floating point, or 0 */
-static int sharing; /* parts call what comes before the kernel, and meet */
 static int shared_cases;
 static int failures;
 static uint64_t digest = 1469598103934665603u;

@@ -24,10 +24,14 @@ FAMILIES += ["attention_tiles", "ragged_tiles", "gemm_bfp", "conv_bfp"]
 FAMILIES += ["gemm_tiles_shared", "conv_tiles_shared", "gemm_bfp_shared", "conv_bfp_shared"]
 
 
+def in_tiles(family: str) -> bool:
+    return "_tiles" in family or "_bfp" in family
+
+
 def sweep(isa, program, family: str, first: int, cases: int) -> str:
     # leaks are looked for with ptrace, which the emulator lacks; it is slow, and sees few of the cases
     environment = os.environ if isa.here else {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-    share = 1 if isa.here else 25 if "_tiles" in family or "_bfp" in family else 5
+    share = 1 if isa.here else 25 if in_tiles(family) else 5
     share *= 4 if family.endswith("_shared") else 1  # each of which is large
     command = isa.command(program, family, first, max(cases // share, 1))
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -63,7 +67,7 @@ def test_tile_instructions_give_the_bits_of_their_emulation(build, compiler, rou
     trap = [] if needs <= cpu_features() else [HERE / "amx_trap.c"]
     asks = ["-DAMX_TRAP"] if trap else []  # nobody for permission
     real = build(isa, "sweep-amx", [*sources, *trap], "-O2", *flags, *asks, compiler=compiler)
-    for family in (name for name in FAMILIES if "_tiles" in name or "_bfp" in name):
+    for family in filter(in_tiles, FAMILIES):
         assert sweep(isa, real, family, 7000, 15) == sweep(plain, emulated, family, 7000, 15)
 
 
