@@ -43,7 +43,8 @@ METHOD = (
     "the median over rounds of the peer's turn divided by stratac's of the same round. Peers are given the typical shape "
     "as fixed; stratac's plan keeps its dims open within their bounds. Errors are relative L2 against the model evaluated in "
     "float64, the worst of seeds 0 to 2. Opening is from imported modules to a session, files in the page cache; the first "
-    "run follows; both are medians over three fresh processes. Peak RSS is the whole process's, Python and imports included. The "
+    "run follows; both are medians over three fresh processes, in which numpy's BLAS has one thread: its others would spin "
+    "beside a first run. Peak RSS is the whole process's, Python and imports included. The "
     "promise of memory is what a fresh process takes after its imports to open the plan and run it at its greatest dims. No "
     "figure of memory at the greatest dims counts the caller's outputs."
 )

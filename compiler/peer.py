@@ -75,7 +75,8 @@ class Peer:
         if not maker:
             raise PeerError(f"no system {system!r}; known: {', '.join(SYSTEMS)}")
         command = [sys.executable, "-m", peer_child.__name__, maker, str(threads), *([how] if how else [])]
-        inherited = {**os.environ, "HF_HUB_OFFLINE": "1", **environment}
+        # numpy's BLAS starts threads as it is imported, which spin for some 20 ms, longer than a small plan takes to open
+        inherited = {**os.environ, "HF_HUB_OFFLINE": "1", "OPENBLAS_NUM_THREADS": "1", **environment}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=inherited, preexec_fn=enter
         )

@@ -2,11 +2,7 @@
  *
  * Whoever waits spins for a moment, then yields for a while (which costs as little as spinning where nobody else wants the
  * CPU, and lets the thread that is waited for run where it lost its own), then sleeps on a futex, from which waking takes
- * many microseconds.  With more threads than CPUs the spinning is left out.
- *
- * A thread wakes where it slept if that CPU is idle, and a kernel that knows of no cache the CPUs share looks nowhere else: two threads
- * that began on one CPU would take turns on it until they are told apart, milliseconds later.  So each begins on a CPU of its own, bound
- * to none. */
+ * many microseconds.  With more threads than CPUs the spinning is left out. */
 #include "runtime.h"
 
 #include "processor.h"
@@ -38,7 +34,6 @@ typedef struct st_worker {
     st_pool *pool;
     pthread_t thread;
     int number;
-    int cpu; /* where it begins, or -1: anywhere */
 } st_worker;
 
 struct st_pool {
@@ -100,31 +95,10 @@ void st_pool_barrier(st_pool *pool)
     }
 }
 
-static cpu_set_t only(int cpu)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (cpu >= 0 && cpu < CPU_SETSIZE)
-        CPU_SET(cpu, &set);
-    return set; /* empty, which the kernel refuses, for no CPU */
-}
-
-/* Move to a CPU and stay free to leave it. */
-static void begin_on(int cpu)
-{
-    const cpu_set_t there = only(cpu);
-    cpu_set_t mine;
-    if (cpu < 0 || sched_getaffinity(0, sizeof mine, &mine))
-        return;
-    if (!sched_setaffinity(0, sizeof there, &there))
-        sched_setaffinity(0, sizeof mine, &mine);
-}
-
 static void *work(void *argument)
 {
     const st_worker *self = argument;
     st_pool *pool = self->pool;
-    begin_on(self->cpu);
     fesetenv(FE_DFL_ENV); /* not what the thread that opened the session happened to have */
     for (uint32_t seen = 0;; seen++) {
         gate_wait(&pool->start, seen, pool);
@@ -169,14 +143,12 @@ static uint32_t spins_for(int64_t nanoseconds)
     return (uint32_t)(nanoseconds * TRIES / (best > 0 ? best : 1));
 }
 
-/* `cpu`, or -1: where it is to stay if `pin`, else where it begins. */
-static int start_worker(st_pool *pool, int number, int cpu, int pin)
+static int start_worker(st_pool *pool, int number, const int *cpu)
 {
     st_worker *worker = &pool->workers[number];
     pthread_attr_t attributes;
     worker->pool = pool;
     worker->number = number;
-    worker->cpu = pin ? -1 : cpu;
     int failed = pthread_attr_init(&attributes);
     if (failed)
         return failed;
@@ -184,30 +156,31 @@ static int start_worker(st_pool *pool, int number, int cpu, int pin)
     if (!failed)
         failed = pthread_create(&worker->thread, &attributes, work, worker);
     pthread_attr_destroy(&attributes);
-    const cpu_set_t set = only(cpu);
-    if (!failed && pin)
+    if (!failed && cpu && *cpu < CPU_SETSIZE) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        CPU_SET(*cpu, &set);
         pthread_setaffinity_np(worker->thread, sizeof set, &set); /* a wish: the mask may have changed meanwhile */
+    }
     return failed;
 }
 
 int st_pool_start(st_pool *pool, int threads, int cpus, int pin, st_error *error)
 {
-    int allowed[ST_MAX_THREADS], count = 0, here = 0, failed = 0, started = 1;
+    int allowed[ST_MAX_THREADS], count = 0, failed = 0, started = 1;
     sigset_t all, before;
     pool->threads = (uint32_t)threads;
     atomic_store(&pool->missing, (uint32_t)threads);
     pool->spins = threads <= cpus ? spins_for(SPIN_NS) : 0;
     pool->yields = threads <= cpus ? YIELDS : YIELDS_CROWDED;
-    if (pin || threads <= cpus) {
+    if (pin) {
         count = st_cpus_allowed(allowed, ST_MAX_THREADS);
         count = count < ST_MAX_THREADS ? count : ST_MAX_THREADS;
     }
-    for (int i = 0, cpu = pin ? -1 : sched_getcpu(); i < count; i++)
-        here = allowed[i] == cpu ? i : here; /* this thread is number 0 */
     sigfillset(&all); /* signals are for the program's own threads */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (!failed && started < threads) {
-        failed = start_worker(pool, started, count ? allowed[(here + started) % count] : -1, pin);
+        failed = start_worker(pool, started, count ? &allowed[started % count] : NULL);
         started += !failed;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -363,6 +363,12 @@ def test_a_peer_reports_its_errors(tmp_path: Path) -> None:
         Peer("somebody", maker="no_such_package.systems:Somebody")
 
 
+def test_nothing_spins_beside_a_peer() -> None:
+    """numpy's BLAS would, for some 20 ms from its import: longer than a small plan takes to open."""
+    with Peer("stratac") as peer:
+        assert len(os.listdir(f"/proc/{peer._process.pid}/task")) == 1
+
+
 class Doubler:
     """A system that doubles its input; what it was opened with is among its facts."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
@@ -127,18 +126,6 @@ def test_the_counter_counts(tmp_path: Path) -> None:
         '    const long counted = end();\n    printf("%ld\\n", counted);\n    return !a || !b || !c;\n}\n'
     )
     assert run(build(tmp_path / "probe", [source]), env={"LD_PRELOAD": str(counter)}).strip() == "3"
-
-
-def test_threads_begin_apart_and_are_bound_to_no_cpu(tmp_path: Path) -> None:
-    wrap = ("-Wl,--wrap=sched_setaffinity", "-Wl,--wrap=sched_getcpu")
-    program = build(
-        tmp_path / "begin", [HERE / "begin.c", *(CSRC / f"{unit}.c" for unit in ("pool", "cpus", "error"))], *wrap
-    )
-    allowed = sorted(os.sched_getaffinity(0))
-    first = [str(allowed[worker % len(allowed)]) for worker in (1, 2)]
-    then = ["all" if len(allowed) > 1 else str(allowed[0])] * 2
-    assert sorted(run(program, 3).split()) == sorted(first + then)
-    assert run(program, 2) == ""  # more threads than CPUs: the kernel shares them out
 
 
 def test_cgroup_quotas(tmp_path: Path) -> None:
