@@ -27,9 +27,10 @@
 #define KEPT_COLUMNS 512
 #define FEW_ROWS 128          /* ... or, with at most this many rows, fewer rows and more columns */
 #define MORE_COLUMNS 1024
-#define LATE_COLUMNS 512      /* twice, where they go out late */
+#define LEAST_COLUMNS GROUP   /* of rows that need not be split again, so that fewer sums pass by; twice, where they go out late */
 #define DIRECT_COLUMNS 256    /* with ST_DIRECT_ROWS */
 #define SHARED_BLOCKS 4       /* of k, where parts share rows */
+#define NEAR_ELEMENTS (1 << 19) /* of rows in place: they stay in L2 while all of B passes by */
 #define NEAR_WORDS (1 << 17)  /* of B: they stay in L2 */
 #define BFP_FLOATS (2 * 4 * 256 + 768) /* sums of two tiles by weight, and a row of a k-block (k_most) without its spikes */
 
@@ -185,7 +186,8 @@ static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
 {
     const st_product *p = u->p;
     const int few = p->m1 - p->m0 <= FEW_ROWS;
-    const int64_t most = u->late.on ? LATE_COLUMNS : few ? MORE_COLUMNS : p->planes ? DIRECT_COLUMNS : KEPT_COLUMNS;
+    const int near = u->in_place && (p->m1 - p->m0) * p->k <= NEAR_ELEMENTS;
+    const int64_t most = u->late.on || near ? LEAST_COLUMNS : few ? MORE_COLUMNS : p->planes ? DIRECT_COLUMNS : KEPT_COLUMNS;
     const int64_t columns = u->kc >= p->k ? p->n1 - p->n0 : most;
     const int64_t rows = few ? FEW_ROWS : p->planes ? ST_DIRECT_ROWS : KEPT_ROWS;
     return (block){i, ST_MIN(rows, p->m1 - i), j, ST_MIN(columns, p->n1 - j), k0, ST_MIN(u->kc, p->k - k0)};
@@ -196,7 +198,7 @@ static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
 static int goes_late(const run *u)
 {
     const st_product *p = u->p;
-    return p->m1 - p->m0 <= FEW_ROWS && !p->planes && (u->in_place || p->shared) && u->kc < p->k && p->n1 - p->n0 > LATE_COLUMNS;
+    return p->m1 - p->m0 <= FEW_ROWS && !p->planes && (u->in_place || p->shared) && u->kc < p->k && p->n1 - p->n0 > LEAST_COLUMNS;
 }
 
 /* Where the row tiles of a block lie: at `split`, or shared out. */
@@ -278,6 +280,14 @@ static inline void bfp_panel(run *u, const piece *c, const beside *x)
     }
 }
 
+/* Which row tile is next, past panel q.  Few rows, and those whose last tile is not full, go there and back: so that tile needs its own
+ * configuration once in two panels, not once in each, and the rows that were last are still in L1. */
+static inline int64_t row_tile(const block *b, int64_t tiles, int64_t q, int64_t turn)
+{
+    const int back = q % 2 && (b->rows <= FEW_ROWS || b->rows % ROWS);
+    return back ? tiles - 1 - turn : turn;
+}
+
 /* Sums are kept by row tiles, of each GROUP after GROUP of columns; two GROUPs, in turn, where k is one block. */
 static void run_block(run *u, const block *b, const block *after, rows_split *next)
 {
@@ -302,8 +312,8 @@ static void run_block(run *u, const block *b, const block *after, rows_split *ne
         beside x = {ahead, ahead ? lines : 0, floats, u->parts[1], 0, pairs,
                     floats ? (q + 1 < panels ? steps : st_ceil_div(after->count, TILE_DEPTH)) * STEP_PAIRS : 0};
         float *group = sums_at + (keep ? column / GROUP : column / GROUP % 2) * ROWS * GROUP;
-        for (int64_t r = 0; r < tiles; r++) {
-            const int64_t rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
+        for (int64_t turn = 0; turn < tiles; turn++) {
+            const int64_t r = row_tile(b, tiles, q, turn), rows = ST_MIN((int64_t)ROWS, b->rows - r * ROWS);
             float *sums = group + r * row_sums + column - from;
             const piece c = {u->rows[r], (const char *)panel, sums, b->i + r * ROWS, rows, b->k0, steps};
             if (bfp_slices(parts))
@@ -349,8 +359,8 @@ static void run_rows(run *u, const block *b, const block *after, rows_split *nex
     finished out = {0};
     float *sums = u->sums;
     for (int64_t i = 0; i < tiles * groups; i++) {
-        const int64_t r = near ? i / groups : i % tiles, g = near ? i % groups : i / tiles, first = panels * g / groups;
-        const int64_t here = panels * (g + 1) / groups - first, column = first * COLUMNS;
+        const int64_t g = near ? i % groups : i / tiles, r = near ? i / groups : row_tile(b, tiles, g, i % tiles);
+        const int64_t first = panels * g / groups, here = panels * (g + 1) / groups - first, column = first * COLUMNS;
         for (int64_t q = first; q < first + here; q++) {
             const char *ahead = near ? NULL : (const char *)stored_panel(u, b, after, panels, q + most);
             const beside x = {.fetch = ahead ? ahead + r * lines * steps * 64 : NULL, .lines = ahead ? lines : 0};
@@ -410,7 +420,7 @@ void st_tiles_run(const st_product *p)
     run u = run_of(p);
     float *split = p->workspace, *other = split + tiles_kept(p->m1 - p->m0) * u.tile;
     const int here = !p->planes && !p->shared; /* rows are split */
-    u.late = (late){.on = goes_late(&u), .room = st_round_up(p->m1 - p->m0, ROWS) * LATE_COLUMNS};
+    u.late = (late){.on = goes_late(&u), .room = st_round_up(p->m1 - p->m0, ROWS) * LEAST_COLUMNS};
     if (bfp_slices(p->tiles))
         bfp_configure(&u.tiles);
     block b = block_at(&u, p->m0, p->n0, 0);
@@ -423,7 +433,8 @@ void st_tiles_run(const st_product *p)
         const block after = block_after(&u, &b);
         const int same = after.i == b.i && after.k0 == b.k0; /* rows */
         const int64_t calls = st_ceil_div(b.cols, u.columns) * st_ceil_div(b.rows, ROWS);
-        rows_split next = {.row = after.i, .rows = same || !here ? 0 : after.rows, .k0 = after.k0, .count = after.count, .to = other};
+        const int known = same || !here || (u.in_place && after.j > p->n0); /* what is in place was fetched beside the first columns */
+        rows_split next = {.row = after.i, .rows = known ? 0 : after.rows, .k0 = after.k0, .count = after.count, .to = other};
         next.share = st_round_up(ST_MAX(st_ceil_div(next.rows, calls), (int64_t)2), ST_MAX(p->together, (int64_t)1));
         place_rows(&u, &b, split);
         (by_rows ? run_rows : run_block)(&u, &b, &after, &next);
