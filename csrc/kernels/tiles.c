@@ -27,7 +27,8 @@
 #define KEPT_COLUMNS 512
 #define FEW_ROWS 128          /* ... or, with at most this many rows, fewer rows and more columns */
 #define MORE_COLUMNS 1024
-#define LEAST_COLUMNS GROUP   /* of rows that need not be split again, so that fewer sums pass by; twice, where they go out late */
+#define NEAR_COLUMNS 256      /* ... or, of rows in place that stay near, fewer columns, so that sums do, too; ... */
+#define LATE_COLUMNS GROUP    /* ... or twice so many, where they go out late */
 #define DIRECT_COLUMNS 256    /* with ST_DIRECT_ROWS */
 #define SHARED_BLOCKS 4       /* of k, where parts share rows */
 #define NEAR_ELEMENTS (1 << 19) /* of rows in place: they stay in L2 while all of B passes by */
@@ -187,7 +188,7 @@ static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
     const st_product *p = u->p;
     const int few = p->m1 - p->m0 <= FEW_ROWS;
     const int near = u->in_place && (p->m1 - p->m0) * p->k <= NEAR_ELEMENTS;
-    const int64_t most = u->late.on || near ? LEAST_COLUMNS : few ? MORE_COLUMNS : p->planes ? DIRECT_COLUMNS : KEPT_COLUMNS;
+    const int64_t most = u->late.on ? LATE_COLUMNS : near ? NEAR_COLUMNS : few ? MORE_COLUMNS : p->planes ? DIRECT_COLUMNS : KEPT_COLUMNS;
     const int64_t columns = u->kc >= p->k ? p->n1 - p->n0 : most;
     const int64_t rows = few ? FEW_ROWS : p->planes ? ST_DIRECT_ROWS : KEPT_ROWS;
     return (block){i, ST_MIN(rows, p->m1 - i), j, ST_MIN(columns, p->n1 - j), k0, ST_MIN(u->kc, p->k - k0)};
@@ -198,7 +199,7 @@ static block block_at(const run *u, int64_t i, int64_t j, int64_t k0)
 static int goes_late(const run *u)
 {
     const st_product *p = u->p;
-    return p->m1 - p->m0 <= FEW_ROWS && !p->planes && (u->in_place || p->shared) && u->kc < p->k && p->n1 - p->n0 > LEAST_COLUMNS;
+    return p->m1 - p->m0 <= FEW_ROWS && !p->planes && (u->in_place || p->shared) && u->kc < p->k && p->n1 - p->n0 > LATE_COLUMNS;
 }
 
 /* Where the row tiles of a block lie: at `split`, or shared out. */
@@ -420,7 +421,7 @@ void st_tiles_run(const st_product *p)
     run u = run_of(p);
     float *split = p->workspace, *other = split + tiles_kept(p->m1 - p->m0) * u.tile;
     const int here = !p->planes && !p->shared; /* rows are split */
-    u.late = (late){.on = goes_late(&u), .room = st_round_up(p->m1 - p->m0, ROWS) * LEAST_COLUMNS};
+    u.late = (late){.on = goes_late(&u), .room = st_round_up(p->m1 - p->m0, ROWS) * LATE_COLUMNS};
     if (bfp_slices(p->tiles))
         bfp_configure(&u.tiles);
     block b = block_at(&u, p->m0, p->n0, 0);
