@@ -1,6 +1,7 @@
 /* Every kernel family against its naive twin over drawn sizes, strides, callbacks and parts, with buffers of exactly the
  * promised size (so that a sanitizer sees any access beyond).  Usage: sweep FAMILY FIRST_SEED CASES, FAMILY with the ending
- * _tiles for operands in parts of bf16, _bfp for block floating point.  Prints one line per failure, and a digest of all results.
+ * _tiles for operands in parts of bf16, _bfp for block floating point, _narrow for a left operand that is stored as bf16.  Prints one
+ * line per failure, and a digest of all results.
  *
  * Checked for each case: close to the twin; the same bits for every number of parts; every output written exactly once;
  * nothing else written.  With the ending _shared as well, parts split rows for one another before they meet.
@@ -37,6 +38,7 @@ static float *numbers(int64_t count)
 }
 
 static int tiles;   /* parts of bf16 of this case's operands, 4 or 5 for block floating point, or 0 */
+static int narrow;  /* the left operand is of bf16 */
 static int sharing; /* parts call what comes before the kernel, and meet */
 
 /* One case in eight carries infinities and NaNs. */
@@ -46,6 +48,20 @@ static void spoil(float *p, int64_t count)
     if (draw() % 8 == 0 && count > 0)
         for (int i = 0; i < 3; i++)
             p[draw() % (uint64_t)count] = odd[draw() % 5];
+}
+
+/* The same as bf16, and the floats cut off to it. */
+static uint16_t *cut(float *p, int64_t count)
+{
+    uint16_t *cut = malloc(sizeof(uint16_t) * (size_t)count + 1);
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &p[i], sizeof bits);
+        bits &= 0xffff0000u;
+        memcpy(&p[i], &bits, sizeof bits);
+        cut[i] = (uint16_t)(bits >> 16);
+    }
+    return cut;
 }
 
 /* Outputs are written through one record, by the callback or by the kernel itself. */
@@ -172,9 +188,13 @@ static void gemm_case(const char *name)
     g.k = ONE_OF(0, 1, 2, 3, 7, 15, 16, 17, 31, 64, 100, 511, 512, 513, 640, 768, 769, 1025, 2049);
     if (sharing)
         g.batch = 1, g.m = between(25, ONE_OF(70, 130, 264)), g.n = ONE_OF(48, 160, 257, 320, 513);
-    if (g.m * g.n * g.k * g.batch > 4000000)
+    if (narrow) { /* blocks of k and of columns, rows in place or not */
+        g.m = ONE_OF(1, 5, 16, 31, 33, 64, 97, 128, 131, 197), g.n = ONE_OF(1, 31, 128, 129, 160, 257, 300, 513);
+        g.k = ONE_OF(1, 17, 64, 100, 192, 224, 320, 352, 354, 640, 1024);
+    }
+    if (g.m * g.n * g.k * g.batch > (narrow ? 40000000 : 4000000))
         g.k = g.k % 37;
-    int layout = (int)between(0, 3);
+    int layout = narrow ? 2 * (int)between(0, 1) : (int)between(0, 3);
     g.a_row = layout == 0 ? g.k : layout == 1 ? 1 : layout == 2 ? g.k + between(0, 9) : 3 * (g.k + 2);
     g.a_col = layout == 1 ? g.m + between(0, 3) : layout == 3 ? 3 : 1;
     if (draw() % 6 == 0)
@@ -190,7 +210,8 @@ static void gemm_case(const char *name)
     if (tiles >= 4) /* as of winograd below */
         scale *= largest;
     left source = {a, g.a_batch, g.a_row, g.a_col};
-    if (draw() % 4 == 0 && !sharing)
+    uint16_t *const halves = narrow ? cut(a, elements) : NULL;
+    if (!narrow && draw() % 4 == 0 && !sharing)
         g.load = load, g.load_ctx = &source, g.a_row = g.a_col = -1000000;
     else
         g.a = a;
@@ -226,6 +247,8 @@ static void gemm_case(const char *name)
     sink want = new_sink(g.c_batch, g.c_row, size), first = new_sink(g.c_batch, g.c_row, size);
     g.c = want.out, g.store_ctx = &want;
     st_gemm twin = g;
+    if (narrow)
+        g.a = NULL, g.narrow = halves;
     twin.b = b, twin.b_batch = b_step, twin.b_row = b_row, twin.b_col = b_col, twin.b_packed = 0;
     st_ref_gemm_f32(&twin);
     for (int p = 0; p < PART_COUNTS; p++) {
@@ -242,10 +265,14 @@ static void gemm_case(const char *name)
     }
     digest_add(&first);
     /* A row's bits do not depend on the rows around it. */
-    if (g.a && size) {
+    if (!g.load && size) {
         int64_t row = between(0, g.m - 1), batch = between(0, g.batch - 1);
         st_gemm one = g;
-        one.batch = one.m = 1, one.a += batch * g.a_batch + row * g.a_row, one.b += batch * g.b_batch;
+        one.batch = one.m = 1, one.b += batch * g.b_batch;
+        if (narrow)
+            one.narrow += batch * g.a_batch + row * g.a_row;
+        else
+            one.a += batch * g.a_batch + row * g.a_row;
         one.shared = 0, one.store = NULL, one.c = malloc(sizeof(float) * (size_t)g.n);
         one.workspace = malloc((size_t)st_gemm_workspace(1, g.n, g.k, g.b_packed, 0, tiles));
         st_gemm_f32(&one, 0, 1);
@@ -260,7 +287,7 @@ static void gemm_case(const char *name)
         free(one.c), free(one.workspace);
     }
     free_sink(want), free_sink(first);
-    free(a), free(b), free(packed);
+    free(a), free(b), free(packed), free(halves);
 }
 
 static void conv_case(const char *name, const char *family)
@@ -535,7 +562,8 @@ int main(int argc, char **argv)
         state = (uint64_t)(atoi(argv[2]) + i) * 2654435761u + 12345;
         draw(), draw();
         sharing = strstr(argv[1], "_shared") != NULL;
-        tiles = strstr(argv[1], "_tiles") ? 1 + (int)(draw() % 3) : strstr(argv[1], "_bfp") ? 4 + (int)(draw() % 2) : 0;
+        narrow = strstr(argv[1], "_narrow") != NULL;
+        tiles = strstr(argv[1], "_tiles") ? 1 + (int)(draw() % 3) : strstr(argv[1], "_bfp") ? 4 + (int)(draw() % 2) : narrow;
         if (!strncmp(argv[1], "gemm", 4))
             gemm_case(name);
         else if (!strncmp(argv[1], "attention", 9))

@@ -20,19 +20,19 @@ from stratac.ir.machine import EXTENSIONS
 from .conftest import EXTENDED, HERE, Isa, kernel_sources
 
 FAMILIES = ["gemm", "conv", "winograd", "depthwise", "attention", "ragged", "gemm_tiles", "conv_tiles"]
-FAMILIES += ["attention_tiles", "ragged_tiles", "gemm_bfp", "conv_bfp"]
+FAMILIES += ["attention_tiles", "ragged_tiles", "gemm_bfp", "conv_bfp", "gemm_narrow"]
 FAMILIES += ["gemm_tiles_shared", "conv_tiles_shared", "gemm_bfp_shared", "conv_bfp_shared"]
 
 
 def in_tiles(family: str) -> bool:
-    return "_tiles" in family or "_bfp" in family
+    return any(kind in family for kind in ("_tiles", "_bfp", "_narrow"))
 
 
 def sweep(isa, program, family: str, first: int, cases: int) -> str:
     # leaks are looked for with ptrace, which the emulator lacks; it is slow, and sees few of the cases
     environment = os.environ if isa.here else {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
     share = 1 if isa.here else 25 if in_tiles(family) else 5
-    share *= 4 if family.endswith("_shared") else 1  # each of which is large
+    share *= 4 if family.endswith(("_shared", "_narrow")) else 1  # each of which is large
     command = isa.command(program, family, first, max(cases // share, 1))
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
