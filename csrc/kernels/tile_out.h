@@ -95,18 +95,14 @@ static inline void mend(run *u, int64_t row, int64_t rows, int64_t column, int64
     }
 }
 
-/* Whole vectors go where they do not reach into two lines: rows may begin anywhere. */
+/* No vector reaches into two lines of the result: rows may begin anywhere. */
 static inline void copy_out(const float *sums, int64_t rows, int64_t cols, float *to, int64_t to_row)
 {
-    for (int64_t i = 0; i < rows; i++, sums += GROUP, to += to_row) {
-        int64_t n = ST_MIN((int64_t)(-((uintptr_t)to / sizeof *to) % VL), cols);
-        if (n)
-            vf_store_n(to, vf_load_n(sums, n), n);
-        for (int64_t j = n; j < cols; j += n) {
-            n = ST_MIN((int64_t)VL, cols - j);
+    for (int64_t i = 0; i < rows; i++, sums += GROUP, to += to_row)
+        for (int64_t j = 0, n; j < cols; j += n) {
+            n = ST_MIN(VL - (int64_t)((uintptr_t)(to + j) / sizeof *to % VL), cols - j);
             vf_store_n(to + j, vf_load_n(sums + j, n), n);
         }
-    }
 }
 
 static inline void hand_over(run *u, const block *b, finished *f, int64_t share, int64_t row_sums)

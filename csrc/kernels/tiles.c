@@ -27,11 +27,11 @@
 #define KEPT_COLUMNS 512
 #define FEW_ROWS 128          /* ... or, with at most this many rows, fewer rows and more columns */
 #define MORE_COLUMNS 1024
-#define NEAR_COLUMNS 256      /* ... or, of rows in place that stay near, fewer columns, so that sums do, too; ... */
-#define LATE_COLUMNS GROUP    /* ... or twice so many, where they go out late */
+#define NEAR_COLUMNS 256      /* ... or, with at most so many elements of rows in place, which stay in L2 while all of B passes by, ... */
+#define NEAR_ELEMENTS (1 << 19) /* ... fewer columns: their sums stay nearer */
+#define LATE_COLUMNS GROUP    /* ... or, where they go out late, twice so many columns */
 #define DIRECT_COLUMNS 256    /* with ST_DIRECT_ROWS */
 #define SHARED_BLOCKS 4       /* of k, where parts share rows */
-#define NEAR_ELEMENTS (1 << 19) /* of rows in place: they stay in L2 while all of B passes by */
 #define NEAR_WORDS (1 << 17)  /* of B: they stay in L2 */
 #define BFP_FLOATS (2 * 4 * 256 + 768) /* sums of two tiles by weight, and a row of a k-block (k_most) without its spikes */
 
@@ -434,7 +434,7 @@ void st_tiles_run(const st_product *p)
         const block after = block_after(&u, &b);
         const int same = after.i == b.i && after.k0 == b.k0; /* rows */
         const int64_t calls = st_ceil_div(b.cols, u.columns) * st_ceil_div(b.rows, ROWS);
-        const int known = same || !here || (u.in_place && after.j > p->n0); /* what is in place was fetched beside the first columns */
+        const int known = same || !here || (u.in_place && after.j > p->n0); /* rows in place are fetched once, beside the first columns */
         rows_split next = {.row = after.i, .rows = known ? 0 : after.rows, .k0 = after.k0, .count = after.count, .to = other};
         next.share = st_round_up(ST_MAX(st_ceil_div(next.rows, calls), (int64_t)2), ST_MAX(p->together, (int64_t)1));
         place_rows(&u, &b, split);
